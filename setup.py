@@ -1,0 +1,127 @@
+"""Builds the extension modules; everything that is not about compiling is in pyproject.toml.
+
+One module, ``fastnn._kernels.runtime``, holds the C bodies of every instruction set; the others are
+drivers that take its table of function pointers.
+
+Environment:
+    FASTNN_DEBUG=1      bounds checks, assertions, no optimisation: slow, for finding errors
+    FASTNN_SANITIZE=... passed on as -fsanitize=... (for example "address,undefined")
+    FASTNN_OPENMP=0     a serial build although the compiler has OpenMP
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, LinkError, PlatformError
+
+HERE = Path(__file__).parent
+KERNELS = Path("src/fastnn/_kernels")
+BODIES = KERNELS / "csrc"
+
+DEBUG = os.environ.get("FASTNN_DEBUG", "0") == "1"
+SANITIZE = os.environ.get("FASTNN_SANITIZE", "")
+WANT_OPENMP = os.environ.get("FASTNN_OPENMP", "1") != "0"
+
+# -ffp-contract=fast: a * b + c of vectors becomes a fused multiply-add. No -ffast-math: NaN, infinity
+# and the order of sums are part of the interface.
+OPTIMISE = ["-O1", "-g"] if DEBUG else ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS = ["-std=gnu11", "-ffp-contract=fast", "-fvisibility=hidden", *OPTIMISE]
+
+# Without wraparound a negative index is out of bounds, of a list as of a memoryview: write none.
+DIRECTIVES = {
+    "language_level": "3",
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "cdivision": True,
+    "nonecheck": DEBUG,
+    "embedsignature": True,
+    "binding": True,
+    "freethreading_compatible": True,
+}
+
+NO_COMPILER = (
+    "fastnn is compiled from C when no wheel fits your system, and no working C compiler was found "
+    "(tried '{command}'). Install one (for example 'apt install gcc' or 'xcode-select --install'), "
+    "or point the CC environment variable at it."
+)
+
+
+class BuildKernels(build_ext):
+    """Asks the compiler what it can do before it is asked to build, and says so in plain words."""
+
+    def build_extensions(self):
+        if not self._compiles("int main(void) { return 0; }\n"):
+            command = " ".join(getattr(self.compiler, "compiler", ["cc"])[:1])
+            # Not a traceback: pip and setuptools print a PlatformError's sentence alone.
+            raise PlatformError(NO_COMPILER.format(command=command))
+        openmp = self._openmp_flags()
+        if WANT_OPENMP and not openmp:
+            print("fastnn: this compiler has no OpenMP; building for one thread", file=sys.stderr)
+        sanitize = [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"] if SANITIZE else []
+        compile_args = [*FLAGS, *openmp, *sanitize]
+        for extension in self.extensions:
+            extension.extra_compile_args = compile_args
+            extension.extra_link_args = [*openmp, *sanitize, *([] if DEBUG else ["-Wl,-s"] * _has_gnu_ld())]
+            extension.define_macros.append(("FASTNN_BUILD_FLAGS", f'"{" ".join(compile_args)}"'))
+        super().build_extensions()
+
+    def _openmp_flags(self):
+        program = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+        for flags in (["-fopenmp"], ["-Xpreprocessor", "-fopenmp", "-lomp"]) if WANT_OPENMP else ():
+            if self._compiles(program, flags):
+                return flags
+        return []
+
+    def _compiles(self, program, flags=()):
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text(program)
+            # The compiler's own complaint about a missing feature is not news to the user.
+            quiet, saved = os.open(os.devnull, os.O_WRONLY), os.dup(2)
+            sys.stderr.flush()
+            os.dup2(quiet, 2)
+            try:
+                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=list(flags))
+                self.compiler.link_executable(objects, "probe", output_dir=folder, extra_postargs=list(flags))
+            except (CompileError, LinkError, OSError):
+                return False
+            finally:
+                os.dup2(saved, 2)
+                os.close(saved)
+                os.close(quiet)
+            return True
+
+
+def _has_gnu_ld():
+    return sys.platform.startswith("linux")
+
+
+def extensions():
+    bodies = sorted(str(path) for path in BODIES.glob("*.c"))
+    headers = sorted(str(path) for path in BODIES.glob("*.h"))
+    for path in sorted(KERNELS.glob("*.pyx")):
+        yield Extension(
+            f"fastnn._kernels.{path.stem}",
+            [str(path), *(bodies if path.stem == "runtime" else [])],
+            include_dirs=[str(BODIES)],
+            depends=headers,
+            define_macros=[("CYTHON_TRACE", "0")],
+        )
+
+
+os.chdir(HERE)
+setup(
+    ext_modules=cythonize(
+        list(extensions()),
+        compiler_directives=DIRECTIVES,
+        include_path=["src"],
+        quiet=True,
+    ),
+    cmdclass={"build_ext": BuildKernels},
+)

@@ -1,0 +1,18 @@
+/* All bodies for one dtype, and their table. A new body: its header here, its entry in kernels.h. */
+#include "simd.h"
+
+#include "elementwise.h"
+#include "gemm_tile.h"
+
+const fnn_kernels NAME(fnn_kernels) = {
+    .isa = TEXT(ISA),
+    .lanes = VLEN,
+    .mr = MR,
+    .nr = NR,
+    .gemm_rows = NAME(gemm_rows),
+    .gemm_columns = NAME(gemm_columns),
+    .relu = NAME(relu),
+    .relu_backward = NAME(relu_backward),
+};
+
+#include "simd_end.h"

@@ -1,0 +1,53 @@
+/* The table of kernel bodies: what an instruction set offers to the Cython drivers.
+ *
+ * Every body is written once, in a header of this folder, over the vector type of simd.h, and
+ * compiled once per instruction set and once per dtype (instantiate.h). The entries are erased to
+ * `void *` so that one struct serves float and double: the driver, which knows the dtype, takes
+ * the table of its item size and passes pointers to data of that size.
+ *
+ * Lengths, strides and offsets count elements, never bytes. No body allocates, locks or raises.
+ */
+#ifndef FASTNN_KERNELS_H
+#define FASTNN_KERNELS_H
+
+#include <stddef.h>
+
+/* One row of register tiles of a matrix product C = f(A B + bias): up to `mr` rows of A and C,
+ * all columns of B. See gemm_tile.h. */
+typedef struct {
+    const void *const *a;  /* row pointers; layout by the entry called (gemm_rows, gemm_columns)  */
+    ptrdiff_t a_offset;    /* added to every row pointer                                          */
+    ptrdiff_t taps;        /* gemm_rows: the reduction runs over taps x depth ...                 */
+    ptrdiff_t depth;       /* ... gemm_columns: over depth alone                                  */
+    const void *b;         /* packed panels: [ceil(columns / nr)][taps * depth][nr]               */
+    ptrdiff_t b_panel;     /* elements from one panel of B to the next                            */
+    void *const *c;        /* one pointer a row of C                                              */
+    ptrdiff_t c_offset;    /* added to every row pointer of C                                     */
+    ptrdiff_t columns;     /* columns of C; the last panel may be partly used                     */
+    const void *bias;      /* [columns] added once, or NULL                                       */
+    int rows;              /* rows of this tile, 1 .. mr                                          */
+    int accumulate;        /* C already holds a partial sum: add to it (bias is then not read)    */
+    int relu;              /* clip at zero before the store                                       */
+} fnn_tile;
+
+typedef struct {
+    const char *isa;       /* "scalar", "avx2", ...                                               */
+    int lanes;             /* elements in one vector                                              */
+    int mr, nr;            /* the register tile: rows of A by columns of B                        */
+
+    /* gemm_tile.h */
+    void (*gemm_rows)(const fnn_tile *tile);     /* A(i, k) = a[tap * mr + i][k]: rows run along k */
+    void (*gemm_columns)(const fnn_tile *tile);  /* A(i, k) = a[k][i]: rows run along i            */
+
+    /* elementwise.h */
+    void (*relu)(ptrdiff_t n, const void *x, void *y);
+    void (*relu_backward)(ptrdiff_t n, const void *grad_y, const void *y, void *grad_x);
+} fnn_kernels;
+
+/* Instruction sets of this build, best last; `scalar` is always the first. */
+int fnn_isa_count(void);
+const char *fnn_isa_name(int isa);
+int fnn_isa_supported(int isa);                               /* by the processor we run on */
+const fnn_kernels *fnn_isa_table(int isa, ptrdiff_t itemsize);  /* 4: float, 8: double */
+
+#endif

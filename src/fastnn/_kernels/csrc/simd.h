@@ -1,0 +1,44 @@
+/* The vector type that kernel bodies are written on: `vec`, VLEN elements of `real`.
+ *
+ * GCC and Clang vector extensions carry most of it: + - * / and comparisons work on `vec` as on
+ * scalars, and a * b + c becomes a fused multiply-add where the instruction set has one
+ * (-ffp-contract=fast). Included once per dtype by instantiate.h, which defines `real`, `NAME`
+ * and the integer type `bits` of the same width; VBYTES comes from the instruction set's file.
+ */
+#define VLEN ((int)(VBYTES / sizeof(real)))
+
+typedef real NAME(vec) __attribute__((vector_size(VBYTES)));
+typedef real NAME(uvec) __attribute__((vector_size(VBYTES), aligned(sizeof(real)), may_alias));
+typedef bits NAME(mask) __attribute__((vector_size(VBYTES))); /* what a comparison gives: 0 or -1 */
+
+#define vec NAME(vec)
+#define mask NAME(mask)
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vec NAME(load)(const real *p) { return *(const NAME(uvec) *)p; }
+INLINE void NAME(store)(real *p, vec v) { *(NAME(uvec) *)p = v; }
+INLINE vec NAME(splat)(real x) { return x - (vec){0}; } /* x - 0 keeps the sign of a zero */
+
+/* The first n < VLEN elements; the others read as zero and are not written. */
+INLINE vec NAME(load_part)(const real *p, ptrdiff_t n) {
+    vec v = {0};
+    __builtin_memcpy(&v, p, (size_t)n * sizeof(real));
+    return v;
+}
+INLINE void NAME(store_part)(real *p, vec v, ptrdiff_t n) {
+    __builtin_memcpy(p, &v, (size_t)n * sizeof(real));
+}
+
+INLINE vec NAME(select)(mask m, vec yes, vec no) {
+    return (vec)((m & (mask)yes) | (~m & (mask)no));
+}
+/* max(0, x), NaN kept: the comparison is false for NaN, so NaN takes the branch of x. */
+INLINE vec NAME(relu1)(vec x) { return NAME(select)(x <= (vec){0}, (vec){0}, x); }
+
+#define load NAME(load)
+#define store NAME(store)
+#define splat NAME(splat)
+#define load_part NAME(load_part)
+#define store_part NAME(store_part)
+#define select NAME(select)
+#define relu1 NAME(relu1)

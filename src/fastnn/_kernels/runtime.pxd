@@ -1,0 +1,37 @@
+"""What every driver needs of the running machine: the table of kernel bodies, and threads."""
+
+cdef extern from "kernels.h" nogil:
+    ctypedef struct fnn_tile:
+        const void* const* a
+        Py_ssize_t a_offset
+        Py_ssize_t taps
+        Py_ssize_t depth
+        const void* b
+        Py_ssize_t b_panel
+        void** c
+        Py_ssize_t c_offset
+        Py_ssize_t columns
+        const void* bias
+        int rows
+        int accumulate
+        int relu
+
+    ctypedef struct fnn_kernels:
+        const char* isa
+        int lanes
+        int mr
+        int nr
+        void (*gemm_rows)(const fnn_tile* tile) noexcept nogil
+        void (*gemm_columns)(const fnn_tile* tile) noexcept nogil
+        void (*relu)(Py_ssize_t n, const void* x, void* y) noexcept nogil
+        void (*relu_backward)(Py_ssize_t n, const void* grad_y, const void* y, void* grad_x) noexcept nogil
+
+cdef extern from "threads.h" nogil:
+    int thread_id "fnn_thread_id"() noexcept
+
+ctypedef fused real:
+    float
+    double
+
+cdef const fnn_kernels* kernels(Py_ssize_t itemsize) noexcept nogil
+cdef int team_size(double serial_ns) noexcept nogil
