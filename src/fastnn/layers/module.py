@@ -1,0 +1,391 @@
+"""The base of all layers and containers: what a network keeps between calls, and how it is walked.
+
+A layer is a Module with `forward` and `backward`, Parameters and child Modules as plain attributes, and
+arrays that are state but not trained registered by `register_buffer`.  See `Parameter` for the flat buffers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from .. import _checks
+from .parameter import Parameter, coalesce, flatten
+
+__all__ = ["IncompatibleKeys", "Module", "Parameter", "coalesce", "flatten"]
+
+M = TypeVar("M", bound="Module")
+T = TypeVar("T")
+
+
+class IncompatibleKeys(NamedTuple):
+    """What `Module.load_state_dict` did not use and did not find."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """Base class of layers and networks.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype, optional
+        float32 or float64: of the parameters, and so of what the layer accepts.
+
+    Attributes
+    ----------
+    training : bool
+        Whether a call keeps what `backward` needs.  True at first; `train` and `eval` set it.
+
+    Notes
+    -----
+    A subclass calls ``super().__init__(dtype=dtype)`` first, and then
+
+    - sets Parameters and Modules as attributes; the names of `state_dict` are the names of attributes;
+    - in `forward`, hands what `backward` needs to `self._save`;
+    - in `backward`, gets it from `self._take`, **adds** to each ``parameter._grad`` and returns the gradient
+      of its input.
+
+    In eval mode a call stores nothing on the module, so that one network may serve many threads at once.
+    """
+
+    training: bool = True
+    dtype: np.dtype
+    _saved: tuple | None = None
+
+    def __init__(self, *, dtype: Any = np.float32):
+        self.dtype = _checks.float_dtype(f"{type(self).__name__}: dtype", dtype)
+        self._buffer_names: tuple[str, ...] = ()
+        self.__dict__["_cache"] = {}
+
+    # --- Running
+
+    def forward(self, x: np.ndarray) -> Any:
+        """Return the output for `x`."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray | None:
+        """Add to the parameters' gradients and return the gradient of the input of the last `forward`.
+
+        With ``input_grad=False`` a layer that has parameters may spare itself the gradient of its input and
+        return None; a layer without parameters need not know the keyword.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no backward")
+
+    __call__ = forward
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        # Calling is forward itself: a hop in between would cost a tiny layer a tenth of its time.
+        cls.__call__ = cls.forward
+
+    def _save(self, *things: Any) -> None:
+        """Keep `things` for the next `backward`, in training mode alone."""
+        if self.training:
+            self.__dict__["_saved"] = things
+
+    def _take(self) -> tuple:
+        """Return what `_save` kept, once."""
+        saved = self._saved
+        if saved is None:
+            raise ValueError(
+                f"{type(self).__name__}.backward: call forward in training mode first "
+                "(each forward serves one backward)"
+            )
+        self.__dict__["_saved"] = None
+        return saved
+
+    def _cached(self, key: Hashable, build: Callable[[], T]) -> T:
+        """Return ``build()``, in eval mode from the cache: for packed weights and the like.
+
+        The cache is dropped by whatever changes parameters: `train`, `eval`, `load_state_dict`, an
+        optimizer's step, an assignment to an attribute of the layer.
+        """
+        if self.training:
+            return build()
+        try:
+            return self._cache[key]
+        except KeyError:
+            value = self._cache[key] = build()
+        for _, p in self._own(Parameter):
+            p._buffer.add_reader(self)
+        return value
+
+    def _drop_cache(self) -> None:
+        self._cache.clear()
+
+    # --- Attributes
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_cache" not in self.__dict__ and isinstance(value, (Parameter, Module)):
+            raise AttributeError(f"{type(self).__name__}: call super().__init__() before setting {name}")
+        current = self.__dict__.get(name)
+        if isinstance(value, Parameter):
+            value.name = value.name or name
+            value._readonly = not self.training
+        elif isinstance(current, Parameter) and value is not None:
+            current.data = value  # `layer.weight = array` copies into the parameter
+            return
+        elif value is not None and name in self.__dict__.get("_buffer_names", ()):
+            value = np.array(value)
+        object.__setattr__(self, name, value)
+        if "_cache" in self.__dict__:
+            self._drop_cache()
+
+    def register_buffer(self, name: str, array: Any) -> None:
+        """Make `array` (copied; None for none) the attribute `name`, part of the state but not trained."""
+        if name in self.__dict__:
+            raise ValueError(f"register_buffer: {type(self).__name__} has an attribute {name!r} already")
+        self._buffer_names += (name,)
+        setattr(self, name, array)
+
+    def _own(self, kind: type[T]) -> Iterator[tuple[str, T]]:
+        """Yield the (name, attribute) of this module alone that are of this kind, in order of definition."""
+        for name, value in self.__dict__.items():
+            if isinstance(value, kind):
+                yield name, value
+
+    def _own_buffers(self) -> Iterator[tuple[str, np.ndarray]]:
+        for name in self._buffer_names:
+            if (array := self.__dict__[name]) is not None:
+                yield name, array
+
+    # --- Walking
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """Yield the (name, module) directly below this one."""
+        return self._own(Module)
+
+    def children(self) -> Iterator[Module]:
+        """Yield the modules directly below this one."""
+        return (module for _, module in self.named_children())
+
+    def _walk(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """Yield this module and all below it with their full names, a shared one as often as it is met."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child._walk(_join(prefix, name))
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """Yield (name, module) for this module and all below it, each module once."""
+        return _once(self._walk(prefix))
+
+    def modules(self) -> Iterator[Module]:
+        """Yield this module and all below it, each once."""
+        return (module for _, module in self.named_modules())
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """Yield (name, parameter) of this module and all below it, a shared parameter once."""
+        walk = self.named_modules(prefix)
+        return _once((_join(path, name), p) for path, module in walk for name, p in module._own(Parameter))
+
+    def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+        """Yield (name, array) of the buffers of this module and all below it."""
+        for path, module in self.named_modules(prefix):
+            for name, array in module._own_buffers():
+                yield _join(path, name), array
+
+    def apply(self: M, function: Callable[[Module], Any]) -> M:
+        """Call `function` with every module, children before parents; return self."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
+    # --- Parameters
+
+    def parameters(self) -> list[Parameter]:
+        """Return all parameters, each once, as views of one flat buffer for each dtype.
+
+        The first call lays the buffer out.  Later calls, also of a part of the network, leave it as it is,
+        unless parameters were added or come from several buffers.
+        """
+        params = [p for _, p in self.named_parameters()]
+        flatten(params)
+        return params
+
+    @property
+    def flat_parameters(self) -> list[np.ndarray]:
+        """All parameters as 1-D arrays, one for each dtype (as a rule one in all); read-only in eval mode."""
+        arrays = [data for data, _ in self._flat()]
+        if not self.training:
+            for array in arrays:
+                array.flags.writeable = False
+        return arrays
+
+    @property
+    def flat_gradients(self) -> list[np.ndarray]:
+        """All gradients as 1-D arrays, in the order of `flat_parameters`."""
+        return [grad for _, grad in self._flat()]
+
+    def _flat(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        params = self.parameters()
+        dtypes = dict.fromkeys(p.dtype for p in params)
+        return [pair for dtype in dtypes for pair in coalesce(p for p in params if p.dtype == dtype)]
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero."""
+        for _, grad in coalesce(p for _, p in self.named_parameters()):
+            grad.fill(0)
+
+    # --- Modes
+
+    def train(self: M, mode: bool = True) -> M:
+        """Set training mode (or eval mode) for this module and all below it; return self."""
+        mode = _checks.flag("train: mode", mode)
+        for module in self.modules():
+            module.training = mode  # which drops its cache
+            for _, p in module._own(Parameter):
+                p._readonly = not mode
+        return self
+
+    def eval(self: M) -> M:
+        """Set eval mode: calls store nothing, dropout and batch statistics are off; return self."""
+        return self.train(False)
+
+    # --- State
+
+    def _named_state(self) -> Iterator[tuple[str, Module, str, Parameter | np.ndarray]]:
+        """Yield (key, owner, attribute, value) in torch's order: a module's parameters, buffers, children."""
+        for path, module in self._walk():
+            for name, value in (*module._own(Parameter), *module._own_buffers()):
+                yield _join(path, name), module, name, value
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return copies of all parameters and buffers by name."""
+        return {key: np.array(value) for key, _, _, value in self._named_state()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        """Copy arrays by name into the parameters and buffers.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array_like
+            As `state_dict` returns.  Floats are converted to the dtype of what they are copied into.
+        strict : bool, optional
+            Whether a name that is missing or not expected is an error.  A wrong shape or kind always is.
+
+        Returns
+        -------
+        IncompatibleKeys
+            The missing and the unexpected names (two empty lists when strict).
+
+        Raises
+        ------
+        ValueError
+            Naming every key that does not fit.  The module is then unchanged.
+        """
+        if not isinstance(state_dict, Mapping):
+            kind = type(state_dict).__name__
+            raise TypeError(f"load_state_dict: state_dict is a {kind}, expected a mapping of names to arrays")
+        targets = {key: rest for key, *rest in self._named_state()}
+        missing = [key for key in targets if key not in state_dict]
+        unexpected = [key for key in state_dict if key not in targets]
+        known = {key: value for key, value in state_dict.items() if key in targets}
+        faults = [fault for key, value in known.items() if (fault := _misfit(key, value, targets[key][2]))]
+        if strict:
+            faults += [f"{key} is missing" for key in missing]
+            faults += [f"{key} is not expected" for key in unexpected]
+        if faults:
+            raise ValueError(f"load_state_dict: {type(self).__name__}: " + "; ".join(faults))
+        for key, value in known.items():
+            module, name, target = targets[key]
+            setattr(module, name, np.asarray(value).astype(target.dtype))
+        return IncompatibleKeys(missing, unexpected)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and pickles leave behind what belongs to a call under way and what can be made again.
+        state = self.__dict__.copy()
+        state.pop("_saved", None)
+        state["_cache"] = {}
+        return state
+
+    # --- Training
+
+    def fit(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        loss: Any,
+        optimizer: Any,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation_data: tuple[np.ndarray, np.ndarray] | None = None,
+        rng: int | np.random.Generator | None = None,
+        progress: bool = True,
+        **options: Any,
+    ) -> Any:
+        """Train on `x` and `y`; see `fastnn.training.fit`."""
+        from .. import training  # which is built on this module
+
+        return training.fit(
+            self,
+            x,
+            y,
+            loss=loss,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            validation_data=validation_data,
+            rng=rng,
+            progress=progress,
+            **options,
+        )
+
+    def predict(self, x: np.ndarray, **options: Any) -> np.ndarray:
+        """Return the outputs for all of `x`, in batches and in eval mode; see `fastnn.training.predict`."""
+        from .. import training
+
+        return training.predict(self, x, **options)
+
+    def evaluate(self, x: np.ndarray, y: np.ndarray, **options: Any) -> dict[str, float]:
+        """Return the loss and the metrics on `x` and `y`; see `fastnn.training.evaluate`."""
+        from .. import training
+
+        return training.evaluate(self, x, y, **options)
+
+    # --- Showing
+
+    def extra_repr(self) -> str:
+        """Return the configuration as it stands between the parentheses of the repr."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = []
+        for name, child in self.named_children():
+            lines.append(f"({name}): " + repr(child).replace("\n", "\n  "))
+        own = self.extra_repr()
+        if not lines:
+            return f"{type(self).__name__}({own})"
+        return f"{type(self).__name__}(" + "\n  ".join(["", *([own] if own else []), *lines]) + "\n)"
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _once(pairs: Iterator[tuple[str, T]]) -> Iterator[tuple[str, T]]:
+    """Yield the pairs whose second has not come before."""
+    seen = set()
+    for name, value in pairs:
+        if id(value) not in seen:
+            seen.add(id(value))
+            yield name, value
+
+
+def _misfit(key: str, value: Any, target: Parameter | np.ndarray) -> str | None:
+    """Say why `value` cannot be copied into `target`, if so."""
+    try:
+        value = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        return f"{key} is not an array ({error})"
+    if value.shape != target.shape:
+        return f"{key} has shape {value.shape}, expected {target.shape}"
+    # Any float for a float, any integer for an integer: numbers that change their meaning are a mistake.
+    if value.dtype.kind.replace("u", "i") != target.dtype.kind:
+        return f"{key} has dtype {value.dtype}, expected {target.dtype}"
+    return None
