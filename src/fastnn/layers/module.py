@@ -53,13 +53,17 @@ class Module:
     """
 
     training: bool = True
-    dtype: np.dtype
     _saved: tuple | None = None
 
     def __init__(self, *, dtype: Any = np.float32):
-        self.dtype = _checks.float_dtype(f"{type(self).__name__}: dtype", dtype)
+        self._dtype = _checks.float_dtype(f"{type(self).__name__}: dtype", dtype)
         self._buffer_names: tuple[str, ...] = ()
         self.__dict__["_cache"] = {}
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the parameters."""
+        return self._dtype
 
     # --- Running
 
@@ -97,6 +101,11 @@ class Module:
             )
         self.__dict__["_saved"] = None
         return saved
+
+    def _release(self) -> None:
+        """Forget what `backward` would need, here and below."""
+        for module in self.modules():
+            module.__dict__["_saved"] = None
 
     def _cached(self, key: Hashable, build: Callable[[], T]) -> T:
         """Return ``build()``, in eval mode from the cache: for packed weights and the like.

@@ -1,0 +1,230 @@
+"""Initial values of parameters, under torch.nn.init's names, and the package's own random generator.
+
+Every function fills a float array or a Parameter in place and returns it.  `rng` is a seed, a
+numpy.random.Generator or None for the package's generator, which `manual_seed` resets.  What is drawn does
+not depend on the dtype: float32 values are the rounded float64 ones.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+
+from . import _checks
+from .layers.parameter import Parameter
+
+# A string, as numpy.random is loaded on its first use.
+Rng: TypeAlias = "int | np.integer | np.random.Generator | None"
+T = TypeVar("T", np.ndarray, Parameter)
+
+_default: np.random.Generator | None = None
+
+
+def default_generator() -> np.random.Generator:
+    """Return the generator used wherever no `rng` is given, seeded by the system until `manual_seed`."""
+    global _default
+    if _default is None:
+        _default = np.random.default_rng()
+    return _default
+
+
+def manual_seed(seed: int) -> np.random.Generator:
+    """Reset the package's generator, so that what follows is drawn as after any other call with this seed."""
+    # In place, for those who hold the generator.
+    default_generator().bit_generator.state = as_generator("manual_seed: seed", int(seed)).bit_generator.state
+    return default_generator()
+
+
+def as_generator(name: str, rng: Rng) -> np.random.Generator:
+    """Return the generator that `rng` stands for; `name` is the function and the argument, for messages."""
+    if rng is None:
+        return default_generator()
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
+        if rng < 0:
+            raise ValueError(f"{name} must be a seed >= 0, got {rng}")
+        return np.random.default_rng(int(rng))
+    kind = type(rng).__name__
+    raise TypeError(f"{name} must be an integer, a numpy.random.Generator or None, got a {kind}")
+
+
+# --- Plain distributions
+
+
+def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, *, rng: Rng = None) -> T:
+    """Fill with draws from the uniform distribution on [a, b)."""
+    shape = _shape("uniform_", tensor)
+    return _fill(tensor, as_generator("uniform_: rng", rng).uniform(a, b, shape))
+
+
+def normal_(tensor: T, mean: float = 0.0, std: float = 1.0, *, rng: Rng = None) -> T:
+    """Fill with draws from the normal distribution N(mean, std**2)."""
+    std = _checks.real("normal_: std", std, low=0)
+    shape = _shape("normal_", tensor)
+    return _fill(tensor, as_generator("normal_: rng", rng).normal(mean, std, shape))
+
+
+def trunc_normal_(
+    tensor: T, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, *, rng: Rng = None
+) -> T:
+    """Fill with draws from N(mean, std**2) given that they lie in [a, b]."""
+    from statistics import NormalDist  # slow to import, rarely needed
+
+    shape = _shape("trunc_normal_", tensor)
+    std = _checks.real("trunc_normal_: std", std, low=math.ulp(0.0))
+    if not a < b:
+        raise ValueError(f"trunc_normal_: a must be below b, got {a} and {b}")
+    low, high = (a - mean) / std, (b - mean) / std
+    # By the inverse of the distribution function, in the lower tail, where it keeps its digits.
+    sign = -1.0 if low > 0 else 1.0
+    ends = sorted((sign * low, sign * high))
+    below = [0.5 * math.erfc(-end / math.sqrt(2)) for end in ends]
+    u = as_generator("trunc_normal_: rng", rng).uniform(*below, shape)
+    u = np.clip(u, math.ulp(0.0), 1 - 2**-53)
+    z = np.fromiter(map(NormalDist().inv_cdf, u.flat), np.float64, u.size).reshape(shape)
+    return _fill(tensor, np.clip(mean + std * sign * z, a, b))
+
+
+def constant_(tensor: T, val: float) -> T:
+    """Fill with `val`."""
+    return _fill(tensor, np.full(_shape("constant_", tensor), val, np.float64))
+
+
+def zeros_(tensor: T) -> T:
+    """Fill with zeros."""
+    return constant_(tensor, 0.0)
+
+
+def ones_(tensor: T) -> T:
+    """Fill with ones."""
+    return constant_(tensor, 1.0)
+
+
+# --- Scaled to the layer's width
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """Return the factor by which a standard deviation is scaled for the nonlinearity that follows.
+
+    Parameters
+    ----------
+    nonlinearity : str
+        "linear", "conv1d", "conv2d", "conv_transpose2d", "sigmoid": 1; "tanh": 5/3; "relu": sqrt(2);
+        "leaky_relu": sqrt(2 / (1 + slope**2)); "selu": 3/4.
+    param : float, optional
+        The negative slope of the leaky ReLU, 0.01 by default.
+    """
+    gains = {
+        "linear": 1.0,
+        "conv1d": 1.0,
+        "conv2d": 1.0,
+        "conv_transpose1d": 1.0,
+        "conv_transpose2d": 1.0,
+        "sigmoid": 1.0,
+        "tanh": 5 / 3,
+        "relu": math.sqrt(2),
+        "leaky_relu": 0.0,
+        "selu": 3 / 4,
+    }
+    _checks.choice("calculate_gain: nonlinearity", nonlinearity, tuple(gains))
+    if nonlinearity != "leaky_relu":
+        return gains[nonlinearity]
+    slope = 0.01 if param is None else _checks.real("calculate_gain: param", param)
+    return math.sqrt(2 / (1 + slope**2))
+
+
+def fan_in_and_fan_out(tensor: Any) -> tuple[int, int]:
+    """Return how many inputs each output of a weight (out, in, *kernel) sees, and the reverse."""
+    shape = tensor.shape
+    if len(shape) < 2:
+        raise ValueError(f"fan_in_and_fan_out: tensor has shape {shape}, expected at least 2 dimensions")
+    kernel = math.prod(shape[2:])
+    return shape[1] * kernel, shape[0] * kernel
+
+
+def xavier_uniform_(tensor: T, gain: float = 1.0, *, rng: Rng = None) -> T:
+    """Fill from U(-bound, bound), bound = gain * sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
+    bound = math.sqrt(3) * gain * _xavier("xavier_uniform_", tensor)
+    return uniform_(tensor, -bound, bound, rng=rng)
+
+
+def xavier_normal_(tensor: T, gain: float = 1.0, *, rng: Rng = None) -> T:
+    """Fill from N(0, std**2), std = gain * sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
+    return normal_(tensor, 0.0, gain * _xavier("xavier_normal_", tensor), rng=rng)
+
+
+def kaiming_uniform_(
+    tensor: T, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", *, rng: Rng = None
+) -> T:
+    """Fill from U(-bound, bound), bound = gain * sqrt(3 / fan) (He et al., 2015).
+
+    Parameters
+    ----------
+    tensor : ndarray or Parameter
+        A weight (out, in, *kernel).
+    a : float, optional
+        The negative slope of the leaky ReLU that follows.  The square root of 5 gives the default of
+        linear layers and convolutions, bound = 1 / sqrt(fan_in).
+    mode : {"fan_in", "fan_out"}, optional
+        Whether the variance is kept in the forward or in the backward pass.
+    nonlinearity : str, optional
+        As for `calculate_gain`.
+    rng : int or numpy.random.Generator, optional
+        Where the values come from.
+    """
+    bound = math.sqrt(3) * _kaiming("kaiming_uniform_", tensor, a, mode, nonlinearity)
+    return uniform_(tensor, -bound, bound, rng=rng)
+
+
+def kaiming_normal_(
+    tensor: T, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", *, rng: Rng = None
+) -> T:
+    """Fill from N(0, std**2), std = gain / sqrt(fan); the arguments are those of `kaiming_uniform_`."""
+    return normal_(tensor, 0.0, _kaiming("kaiming_normal_", tensor, a, mode, nonlinearity), rng=rng)
+
+
+def orthogonal_(tensor: T, gain: float = 1.0, *, rng: Rng = None) -> T:
+    """Fill with a (semi-)orthogonal matrix of (shape[0], all the rest), times `gain` (Saxe et al., 2013)."""
+    shape = _shape("orthogonal_", tensor)
+    if len(shape) < 2:
+        raise ValueError(f"orthogonal_: tensor has shape {shape}, expected at least 2 dimensions")
+    rows, columns = shape[0], math.prod(shape[1:])
+    flat = as_generator("orthogonal_: rng", rng).normal(size=(max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(flat)
+    # With R's diagonal positive the decomposition is unique, and Q uniform over the orthogonal matrices.
+    q *= np.where(np.diagonal(r) < 0, -1.0, 1.0)
+    return _fill(tensor, gain * (q.T if rows < columns else q).reshape(shape))
+
+
+def _xavier(name: str, tensor: Any) -> float:
+    _shape(name, tensor)
+    return math.sqrt(2 / max(sum(fan_in_and_fan_out(tensor)), 1))
+
+
+def _kaiming(name: str, tensor: Any, a: float, mode: str, nonlinearity: str) -> float:
+    _shape(name, tensor)
+    _checks.choice(f"{name}: mode", mode, ("fan_in", "fan_out"))
+    fan = fan_in_and_fan_out(tensor)[0 if mode == "fan_in" else 1]
+    return calculate_gain(nonlinearity, a) / math.sqrt(max(fan, 1))  # no fan: nothing to fill
+
+
+def _shape(name: str, tensor: Any) -> tuple[int, ...]:
+    """Return the shape of what is to be filled, if it can be."""
+    if not isinstance(tensor, (np.ndarray, Parameter)):
+        raise TypeError(f"{name}: tensor is a {type(tensor).__name__}, expected an array or a Parameter")
+    if tensor.dtype not in (_checks.FLOAT32, _checks.FLOAT64):
+        raise TypeError(f"{name}: tensor has dtype {tensor.dtype}, expected float32 or float64")
+    if isinstance(tensor, np.ndarray) and not tensor.flags.writeable:
+        raise ValueError(f"{name}: tensor is read-only, and is to be filled in place")
+    return tensor.shape
+
+
+def _fill(tensor: T, values: np.ndarray) -> T:
+    if isinstance(tensor, Parameter):
+        tensor.data = values.astype(tensor.dtype)
+    else:
+        tensor[...] = values
+    return tensor

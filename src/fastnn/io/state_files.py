@@ -1,0 +1,96 @@
+"""Save and load state dicts; the format is told by the suffix."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..layers.module import Module
+from .atomic import replacing
+
+# A format is a module with write(path, arrays) and read(path) -> arrays, loaded when it is first needed.
+_FORMATS = {".npz": "npz", ".safetensors": "safetensors_file"}
+
+
+def save(model: Module | Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write the state of a model to a file.
+
+    The file is written beside its place, flushed to the disk and then moved there: whatever happens
+    meanwhile, there is the old file or the new one, whole.
+
+    Parameters
+    ----------
+    model : Module or mapping of str to array_like
+        A network, or a state dict.
+    path : path-like
+        The file, "*.npz" (NumPy alone) or "*.safetensors" (needs the safetensors package).
+    """
+    target, form = _resolve("save", path)
+    arrays = _as_arrays(model.state_dict() if isinstance(model, Module) else model)
+    with replacing(target) as temporary:
+        form.write(temporary, arrays)
+
+
+def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read the tensors of a file by name, for `Module.load_state_dict`.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that `save`, NumPy's savez or the safetensors package has written.
+
+    Returns
+    -------
+    dict of str to ndarray
+        New arrays in native byte order; bfloat16 tensors are widened to float32.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or the suffix unknown.
+    """
+    source, form = _resolve("load", path)
+    with open(source, "rb"):  # a file that is missing or not ours to read is an OSError, not a damaged one
+        pass
+    try:
+        arrays = form.read(source)
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # the parsers below raise a dozen kinds on damaged bytes
+        raise ValueError(f"load: {source} is not a whole {source.suffix} file: {error}") from error
+    return {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
+
+
+def _resolve(function: str, path: Any) -> tuple[Path, ModuleType]:
+    try:
+        path = Path(os.fsdecode(path))
+    except TypeError:
+        raise TypeError(f"{function}: path is a {type(path).__name__}, expected a path") from None
+    form = _FORMATS.get(path.suffix.lower())
+    if form is None:
+        known = " or ".join(_FORMATS)
+        raise ValueError(f"{function}: {path} has the suffix {path.suffix!r}, expected {known}")
+    return path, import_module(f".{form}", __package__)
+
+
+def _as_arrays(state: Any) -> dict[str, np.ndarray]:
+    """Return the arrays of a state dict in C order and native byte order."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"save: model is a {type(state).__name__}, expected a Module or a mapping of arrays")
+    arrays = {}
+    for name, value in state.items():
+        if not isinstance(name, str):
+            raise TypeError(f"save: {name!r} is a {type(name).__name__}, expected a string as name")
+        if "\0" in name:
+            raise ValueError(f"save: the name {name!r} has a null character")
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+            raise TypeError(f"save: {name} has dtype {array.dtype}, expected numbers of at most 64 bits")
+        arrays[name] = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+    return arrays
