@@ -175,10 +175,12 @@ def _integers(name: str, value: Any, count: int, minimum: int) -> tuple[int, ...
 
 def real(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """Return `value` as a finite float, ``low <= value <= high`` (a learning rate, an eps, a probability)."""
-    if isinstance(value, (bool, np.bool_, str, bytes)) or np.ndim(value) != 0:
-        raise TypeError(f"{name} must be a number, got {_show(value)}")
     try:
+        if isinstance(value, (bool, np.bool_, str, bytes)) or (isinstance(value, np.ndarray) and value.ndim):
+            raise TypeError
         number = float(value)
+    except OverflowError:
+        number = math.inf
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {_show(value)}") from None
     if not (low <= number <= high and math.isfinite(number)):

@@ -32,9 +32,11 @@ def default_generator() -> np.random.Generator:
 
 def manual_seed(seed: int) -> np.random.Generator:
     """Reset the package's generator, so that what follows is drawn as after any other call with this seed."""
-    # In place, for those who hold the generator.
-    default_generator().bit_generator.state = as_generator("manual_seed: seed", int(seed)).bit_generator.state
-    return default_generator()
+    if seed is None or isinstance(seed, np.random.Generator):
+        raise TypeError(f"manual_seed: seed must be an integer, got a {type(seed).__name__}")
+    fresh, generator = as_generator("manual_seed: seed", seed), default_generator()
+    generator.bit_generator.state = fresh.bit_generator.state  # in place, for the layers that hold it
+    return generator
 
 
 def as_generator(name: str, rng: Rng) -> np.random.Generator:

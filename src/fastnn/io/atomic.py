@@ -21,9 +21,9 @@ def replacing(path: Path) -> Iterator[Path]:
     # 0o666 less the umask, the mode a plain open() would give a new file; the mode of an old one is kept.
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
-        if target.exists():
-            os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+        mode = stat.S_IMODE((target if target.exists() else temporary).stat().st_mode)
         yield temporary
+        os.chmod(temporary, mode)  # at the end: the writer may have made the file anew
         _sync(temporary)
         os.replace(temporary, target)
     except BaseException:

@@ -37,7 +37,9 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, archive_size: i
     with archive.open(info) as member:
         shape, _, dtype = _read_header(member)
         expected = member.tell() + math.prod(shape) * dtype.itemsize
-    if dtype.hasobject or expected != info.file_size:
+    if dtype.kind not in "fiub":
+        raise ValueError(f"{info.filename} has dtype {dtype}, expected numbers")
+    if expected != info.file_size:
         raise ValueError(f"{info.filename} does not hold the array its header describes")
     with archive.open(info) as member:
         array = npy.read_array(member, allow_pickle=False)
