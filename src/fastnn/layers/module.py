@@ -120,7 +120,7 @@ class Module:
         except KeyError:
             value = self._cache[key] = build()
         for _, p in self._own(Parameter):
-            p._buffer.add_reader(self)
+            p._buffer.readers.add(self)
         return value
 
     def _drop_cache(self) -> None:

@@ -32,18 +32,14 @@ class FlatBuffer:
     def __init__(self, size: int, dtype: np.dtype):
         self.data = np.empty(size, dtype)
         self.grad = np.zeros(size, dtype)
-        self.readers: weakref.WeakSet | None = None
-
-    def add_reader(self, module: Any) -> None:
-        if self.readers is None:
-            self.readers = weakref.WeakSet()
-        self.readers.add(module)
+        self.readers: weakref.WeakSet = weakref.WeakSet()
 
     def drop_caches(self) -> None:
-        if self.readers is not None:
-            readers, self.readers = self.readers, None
-            for module in readers:
+        """Make every module forget what it has worked out of these parameters."""
+        if self.readers:
+            for module in list(self.readers):
                 module._drop_cache()
+            self.readers.clear()
 
 
 class Parameter:
