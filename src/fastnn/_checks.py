@@ -162,7 +162,8 @@ def pair(name: str, value: Any, minimum: int = 0) -> tuple[int, int]:
         a, b = value
         if type(a) is int and type(b) is int and minimum <= a <= MAX_SIZE and minimum <= b <= MAX_SIZE:
             return value
-    return _integers(name, value, 2, minimum)
+    a, b = _integers(name, value, 2, minimum)
+    return a, b
 
 
 def _integers(name: str, value: Any, count: int, minimum: int) -> tuple[int, ...]:
@@ -194,7 +195,7 @@ def real(name: str, value: Any, low: float = -math.inf, high: float = math.inf) 
 # --- Words and dtypes
 
 
-def choice(name: str, value: Any, options: tuple) -> Any:
+def choice(name: str, value: Any, options: tuple[str | None, ...]) -> Any:
     """Return `value` if it is one of `options`, a tuple of strings (and perhaps None)."""
     if value is None or type(value) is str:
         if value in options:
@@ -227,7 +228,7 @@ def float_dtype(name: str, dtype: Any) -> np.dtype:
     raise TypeError(f"{name} must be float32 or float64, got {_show(dtype)}")
 
 
-def _any_of(options: tuple) -> str:
+def _any_of(options: tuple[str | None, ...]) -> str:
     words = [repr(option) for option in options]
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
 

@@ -82,9 +82,8 @@ def trunc_normal_(
     low, high = (a - mean) / std, (b - mean) / std
     # By the inverse of the distribution function, in the lower tail, where it keeps its digits.
     sign = -1.0 if low > 0 else 1.0
-    ends = sorted((sign * low, sign * high))
-    below = [0.5 * math.erfc(-end / math.sqrt(2)) for end in ends]
-    u = as_generator("trunc_normal_: rng", rng).uniform(*below, shape)
+    start, stop = (0.5 * math.erfc(-end / math.sqrt(2)) for end in sorted((sign * low, sign * high)))
+    u = as_generator("trunc_normal_: rng", rng).uniform(start, stop, shape)
     u = np.clip(u, math.ulp(0.0), 1 - 2**-53)
     z = np.fromiter(map(NormalDist().inv_cdf, u.flat), np.float64, u.size).reshape(shape)
     return _fill(tensor, np.clip(mean + std * sign * z, a, b))
@@ -213,7 +212,7 @@ def _kaiming(name: str, tensor: Any, a: float, mode: str, nonlinearity: str) -> 
     return calculate_gain(nonlinearity, a) / math.sqrt(max(fan, 1))  # no fan: nothing to fill
 
 
-def _shape(name: str, tensor: Any) -> tuple[int, ...]:
+def _shape(name: str, tensor: np.ndarray | Parameter) -> tuple[int, ...]:
     """Return the shape of what is to be filled, if it can be."""
     if not isinstance(tensor, (np.ndarray, Parameter)):
         raise TypeError(f"{name}: tensor is a {type(tensor).__name__}, expected an array or a Parameter")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -47,7 +48,7 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, archive_size: i
     return array
 
 
-def _read_header(member: zipfile.ZipExtFile) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = npy.read_magic(member)
     if version == (1, 0):
         return npy.read_array_header_1_0(member)

@@ -75,7 +75,8 @@ class _ModuleSequence(_Container):
     # The layers can be read and set as attributes too: net.conv1, or net.extra = Linear(2, 2) to append.
     def __getattr__(self, name: str) -> Module:
         try:
-            return self.__dict__["_layers"][name]
+            layers: dict[str, Module] = self.__dict__["_layers"]
+            return layers[name]
         except KeyError:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
 
@@ -135,7 +136,7 @@ class Sequential(_ModuleSequence):
                 raise
         return x
 
-    def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray | None:
+    def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> Any:
         """Return the gradient of the input, or None without `input_grad`."""
         layers = list(self._layers.values())
         if not input_grad:
@@ -179,7 +180,7 @@ class Residual(_Container):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return f(body(x) + shortcut(x)); the two must have one shape."""
-        y = _first(self.body(x))
+        y: np.ndarray = _first(self.body(x))
         around = np.asarray(x) if self.shortcut is None else _first(self.shortcut(x))
         _checks.same_shape("Residual: the shortcut", around, y.shape, "as the body's output has")
         # Not in place: the body may have kept its output, and an Identity's is x.
@@ -191,7 +192,7 @@ class Residual(_Container):
         self._save(y if isinstance(self.activation, str) else None)
         return y
 
-    def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray | None:
+    def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> Any:
         """Return the sum of the gradients that come through the body and the shortcut."""
         (y,) = self._take()
         if isinstance(self.activation, Module):
@@ -230,7 +231,7 @@ class Parallel(_ModuleSequence):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the branches' outputs as one array."""
-        outputs = [_first(branch(x)) for branch in self]
+        outputs: list[np.ndarray] = [_first(branch(x)) for branch in self]
         if self.merge == "sum":
             for i, y in enumerate(outputs):
                 _checks.same_shape(f"Parallel: branch {i}'s output", y, outputs[0].shape, "as branch 0's has")
@@ -246,7 +247,7 @@ class Parallel(_ModuleSequence):
         self._save([s[dim] for s in shapes], dim)
         return np.concatenate(outputs, axis=dim)
 
-    def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray | None:
+    def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> Any:
         """Return the sum of the gradients that come through the branches."""
         pieces = self._pieces(np.asarray(grad_y), *self._take())
         grads = [_backward(branch, g, input_grad) for branch, g in zip(self, pieces, strict=True)]
@@ -273,7 +274,7 @@ def _check_module(name: str, value: Any) -> Module:
     return value
 
 
-def _first(y: Any) -> np.ndarray:
+def _first(y: Any) -> Any:
     return y[0] if isinstance(y, tuple) else y
 
 
@@ -281,7 +282,7 @@ def _has_parameters(module: Module) -> bool:
     return any(True for _ in module.named_parameters())
 
 
-def _backward(module: Module, grad_y: np.ndarray, input_grad: bool) -> np.ndarray | None:
+def _backward(module: Module, grad_y: np.ndarray, input_grad: bool) -> Any:
     """Call ``module.backward``, or as little of it as the parameters need."""
     if input_grad:
         return module.backward(grad_y)

@@ -53,7 +53,8 @@ class Module:
     """
 
     training: bool = True
-    _saved: tuple | None = None
+    _saved: tuple[Any, ...] | None = None
+    _cache: dict[Hashable, Any]
 
     def __init__(self, *, dtype: Any = np.float32):
         self._dtype = _checks.float_dtype(f"{type(self).__name__}: dtype", dtype)
@@ -71,7 +72,7 @@ class Module:
         """Return the output for `x`."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
-    def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray | None:
+    def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> Any:
         """Add to the parameters' gradients and return the gradient of the input of the last `forward`.
 
         With ``input_grad=False`` a layer that has parameters may spare itself the gradient of its input and
@@ -84,14 +85,14 @@ class Module:
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         # Calling is forward itself: a hop in between would cost a tiny layer a tenth of its time.
-        cls.__call__ = cls.forward
+        cls.__call__ = cls.forward  # type: ignore[method-assign]
 
     def _save(self, *things: Any) -> None:
         """Keep `things` for the next `backward`, in training mode alone."""
         if self.training:
             self.__dict__["_saved"] = things
 
-    def _take(self) -> tuple:
+    def _take(self) -> tuple[Any, ...]:
         """Return what `_save` kept, once."""
         saved = self._saved
         if saved is None:
@@ -107,7 +108,7 @@ class Module:
         for module in self.modules():
             module.__dict__["_saved"] = None
 
-    def _cached(self, key: Hashable, build: Callable[[], T]) -> T:
+    def _cached(self, key: Hashable, build: Callable[[], Any]) -> Any:
         """Return ``build()``, in eval mode from the cache: for packed weights and the like.
 
         The cache is dropped by whatever changes parameters: `train`, `eval`, `load_state_dict`, an
@@ -260,8 +261,10 @@ class Module:
     def _named_state(self) -> Iterator[tuple[str, Module, str, Parameter | np.ndarray]]:
         """Yield (key, owner, attribute, value) in torch's order: a module's parameters, buffers, children."""
         for path, module in self._walk():
-            for name, value in (*module._own(Parameter), *module._own_buffers()):
-                yield _join(path, name), module, name, value
+            for name, p in module._own(Parameter):
+                yield _join(path, name), module, name, p
+            for name, array in module._own_buffers():
+                yield _join(path, name), module, name, array
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return copies of all parameters and buffers by name."""
@@ -290,7 +293,7 @@ class Module:
         if not isinstance(state_dict, Mapping):
             kind = type(state_dict).__name__
             raise TypeError(f"load_state_dict: state_dict is a {kind}, expected a mapping of names to arrays")
-        targets = {key: rest for key, *rest in self._named_state()}
+        targets = {key: (module, name, old) for key, module, name, old in self._named_state()}
         missing = [key for key in targets if key not in state_dict]
         unexpected = [key for key in state_dict if key not in targets]
         known = {key: value for key, value in state_dict.items() if key in targets}
@@ -301,8 +304,8 @@ class Module:
         if faults:
             raise ValueError(f"load_state_dict: {type(self).__name__}: " + "; ".join(faults))
         for key, value in known.items():
-            module, name, target = targets[key]
-            setattr(module, name, np.asarray(value).astype(target.dtype))
+            module, name, old = targets[key]
+            setattr(module, name, np.asarray(value).astype(old.dtype))
         return IncompatibleKeys(missing, unexpected)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -345,13 +348,13 @@ class Module:
             **options,
         )
 
-    def predict(self, x: np.ndarray, **options: Any) -> np.ndarray:
+    def predict(self, x: np.ndarray, **options: Any) -> Any:
         """Return the outputs for all of `x`, in batches and in eval mode; see `fastnn.training.predict`."""
         from .. import training
 
         return training.predict(self, x, **options)
 
-    def evaluate(self, x: np.ndarray, y: np.ndarray, **options: Any) -> dict[str, float]:
+    def evaluate(self, x: np.ndarray, y: np.ndarray, **options: Any) -> Any:
         """Return the loss and the metrics on `x` and `y`; see `fastnn.training.evaluate`."""
         from .. import training
 

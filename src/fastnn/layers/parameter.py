@@ -32,7 +32,7 @@ class FlatBuffer:
     def __init__(self, size: int, dtype: np.dtype):
         self.data = np.empty(size, dtype)
         self.grad = np.zeros(size, dtype)
-        self.readers: weakref.WeakSet = weakref.WeakSet()
+        self.readers: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def drop_caches(self) -> None:
         """Make every module forget what it has worked out of these parameters."""
@@ -138,11 +138,11 @@ class Parameter:
         return f"Parameter({self.name or 'unnamed'}, shape={self.shape}, {self.dtype})"
 
     # A copy or a pickle takes its own piece of the buffer along, not the rest of the network's.
-    def __getstate__(self) -> tuple:
+    def __getstate__(self) -> tuple[Any, ...]:
         grad = self._grad.copy() if self._grad.any() else None
         return self.name, self._readonly, self._data.copy(), grad
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.name, self._readonly, data, grad = state
         self._enter(FlatBuffer(data.size, data.dtype), 0, data, grad)
 

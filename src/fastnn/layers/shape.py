@@ -33,7 +33,8 @@ class Flatten(Module):
         """Return `x` with the dimensions joined; a view of it where its memory allows."""
         x = np.asarray(x)
         shape = x.shape
-        start, end = self._index("start_dim", x.ndim), self._index("end_dim", x.ndim)
+        start = _index("Flatten: start_dim", self.start_dim, x.ndim)
+        end = _index("Flatten: end_dim", self.end_dim, x.ndim)
         if start > end:
             raise ValueError(
                 f"Flatten: start_dim {self.start_dim} comes after end_dim {self.end_dim} "
@@ -52,14 +53,16 @@ class Flatten(Module):
             )
         return grad_y.reshape(shape)
 
-    def _index(self, name: str, ndim: int) -> int:
-        dim, ndim = getattr(self, name), max(ndim, 1)  # a scalar becomes one element
-        if not -ndim <= dim < ndim:
-            raise ValueError(f"Flatten: {name} {dim} is out of range for an input of {ndim} dimensions")
-        return dim % ndim
-
     def extra_repr(self) -> str:
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+def _index(name: str, dim: int, ndim: int) -> int:
+    """Return the place that `dim` means in an array of `ndim` dimensions."""
+    ndim = max(ndim, 1)  # a scalar becomes one element
+    if not -ndim <= dim < ndim:
+        raise ValueError(f"{name} {dim} is out of range for an input of {ndim} dimensions")
+    return dim % ndim
 
 
 class Identity(Module):
