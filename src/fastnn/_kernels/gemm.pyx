@@ -1,0 +1,283 @@
+"""Matrix products: how C = A B is cut for caches and threads.
+
+One block of B, KC x NC elements, stays in L2 while rows of A pass by; the MR rows of A under the tile,
+MR x KC elements, stay in L1. B is packed beforehand, so that each step of the tile reads the next NR
+elements; A is read where it lies::
+
+    for each task (rows m0..m1, columns n0..n1)        threads share the tasks
+        for each block of k                            C holds the partial sums between blocks
+            for each MR rows                           A: MR x KC in L1
+                for each panel of NR columns           gemm_rows (csrc/gemm_tile.h)
+
+Every element of C is summed over k in the same order whatever the cut, so the bits depend on neither
+the number of threads nor the other rows.
+
+`multiply_transposed`, the product of weight gradients (A^T B, both with the long axis k down the
+memory), cuts k in slices of SLICE steps whose partial sums are added in order at the end.
+"""
+
+from cython.parallel cimport prange
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from fastnn._kernels.runtime cimport fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
+
+# Block sizes. KC: 14 rows x 384 floats are 21 KB of a 32 KB L1. NC: KC x 256 floats are 384 KB, under
+# half of the 1 MB L2 of the smallest AVX-512 machine. MC: rows of a task, so that B is used often
+# enough to pay for its way into L2.
+cdef enum:
+    KC = 384
+    NC = 256
+    MC = 112
+    SLICE = 512
+    MAX_MR = 16
+
+
+cdef Py_ssize_t panel_elements(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
+    """Elements of a packed B of k x n: whole panels of NR columns."""
+    cdef Py_ssize_t nr = kernels(itemsize).nr
+    return (n + nr - 1) // nr * nr * k
+
+
+cdef void pack(const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps, Py_ssize_t depth,
+               Py_ssize_t depth_stride, Py_ssize_t n, Py_ssize_t n_stride, real* panels) noexcept nogil:
+    """Panels [n / NR][tap][depth][NR] of B[(tap, d), j] = b[taps[tap] + d * depth_stride + j * n_stride].
+
+    The columns past n in the last panel are zero. Blocks of 64 steps keep the panel in L1 while its
+    columns are written one after the other.
+    """
+    cdef Py_ssize_t nr = kernels(sizeof(real)).nr
+    cdef Py_ssize_t j0, tap, d0, d1, j, d, width
+    cdef const real* column
+    cdef real* to
+    for j0 in range(0, n, nr):
+        width = min(nr, n - j0)
+        for tap in range(n_taps):
+            to = panels + (j0 * n_taps + tap * nr) * depth
+            if width < nr:
+                memset(to, 0, nr * depth * sizeof(real))
+            if n_stride == 1:
+                for d in range(depth):
+                    column = b + taps[tap] + d * depth_stride + j0
+                    for j in range(width):
+                        to[d * nr + j] = column[j]
+                continue
+            for d0 in range(0, depth, 64):
+                d1 = min(d0 + 64, depth)
+                for j in range(width):
+                    column = b + taps[tap] + (j0 + j) * n_stride
+                    for d in range(d0, d1):
+                        to[d * nr + j] = column[d * depth_stride]
+
+
+cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_stride, const real* panels,
+                        const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t m0, Py_ssize_t m1,
+                        Py_ssize_t n0, Py_ssize_t n1, Py_ssize_t k, bint accumulate,
+                        bint relu) noexcept nogil:
+    """Rows m0..m1 and columns n0..n1 (n0 at the start of a panel)."""
+    cdef const void* a_rows[MAX_MR]
+    cdef void* c_rows[MAX_MR]
+    cdef fnn_tile tile
+    cdef Py_ssize_t k0, m, i
+    tile.a = a_rows
+    tile.c = c_rows
+    tile.taps = 1
+    tile.b_panel = k * kern.nr
+    tile.c_offset = n0
+    tile.columns = n1 - n0
+    tile.bias = NULL if bias is NULL else bias + n0
+    for k0 in range(0, max(k, 1), KC):
+        tile.a_offset = k0
+        tile.depth = min(<Py_ssize_t>KC, k - k0)
+        tile.b = panels + n0 * k + k0 * kern.nr
+        tile.accumulate = accumulate or k0 > 0
+        tile.relu = relu and k0 + KC >= k
+        for m in range(m0, m1, kern.mr):
+            tile.rows = min(<Py_ssize_t>kern.mr, m1 - m)
+            for i in range(tile.rows):
+                a_rows[i] = a + (m + i) * a_stride
+                c_rows[i] = c + (m + i) * c_stride
+            kern.gemm_rows(&tile)
+
+
+cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const real* bias,
+                   real* c, Py_ssize_t c_stride, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+                   bint accumulate, bint relu, int threads) noexcept nogil:
+    """C[m, n] = f(A[m, k] B[k, n] + bias): A and C by rows, B packed, bias [n] or NULL.
+
+    With `accumulate` C holds what the product is added to, and bias is not read. Called from inside a
+    parallel region, `threads` is 1.
+    """
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t mc = MC // kern.mr * kern.mr, nc = max(NC // kern.nr, 1) * kern.nr
+    cdef Py_ssize_t m_tasks, n_tasks, task
+    if m == 0 or n == 0:
+        return
+    if m <= mc:
+        nc = 4 * kern.nr  # few rows: the columns are what there is to share
+    m_tasks = (m + mc - 1) // mc
+    n_tasks = (n + nc - 1) // nc
+    if threads == 1:
+        for task in range(m_tasks * n_tasks):
+            multiply_task(kern, a, a_stride, panels, bias, c, c_stride,
+                          task % m_tasks * mc, min(m, (task % m_tasks + 1) * mc),
+                          task // m_tasks * nc, min(n, (task // m_tasks + 1) * nc), k, accumulate, relu)
+        return
+    for task in prange(m_tasks * n_tasks, schedule="dynamic", num_threads=threads):
+        multiply_task(kern, a, a_stride, panels, bias, c, c_stride,
+                      task % m_tasks * mc, min(m, (task % m_tasks + 1) * mc),
+                      task // m_tasks * nc, min(n, (task // m_tasks + 1) * nc), k, accumulate, relu)
+
+
+cdef Py_ssize_t slice_count(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
+    """In how many slices a long reduction is cut: enough to share where C alone is too small to be."""
+    if m * n >= 64 * 1024:
+        return 1
+    return max(1, min((k + SLICE - 1) // SLICE, <Py_ssize_t>8))
+
+
+cdef Py_ssize_t gradient_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+                                   Py_ssize_t itemsize) noexcept nogil:
+    """Elements of workspace for multiply_transposed: B packed, and a C for each slice but the first."""
+    return panel_elements(n, k, itemsize) + (slice_count(m, n, k) - 1) * m * n
+
+
+cdef void transposed_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_stride,
+                          const real* panels, Py_ssize_t b_panel, real* c, Py_ssize_t m0, Py_ssize_t m1,
+                          Py_ssize_t n, Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
+    """c[m0..m1, n] = sum over k0 <= k < k1 of a[k, m] b[k, n]."""
+    cdef const void* a_rows[KC]
+    cdef void* c_rows[MAX_MR]
+    cdef fnn_tile tile
+    cdef Py_ssize_t k, m, i
+    tile.a = a_rows
+    tile.c = c_rows
+    tile.taps = 1
+    tile.b_panel = b_panel
+    tile.c_offset = 0
+    tile.columns = n
+    tile.bias = NULL
+    tile.relu = False
+    for k in range(k0, k1, KC):
+        tile.depth = min(<Py_ssize_t>KC, k1 - k)
+        tile.b = panels + k * kern.nr
+        tile.accumulate = k > k0
+        for i in range(tile.depth):
+            a_rows[i] = a + (k + i) * a_stride
+        for m in range(m0, m1, kern.mr):
+            tile.a_offset = m
+            tile.rows = min(<Py_ssize_t>kern.mr, m1 - m)
+            for i in range(tile.rows):
+                c_rows[i] = c + (m + i) * n
+            kern.gemm_columns(&tile)
+
+
+cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride,
+                              real* c, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+                              real* workspace, int threads) noexcept nogil:
+    """C[m, n] = A^T B = sum_k a[k, m] b[k, n], C contiguous; overwritten, not added to.
+
+    `workspace` holds gradient_workspace(m, n, k) elements.
+    """
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t slices = slice_count(m, n, k)
+    cdef Py_ssize_t per_slice = (k + slices - 1) // slices
+    cdef Py_ssize_t mc = 4 * kern.mr, zero = 0
+    cdef Py_ssize_t m_tasks = (m + mc - 1) // mc
+    cdef Py_ssize_t task, i, s
+    cdef real* partial = workspace + panel_elements(n, k, sizeof(real))
+    if m == 0 or n == 0:
+        return
+    if k == 0:
+        memset(c, 0, m * n * sizeof(real))
+        return
+    pack(b, &zero, 1, k, b_stride, n, 1, workspace)
+    for task in prange(m_tasks * slices, schedule="dynamic", num_threads=threads):
+        transposed_task(kern, a, a_stride, workspace, k * kern.nr,
+                        c if task // m_tasks == 0 else partial + (task // m_tasks - 1) * m * n,
+                        task % m_tasks * mc, min(m, (task % m_tasks + 1) * mc), n,
+                        min(k, task // m_tasks * per_slice), min(k, (task // m_tasks + 1) * per_slice))
+    for s in range(slices - 1):
+        for i in range(m * n):
+            c[i] += partial[s * m * n + i]
+
+
+cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t m,
+                      Py_ssize_t n) noexcept nogil:
+    """sums[j] = sum_i a[i, j], m rows of n: the gradient of a bias.
+
+    Blocks of 128 rows are summed first and then added: the error of a long float32 sum grows with the
+    number of blocks, not of rows.
+    """
+    cdef Py_ssize_t i, i0, j, j0, width
+    cdef real block[256]
+    for j in range(n):
+        sums[j] = 0
+    for j0 in range(0, n, 256):
+        width = min(<Py_ssize_t>256, n - j0)
+        for i0 in range(0, m, 128):
+            for j in range(width):
+                block[j] = 0
+            for i in range(i0, min(i0 + 128, m)):
+                for j in range(width):
+                    block[j] += a[i * a_stride + j0 + j]
+            for j in range(width):
+                sums[j0 + j] += block[j]
+
+
+cdef double product_ns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
+    """Serial time of a product: 50 GFLOP/s, packing and edges included."""
+    return 0.04 * m * n * k
+
+
+def pack_weight(const real[:, ::1] weight, real[::1] panels):
+    """Pack W [n, k] as the right-hand side B = W^T of a product; `panels` holds panel_size(n, k)."""
+    cdef Py_ssize_t zero = 0, n = weight.shape[0], k = weight.shape[1]
+    if n == 0 or k == 0:
+        return
+    with nogil:
+        pack(&weight[0, 0], &zero, 1, k, 1, n, k, &panels[0])
+
+
+def panel_size(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize):
+    """Elements of the packed form of a k x n right-hand side."""
+    return panel_elements(n, k, itemsize)
+
+
+def linear(const real[:, ::1] x, const real[::1] panels, const real[::1] bias, real[:, ::1] y, bint relu):
+    """y [m, n] = f(x [m, k] B + bias), B packed by pack_weight; bias may be empty."""
+    cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = y.shape[1]
+    if m == 0 or n == 0:
+        return
+    with nogil:
+        multiply(&x[0, 0] if k else NULL, k, &panels[0] if k else NULL,
+                 &bias[0] if bias.shape[0] else NULL, &y[0, 0], n, m, n, k, False, relu,
+                 team_size(product_ns(m, n, k)))
+
+
+def linear_backward(const real[:, ::1] grad_y, const real[:, ::1] x, const real[:, ::1] weight,
+                    real[:, ::1] grad_x, real[:, ::1] grad_weight, real[::1] grad_bias):
+    """grad_x = grad_y W, grad_weight = grad_y^T x, grad_bias = the column sums of grad_y.
+
+    grad_x and grad_bias may have no rows: they are then not computed.
+    """
+    cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = weight.shape[0], zero = 0
+    cdef Py_ssize_t size = max(panel_elements(k, n, sizeof(real)),
+                               gradient_workspace(n, k, m, sizeof(real)), <Py_ssize_t>1)
+    cdef real* workspace
+    cdef int threads = team_size(product_ns(m, n, k))
+    if n == 0 or k == 0:
+        return
+    workspace = <real*>malloc(size * sizeof(real))
+    if workspace is NULL:
+        raise MemoryError(f"linear_backward: no memory for a workspace of {size} elements")
+    with nogil:
+        if m and grad_x.shape[0]:
+            pack(&weight[0, 0], &zero, 1, n, k, k, 1, workspace)
+            multiply(&grad_y[0, 0], n, workspace, <const real*>NULL, &grad_x[0, 0], k, m, k, n,
+                     False, False, threads)
+        multiply_transposed(&grad_y[0, 0] if m else NULL, n, &x[0, 0] if m else NULL, k,
+                            &grad_weight[0, 0], n, k, m, workspace, threads)
+        if grad_bias.shape[0]:
+            column_sums(&grad_y[0, 0] if m else NULL, n, &grad_bias[0], m, n)
+    free(workspace)
