@@ -47,10 +47,11 @@ cdef void pack(const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps, Py_ssiz
     columns are written one after the other.
     """
     cdef Py_ssize_t nr = kernels(sizeof(real)).nr
-    cdef Py_ssize_t j0, tap, d0, d1, j, d, width
+    cdef Py_ssize_t panel, j0, tap, d0, d1, j, d, width
     cdef const real* column
     cdef real* to
-    for j0 in range(0, n, nr):
+    for panel in range((n + nr - 1) // nr):
+        j0 = panel * nr
         width = min(nr, n - j0)
         for tap in range(n_taps):
             to = panels + (j0 * n_taps + tap * nr) * depth
@@ -78,7 +79,7 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
     cdef const void* a_rows[MAX_MR]
     cdef void* c_rows[MAX_MR]
     cdef fnn_tile tile
-    cdef Py_ssize_t k0, m, i
+    cdef Py_ssize_t block, k0, m, i, row
     tile.a = a_rows
     tile.c = c_rows
     tile.taps = 1
@@ -86,13 +87,15 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
     tile.c_offset = n0
     tile.columns = n1 - n0
     tile.bias = NULL if bias is NULL else bias + n0
-    for k0 in range(0, max(k, 1), KC):
+    for block in range(max((k + KC - 1) // KC, <Py_ssize_t>1)):
+        k0 = block * KC
         tile.a_offset = k0
         tile.depth = min(<Py_ssize_t>KC, k - k0)
         tile.b = panels + n0 * k + k0 * kern.nr
         tile.accumulate = accumulate or k0 > 0
         tile.relu = relu and k0 + KC >= k
-        for m in range(m0, m1, kern.mr):
+        for row in range((m1 - m0 + kern.mr - 1) // kern.mr):
+            m = m0 + row * kern.mr
             tile.rows = min(<Py_ssize_t>kern.mr, m1 - m)
             for i in range(tile.rows):
                 a_rows[i] = a + (m + i) * a_stride
@@ -149,7 +152,7 @@ cdef void transposed_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_s
     cdef const void* a_rows[KC]
     cdef void* c_rows[MAX_MR]
     cdef fnn_tile tile
-    cdef Py_ssize_t k, m, i
+    cdef Py_ssize_t block, k, m, i, row
     tile.a = a_rows
     tile.c = c_rows
     tile.taps = 1
@@ -158,13 +161,15 @@ cdef void transposed_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_s
     tile.columns = n
     tile.bias = NULL
     tile.relu = False
-    for k in range(k0, k1, KC):
+    for block in range((k1 - k0 + KC - 1) // KC):
+        k = k0 + block * KC
         tile.depth = min(<Py_ssize_t>KC, k1 - k)
         tile.b = panels + k * kern.nr
         tile.accumulate = k > k0
         for i in range(tile.depth):
             a_rows[i] = a + (k + i) * a_stride
-        for m in range(m0, m1, kern.mr):
+        for row in range((m1 - m0 + kern.mr - 1) // kern.mr):
+            m = m0 + row * kern.mr
             tile.a_offset = m
             tile.rows = min(<Py_ssize_t>kern.mr, m1 - m)
             for i in range(tile.rows):
