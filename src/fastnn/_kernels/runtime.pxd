@@ -23,6 +23,8 @@ cdef extern from "kernels.h" nogil:
         int nr
         void (*gemm_rows)(const fnn_tile* tile) noexcept nogil
         void (*gemm_columns)(const fnn_tile* tile) noexcept nogil
+        void (*depthwise_rows)(const fnn_tile* tile) noexcept nogil
+        void (*depthwise_gradient)(const fnn_tile* tile) noexcept nogil
         void (*relu)(Py_ssize_t n, const void* x, void* y) noexcept nogil
         void (*relu_backward)(Py_ssize_t n, const void* grad_y, const void* y, void* grad_x) noexcept nogil
 

@@ -1,6 +1,7 @@
 /* All bodies for one dtype, and their table. A new body: its header here, its entry in kernels.h. */
 #include "simd.h"
 
+#include "depthwise.h"
 #include "elementwise.h"
 #include "gemm_tile.h"
 
@@ -11,6 +12,8 @@ const fnn_kernels NAME(fnn_kernels) = {
     .nr = NR,
     .gemm_rows = NAME(gemm_rows),
     .gemm_columns = NAME(gemm_columns),
+    .depthwise_rows = NAME(depthwise_rows),
+    .depthwise_gradient = NAME(depthwise_gradient),
     .relu = NAME(relu),
     .relu_backward = NAME(relu_backward),
 };

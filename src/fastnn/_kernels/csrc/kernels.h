@@ -39,6 +39,10 @@ typedef struct {
     void (*gemm_rows)(const fnn_tile *tile);     /* A(i, k) = a[tap * mr + i][k]: rows run along k */
     void (*gemm_columns)(const fnn_tile *tile);  /* A(i, k) = a[k][i]: rows run along i            */
 
+    /* depthwise.h */
+    void (*depthwise_rows)(const fnn_tile *tile);
+    void (*depthwise_gradient)(const fnn_tile *tile);
+
     /* elementwise.h */
     void (*relu)(ptrdiff_t n, const void *x, void *y);
     void (*relu_backward)(ptrdiff_t n, const void *grad_y, const void *y, void *grad_x);

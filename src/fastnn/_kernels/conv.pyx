@@ -1,0 +1,323 @@
+"""The interface of the convolution kernels: builds the walks, packs filters, calls the drivers.
+
+Images are channels-last in memory: (N, H, W, C) here, (N, C, H, W) above. An input of few channels is first
+copied into a zero-padded image, where the S taps of a filter row are one run of S * C numbers: the tile then
+sees R long taps in place of R * S short ones, and the input may have any strides.
+"""
+
+from cython.parallel cimport prange
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+
+from fastnn._kernels.conv_gradient cimport depthwise_gradient, weight_gradient
+from fastnn._kernels.convolve cimport convolve, convolve_depthwise
+from fastnn._kernels.gemm cimport column_sums, pack, panel_elements
+from fastnn._kernels.runtime cimport real, team_size
+from fastnn._kernels.walk cimport Walk
+
+cdef struct Filter:
+    # The window of a convolution, in the order in which the interface takes it.
+    Py_ssize_t r, s, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups
+
+
+cdef void pad_images(const real* x, Py_ssize_t n, Py_ssize_t h, Py_ssize_t w, Py_ssize_t c, Py_ssize_t x_n,
+                     Py_ssize_t x_h, Py_ssize_t x_w, Py_ssize_t x_c, Py_ssize_t top, Py_ssize_t left,
+                     Py_ssize_t padded_h, Py_ssize_t padded_w, real* y, int threads) noexcept nogil:
+    """Copy strided images into a zeroed [n][padded_h][padded_w][c]."""
+    cdef Py_ssize_t row
+    for row in prange(n * h, schedule="static", num_threads=threads):
+        pad_row(x + row // h * x_n + row % h * x_h, w, c, x_w, x_c,
+                y + ((row // h * padded_h + row % h + top) * padded_w + left) * c)
+
+
+cdef void pad_row(const real* x, Py_ssize_t w, Py_ssize_t c, Py_ssize_t x_w, Py_ssize_t x_c,
+                  real* y) noexcept nogil:
+    cdef Py_ssize_t j, k
+    if x_c == 1 and x_w == c:
+        memcpy(y, x, w * c * sizeof(real))
+        return
+    for k in range(c):
+        for j in range(w):
+            y[j * c + k] = x[j * x_w + k * x_c]
+
+
+cdef bint few_channels(Py_ssize_t c, const Filter* f) noexcept nogil:
+    """Whether to copy the input into a padded image, so that a filter row is one run of S * C numbers."""
+    return f.groups == 1 and f.s > 1 and f.dilation_w == 1 and c < 16
+
+
+cdef int filter_walk(Walk* walk, Py_ssize_t n, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k,
+                     const Filter* f) noexcept nogil:
+    """The forward walk, but for its source. Returns -1 when memory is short."""
+    cdef Py_ssize_t tap
+    walk.n, walk.p, walk.q = n, p, q
+    walk.y_n, walk.y_p, walk.y_q, walk.y_start = p * q * k, q * k, k, 0
+    walk.stride_h, walk.stride_w = f.stride_h, f.stride_w
+    walk.taps = f.r * f.s
+    walk.tap_h = <Py_ssize_t*>malloc(2 * (walk.taps + 1) * sizeof(Py_ssize_t))
+    if walk.tap_h is NULL:
+        return -1
+    walk.tap_w = walk.tap_h + walk.taps
+    for tap in range(walk.taps):
+        walk.tap_h[tap] = tap // f.s * f.dilation_h - f.pad_h
+        walk.tap_w[tap] = tap % f.s * f.dilation_w - f.pad_w
+    return 0
+
+
+cdef real* padded_source(Walk* walk, const real* x, Py_ssize_t h, Py_ssize_t w, Py_ssize_t c, Py_ssize_t x_n,
+                         Py_ssize_t x_h, Py_ssize_t x_w, Py_ssize_t x_c, const Filter* f) noexcept nogil:
+    """Copy the images with their padding, and walk over the copy by filter rows. NULL without memory."""
+    cdef Py_ssize_t row
+    cdef Py_ssize_t padded_h = max(h + f.pad_h,
+                                   (walk.p - 1) * walk.stride_h + (f.r - 1) * f.dilation_h + 1)
+    cdef Py_ssize_t padded_w = max(w + f.pad_w, (walk.q - 1) * walk.stride_w + f.s)
+    cdef real* copy = <real*>calloc(walk.n * padded_h * padded_w * c + 1, sizeof(real))
+    if copy is NULL:
+        return NULL
+    pad_images(x, walk.n, h, w, c, x_n, x_h, x_w, x_c, f.pad_h, f.pad_w, padded_h, padded_w, copy,
+               team_size(1.0 * walk.n * h * w * c))
+    walk.h, walk.w = padded_h, padded_w
+    walk.x_n, walk.x_h, walk.x_w = padded_h * padded_w * c, padded_w * c, c
+    walk.taps = f.r
+    for row in range(f.r):
+        walk.tap_h[row] = row * f.dilation_h
+        walk.tap_w[row] = 0
+    return copy
+
+
+cdef Filter window(tuple geometry):
+    cdef Filter f
+    (f.r, f.s, f.stride_h, f.stride_w, f.pad_h, f.pad_w, f.dilation_h, f.dilation_w, f.groups) = geometry
+    return f
+
+
+def packed_size(Py_ssize_t filters, Py_ssize_t depth, Py_ssize_t groups, Py_ssize_t itemsize):
+    """Elements of packed filters; `depth` is channels * taps of one filter."""
+    return groups * panel_elements(filters // groups, depth, itemsize)
+
+
+def pack_filters(const real[:, :, :, ::1] weight, Py_ssize_t groups, real[::1] panels):
+    """Pack filters (K, C / groups, R, S) for `forward`; `panels` holds packed_size elements."""
+    cdef Py_ssize_t columns = weight.shape[0] // groups, depth = weight.shape[1]
+    cdef Py_ssize_t taps = weight.shape[2] * weight.shape[3], g, tap
+    cdef Py_ssize_t size = panel_elements(columns, taps * depth, sizeof(real))
+    cdef Py_ssize_t* offsets
+    if panels.shape[0] == 0:
+        return
+    offsets = <Py_ssize_t*>malloc(taps * sizeof(Py_ssize_t))
+    if offsets is NULL:
+        raise MemoryError("conv2d: no memory to pack the filters")
+    with nogil:
+        for tap in range(taps):
+            offsets[tap] = tap
+        for g in range(groups):
+            pack(&weight[g * columns, 0, 0, 0], offsets, taps, depth, taps, columns, depth * taps,
+                 &panels[g * size])
+    free(offsets)
+
+
+def forward(const real[:, :, :, :] x, const real[::1] panels, const real[::1] bias, real[:, :, :, ::1] y,
+            tuple geometry, bint relu):
+    """y = f(filters * x + bias); x (N, H, W, C), y (N, P, Q, K).
+
+    `panels` comes from pack_filters, or, with one channel and one filter a group, is the (tap, channel)
+    transpose of the filters. Channels of x must be contiguous unless they are few. `bias` may be empty.
+    """
+    cdef Filter f = window(geometry)
+    cdef Walk walk
+    cdef Py_ssize_t c = x.shape[3], k = y.shape[3]
+    cdef real* copy = NULL
+    cdef const real* bias_data = &bias[0] if bias.shape[0] else NULL
+    cdef const real* source
+    cdef int status
+    if y.size == 0:
+        return
+    status = source_walk(&walk, x, &f, y.shape[1], y.shape[2], k, &copy)
+    if status == 0:
+        with nogil:
+            source = copy if copy is not NULL else &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] * c else NULL
+            if f.groups == c and k == c and c > 1:
+                status = convolve_depthwise(&walk, source, &panels[0], bias_data, &y[0, 0, 0, 0], c, relu)
+            else:
+                status = convolve(&walk, source, &panels[0] if panels.shape[0] else NULL, walk.taps,
+                                  c // f.groups if copy is NULL else f.s * c, bias_data, &y[0, 0, 0, 0],
+                                  k // f.groups, f.groups, relu)
+    release(&walk, copy)
+    if status:
+        raise MemoryError("conv2d: no memory for the workspace")
+
+
+cdef int source_walk(Walk* walk, const real[:, :, :, :] x, const Filter* f, Py_ssize_t p, Py_ssize_t q,
+                     Py_ssize_t k, real** copy) noexcept:
+    """The forward walk over x, or over a padded copy where channels are few. -1 without memory."""
+    cdef Py_ssize_t size = sizeof(real)
+    if filter_walk(walk, x.shape[0], p, q, k, f) != 0:
+        return -1
+    if few_channels(x.shape[3], f):
+        copy[0] = padded_source(walk, &x[0, 0, 0, 0] if x.size else NULL, x.shape[1], x.shape[2], x.shape[3],
+                                x.strides[0] // size, x.strides[1] // size, x.strides[2] // size,
+                                x.strides[3] // size, f)
+        return -1 if copy[0] is NULL else 0
+    walk.h, walk.w = x.shape[1], x.shape[2]
+    walk.x_n, walk.x_h, walk.x_w = x.strides[0] // size, x.strides[1] // size, x.strides[2] // size
+    return 0
+
+
+cdef void release(Walk* walk, void* copy) noexcept nogil:
+    free(walk.tap_h)
+    free(copy)
+
+
+def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] weight,
+                   real[:, :, :, ::1] grad_x, tuple geometry):
+    """grad_x = the transposed convolution of grad_y; also the forward pass of ConvTranspose2d.
+
+    The pixels of grad_x with one residue modulo the stride all read the same taps: each class of them is a
+    dense walk over grad_y with stride 1.
+    """
+    cdef Filter f = window(geometry)
+    cdef Walk walk
+    cdef Py_ssize_t c = grad_x.shape[3], k = grad_y.shape[3], taps = f.r * f.s, g, first = 0, a, b
+    cdef Py_ssize_t columns = c // f.groups, depth = k // f.groups
+    cdef Py_ssize_t size = panel_elements(columns, taps * depth, sizeof(real))
+    cdef bint depthwise = f.groups == c and k == c and c > 1
+    cdef Py_ssize_t* order
+    cdef real* panels
+    cdef int status = 0
+    if grad_x.size == 0:
+        return
+    walk.tap_h = <Py_ssize_t*>malloc(2 * (taps + 1) * sizeof(Py_ssize_t))
+    order = <Py_ssize_t*>malloc((taps + 1) * sizeof(Py_ssize_t))
+    panels = <real*>malloc((f.groups * size + taps * c + 1) * sizeof(real))
+    if walk.tap_h is NULL or order is NULL or panels is NULL:
+        status = -1
+    else:
+        walk.tap_w = walk.tap_h + taps
+        with nogil:
+            walk.n, walk.h, walk.w = grad_y.shape[0], grad_y.shape[1], grad_y.shape[2]
+            walk.x_n, walk.x_h, walk.x_w = walk.h * walk.w * k, walk.w * k, k
+            tap_order(&f, order)
+            if depthwise:
+                pack_depthwise(&weight[0, 0, 0, 0], order, taps, c, panels)
+            elif k and taps:
+                for g in range(f.groups):
+                    pack(&weight[g * depth, 0, 0, 0], order, taps, depth, columns * taps, columns, taps,
+                         panels + g * size)
+            for a in range(f.stride_h):
+                for b in range(f.stride_w):
+                    class_walk(&walk, &f, a, b, grad_x.shape[1], grad_x.shape[2], c)
+                    if depthwise:
+                        status |= convolve_depthwise(&walk, &grad_y[0, 0, 0, 0], panels + first * c,
+                                                     <const real*>NULL, &grad_x[0, 0, 0, 0], c, False)
+                    else:
+                        status |= convolve(&walk, &grad_y[0, 0, 0, 0] if grad_y.shape[0] else NULL,
+                                           panels + first * depth * panel_width(sizeof(real)), taps, depth,
+                                           <const real*>NULL, &grad_x[0, 0, 0, 0], columns, f.groups, False)
+                    first += walk.taps
+    free(walk.tap_h)
+    free(order)
+    free(panels)
+    if status:
+        raise MemoryError("conv2d_backward: no memory for the workspace")
+
+
+cdef Py_ssize_t panel_width(Py_ssize_t itemsize) noexcept nogil:
+    return panel_elements(1, 1, itemsize)
+
+
+cdef bint in_class(Py_ssize_t residue, Py_ssize_t pad, Py_ssize_t tap, Py_ssize_t dilation,
+                   Py_ssize_t stride) noexcept nogil:
+    """Whether pixels with this residue modulo the stride were read through this tap."""
+    return (residue + pad - tap * dilation) % stride == 0
+
+
+cdef void tap_order(const Filter* f, Py_ssize_t* order) noexcept nogil:
+    """The taps sorted by the class of input pixels that read them: those of each class lie together."""
+    cdef Py_ssize_t a, b, r, s, count = 0
+    for a in range(f.stride_h):
+        for b in range(f.stride_w):
+            for r in range(f.r):
+                for s in range(f.s):
+                    if (in_class(a, f.pad_h, r, f.dilation_h, f.stride_h)
+                            and in_class(b, f.pad_w, s, f.dilation_w, f.stride_w)):
+                        order[count] = r * f.s + s
+                        count += 1
+
+
+cdef void class_walk(Walk* walk, const Filter* f, Py_ssize_t a, Py_ssize_t b, Py_ssize_t h, Py_ssize_t w,
+                     Py_ssize_t c) noexcept nogil:
+    """The walk over grad_y of the pixels (a + p stride_h, b + q stride_w) of grad_x, of h x w x c."""
+    cdef Py_ssize_t r, s
+    walk.p = (h - a + f.stride_h - 1) // f.stride_h if h > a else 0
+    walk.q = (w - b + f.stride_w - 1) // f.stride_w if w > b else 0
+    walk.y_n, walk.y_p, walk.y_q = h * w * c, f.stride_h * w * c, f.stride_w * c
+    walk.y_start = (a * w + b) * c
+    walk.stride_h, walk.stride_w = 1, 1
+    walk.taps = 0
+    for r in range(f.r):
+        for s in range(f.s):
+            if (in_class(a, f.pad_h, r, f.dilation_h, f.stride_h)
+                    and in_class(b, f.pad_w, s, f.dilation_w, f.stride_w)):
+                walk.tap_h[walk.taps] = (a + f.pad_h - r * f.dilation_h) // f.stride_h
+                walk.tap_w[walk.taps] = (b + f.pad_w - s * f.dilation_w) // f.stride_w
+                walk.taps += 1
+
+
+cdef void pack_depthwise(const real* weight, const Py_ssize_t* order, Py_ssize_t taps, Py_ssize_t channels,
+                         real* filters) noexcept nogil:
+    cdef Py_ssize_t tap, c
+    for tap in range(taps):
+        for c in range(channels):
+            filters[tap * channels + c] = weight[c * taps + order[tap]]
+
+
+def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
+                    real[:, :, :, ::1] grad_weight, real[::1] grad_bias, tuple geometry):
+    """grad_weight (K, C / groups, R, S) and, unless it is empty, grad_bias (K,)."""
+    cdef Filter f = window(geometry)
+    cdef Walk walk
+    cdef Py_ssize_t c = x.shape[3], k = grad_y.shape[3], pixels
+    cdef real* copy = NULL
+    cdef const real* source
+    cdef const real* grad_data = &grad_y[0, 0, 0, 0] if grad_y.size else NULL
+    cdef int status
+    if grad_weight.size == 0:
+        return
+    status = source_walk(&walk, x, &f, grad_y.shape[1], grad_y.shape[2], k, &copy)
+    if status == 0:
+        with nogil:
+            pixels = walk.n * walk.p * walk.q
+            source = copy if copy is not NULL else &x[0, 0, 0, 0] if x.shape[0] else NULL
+            if f.groups == c and k == c and c > 1:
+                status = depthwise_gradient(&walk, source, grad_data, c, &grad_weight[0, 0, 0, 0])
+            elif copy is not NULL:
+                status = weight_gradient_by_rows(&walk, source, grad_data, c, k, f.s,
+                                                 &grad_weight[0, 0, 0, 0])
+            else:
+                status = weight_gradient(&walk, source, grad_data, f.groups, c // f.groups, k // f.groups,
+                                         &grad_weight[0, 0, 0, 0])
+            if grad_bias.shape[0]:
+                column_sums(grad_data, k, &grad_bias[0], pixels, k)
+    release(&walk, copy)
+    if status:
+        raise MemoryError("conv2d_backward: no memory for the workspace")
+
+
+cdef int weight_gradient_by_rows(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t c,
+                                 Py_ssize_t k, Py_ssize_t s, real* grad_weight) noexcept nogil:
+    """As weight_gradient, over a padded copy: a tap is a filter row, its depth S * C."""
+    cdef Py_ssize_t rows = walk.taps, size = rows * s * c, filter, channel, r, j
+    cdef real* by_rows = <real*>malloc(k * size * sizeof(real))
+    cdef int status
+    if by_rows is NULL:
+        return -1
+    status = weight_gradient(walk, x, grad_y, 1, s * c, k, by_rows)
+    # [k][s * c][r] -> [k][c][r][s]
+    for filter in range(k):
+        for channel in range(c):
+            for r in range(rows):
+                for j in range(s):
+                    grad_weight[((filter * c + channel) * rows + r) * s + j] = \
+                        by_rows[filter * size + (j * c + channel) * rows + r]
+    free(by_rows)
+    return status

@@ -1,0 +1,174 @@
+"""Gradient of the filters: a matrix product transposed, whose sum runs over pixels.
+
+Rows are (tap, channel), columns are filters: grad[tap, c, k] = sum over pixels of x[pixel through tap, c]
+grad_y[pixel, k]. A chunk of grad_y is packed, and each tap's table of pixels gives the rows of x. Where the
+gradient is too small to be shared among threads, the pixels are cut in slices, whose partial gradients are
+added in order; the cut depends on the shapes alone.
+"""
+
+from cython.parallel cimport prange
+from libc.stdlib cimport calloc, free, malloc
+
+from fastnn._kernels.convolve cimport tiles
+from fastnn._kernels.gemm cimport pack, panel_elements
+from fastnn._kernels.runtime cimport fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
+from fastnn._kernels.walk cimport Walk, ceil_div, source_rows
+
+cdef enum:
+    MAX_MR = 16
+    GRADIENT_PIXELS = 384   # pixels of a chunk: its panel of 32 filters, 48 KB, stays in L2
+
+
+cdef struct Slices:
+    Py_ssize_t count       # slices of the pixels, each with a partial gradient of its own
+    Py_ssize_t pixels      # pixels in a slice
+    Py_ssize_t parts       # parts of the (tap, channel) rows
+
+
+cdef Slices gradient_slices(const fnn_kernels* kern, Py_ssize_t pixels, Py_ssize_t taps, Py_ssize_t depth,
+                            Py_ssize_t columns) noexcept nogil:
+    """How the work is shared: by pixels where the gradient is small, by its rows where it is large."""
+    cdef Slices cut
+    cdef Py_ssize_t row_tiles = taps * ceil_div(depth, kern.mr)
+    cut.count = 1
+    if taps * depth * columns < 256 * 1024:
+        cut.count = max(<Py_ssize_t>1, min(<Py_ssize_t>8, pixels // GRADIENT_PIXELS))
+    cut.pixels = ceil_div(ceil_div(pixels, cut.count), GRADIENT_PIXELS) * GRADIENT_PIXELS
+    cut.count = max(ceil_div(pixels, cut.pixels), <Py_ssize_t>1)
+    cut.parts = max(<Py_ssize_t>1, min(8 // cut.count, row_tiles // 8))
+    return cut
+
+
+cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x, const real* zeros,
+                        const real* grad_y, Py_ssize_t group, Py_ssize_t depth, Py_ssize_t columns,
+                        Py_ssize_t y_pixel, Py_ssize_t m0, Py_ssize_t m1, Py_ssize_t tile0,
+                        Py_ssize_t tile1, real* sums, real* panels) noexcept nogil:
+    """sums[tap, channel, filter] over the pixels m0..m1, for the row tiles tile0..tile1."""
+    cdef const void* sources[GRADIENT_PIXELS]
+    cdef void* targets[MAX_MR]
+    cdef fnn_tile tile
+    cdef Py_ssize_t tiles_per_tap = ceil_div(depth, kern.mr)
+    cdef Py_ssize_t chunk, m, row_tile, tap, last_tap, c0, i, zero = 0
+    tile.a = sources
+    tile.c = targets
+    tile.taps = 1
+    tile.c_offset = 0
+    tile.columns = columns
+    tile.bias = NULL
+    tile.relu = False
+    tile.b = panels
+    for chunk in range(ceil_div(m1 - m0, GRADIENT_PIXELS)):
+        m = m0 + chunk * GRADIENT_PIXELS
+        tile.depth = min(<Py_ssize_t>GRADIENT_PIXELS, m1 - m)
+        tile.b_panel = tile.depth * kern.nr
+        tile.accumulate = chunk > 0
+        pack(grad_y + m * y_pixel + group * columns, &zero, 1, tile.depth, y_pixel, columns, 1, panels)
+        last_tap = -1
+        for row_tile in range(tile0, tile1):
+            tap = row_tile // tiles_per_tap
+            c0 = row_tile % tiles_per_tap * kern.mr
+            if tap != last_tap:
+                source_rows(walk, x, zeros, m, <int>tile.depth, 0, tap, tap + 1, sources)
+                last_tap = tap
+            tile.a_offset = group * depth + c0
+            tile.rows = min(<Py_ssize_t>kern.mr, depth - c0)
+            for i in range(tile.rows):
+                targets[i] = sums + (tap * depth + c0 + i) * columns
+            kern.gemm_columns(&tile)
+
+
+cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t groups,
+                         Py_ssize_t depth, Py_ssize_t columns, real* grad_weight) noexcept nogil:
+    """grad_weight [group * columns][depth][taps] = sum over pixels of grad_y x. Returns -1 without memory."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t pixels = walk.n * walk.p * walk.q, rows = walk.taps * depth
+    cdef Slices cut = gradient_slices(kern, pixels, walk.taps, depth, columns)
+    cdef Py_ssize_t row_tiles = walk.taps * ceil_div(depth, kern.mr)
+    cdef Py_ssize_t panel_size = panel_elements(columns, GRADIENT_PIXELS, sizeof(real))
+    cdef Py_ssize_t tasks = groups * cut.count * cut.parts, task, s, i, g
+    cdef int threads = team_size(0.02 * pixels * columns * groups * rows)
+    cdef real* panels = <real*>malloc(threads * panel_size * sizeof(real))
+    cdef real* sums = <real*>malloc(groups * cut.count * rows * columns * sizeof(real))
+    cdef real* zeros = <real*>calloc(depth * groups + 1, sizeof(real))
+    if panels is NULL or sums is NULL or zeros is NULL:
+        free(panels)
+        free(sums)
+        free(zeros)
+        return -1
+    # task = (group, slice, part)
+    for task in prange(tasks, schedule="dynamic", num_threads=threads):
+        gradient_task(kern, walk, x, zeros, grad_y, task // (cut.count * cut.parts), depth, columns,
+                      groups * columns, task // cut.parts % cut.count * cut.pixels,
+                      min(pixels, (task // cut.parts % cut.count + 1) * cut.pixels),
+                      task % cut.parts * row_tiles // cut.parts,
+                      (task % cut.parts + 1) * row_tiles // cut.parts,
+                      sums + task // cut.parts * rows * columns, panels + thread_id() * panel_size)
+    for g in prange(groups, num_threads=min(threads, <int>groups)):
+        finish_gradient(sums + g * cut.count * rows * columns, cut.count, walk.taps, depth, columns,
+                        grad_weight + g * columns * rows)
+    free(panels)
+    free(sums)
+    free(zeros)
+    return 0
+
+
+cdef void finish_gradient(real* sums, Py_ssize_t slices, Py_ssize_t taps, Py_ssize_t depth,
+                          Py_ssize_t columns, real* grad_weight) noexcept nogil:
+    """Add the slices in order, and go from [tap][channel][filter] to [filter][channel][tap]."""
+    cdef Py_ssize_t s, i, tap, c, k, size = taps * depth * columns
+    for s in range(1, slices):
+        for i in range(size):
+            sums[i] += sums[s * size + i]
+    for k in range(columns):
+        for c in range(depth):
+            for tap in range(taps):
+                grad_weight[(k * depth + c) * taps + tap] = sums[(tap * depth + c) * columns + k]
+
+
+cdef int depthwise_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t channels,
+                            real* grad_weight) noexcept nogil:
+    """grad_weight [channel][tap]; the pixels are cut in slices as in weight_gradient."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t pixels = walk.n * walk.p * walk.q
+    cdef Py_ssize_t slices = max(<Py_ssize_t>1, min(<Py_ssize_t>8, pixels // GRADIENT_PIXELS))
+    cdef Py_ssize_t per_slice = ceil_div(ceil_div(pixels, slices), kern.mr) * kern.mr
+    cdef Py_ssize_t table_size = max(walk.taps, <Py_ssize_t>1) * kern.mr, task, c, tap
+    cdef int threads = team_size(0.05 * pixels * channels * walk.taps)
+    cdef const void** tables = <const void**>malloc(threads * table_size * sizeof(void*))
+    cdef real* zeros = <real*>calloc(channels + 1, sizeof(real))
+    cdef real* sums = <real*>calloc(slices * walk.taps * channels + 1, sizeof(real))
+    if tables is NULL or zeros is NULL or sums is NULL:
+        free(tables)
+        free(zeros)
+        free(sums)
+        return -1
+    for task in prange(slices, schedule="dynamic", num_threads=threads):
+        depthwise_gradient_task(kern, walk, x, zeros, grad_y, channels, min(pixels, task * per_slice),
+                                min(pixels, (task + 1) * per_slice),
+                                sums + task * walk.taps * channels, tables + thread_id() * table_size)
+    for c in range(channels):
+        for tap in range(walk.taps):
+            grad_weight[c * walk.taps + tap] = sums[tap * channels + c]
+            for task in range(1, slices):
+                grad_weight[c * walk.taps + tap] += sums[(task * walk.taps + tap) * channels + c]
+    free(tables)
+    free(zeros)
+    free(sums)
+    return 0
+
+
+cdef void depthwise_gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x,
+                                  const real* zeros, const real* grad_y, Py_ssize_t channels,
+                                  Py_ssize_t m0, Py_ssize_t m1, real* sums,
+                                  const void** table) noexcept nogil:
+    cdef fnn_tile tile
+    tile.a_offset = 0
+    tile.depth = 1
+    tile.b = sums
+    tile.b_panel = 0
+    tile.c_offset = 0
+    tile.columns = channels
+    tile.bias = NULL
+    tile.accumulate = True
+    tile.relu = False
+    tiles(kern, kern.depthwise_gradient, walk, &tile, x, zeros, <real*>grad_y, 0, walk.taps, m0, m1, table)

@@ -1,0 +1,144 @@
+"""Convolution as an implicit matrix product: rows are grid pixels, columns are filters.
+
+Under the register tile lie MR pixels at once; for every tap of the filter a table says where each pixel's
+channels start (walk.pyx), so stride, padding and dilation cost nothing inside the tile and no im2col buffer
+exists. Filters are packed as [group][panel of NR filters][tap][channel][NR].
+
+The same drivers serve the forward pass, where the walk goes over the input, and the gradient of the input,
+where it goes over grad_y. The blocks are those of gemm.pyx.
+"""
+
+from cython.parallel cimport prange
+from libc.stdlib cimport calloc, free, malloc
+
+from fastnn._kernels.runtime cimport fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
+from fastnn._kernels.walk cimport Walk, ceil_div, source_rows, target_rows
+
+# Block sizes; the reasons stand in gemm.pyx.
+cdef enum:
+    KC = 384
+    NC = 256
+    MC = 112
+    MAX_MR = 16
+
+
+cdef void tiles(const fnn_kernels* kern, void (*body)(const fnn_tile*) noexcept nogil, const Walk* walk,
+                fnn_tile* tile, const real* x, const real* zeros, real* y, Py_ssize_t tap0, Py_ssize_t tap1,
+                Py_ssize_t m0, Py_ssize_t m1, const void** table) noexcept nogil:
+    """Run `body` over the grid pixels m0..m1, with the taps tap0..tap1 as the reduction."""
+    cdef void* targets[MAX_MR]
+    cdef Py_ssize_t step, m
+    tile.a = table
+    tile.c = targets
+    tile.taps = tap1 - tap0
+    for step in range(ceil_div(m1 - m0, kern.mr)):
+        m = m0 + step * kern.mr
+        tile.rows = min(<Py_ssize_t>kern.mr, m1 - m)
+        source_rows(walk, x, zeros, m, tile.rows, kern.mr, tap0, tap1, table)
+        target_rows(walk, y, m, tile.rows, targets)
+        body(tile)
+
+
+cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x, const real* zeros,
+                        const real* panels, Py_ssize_t panel_taps, Py_ssize_t depth, const real* bias,
+                        real* y, Py_ssize_t group, Py_ssize_t columns, Py_ssize_t n0, Py_ssize_t n1,
+                        Py_ssize_t m0, Py_ssize_t m1, bint relu, const void** table) noexcept nogil:
+    """Filters n0..n1 of one group at the grid pixels m0..m1, block by block of the reduction."""
+    cdef fnn_tile tile
+    cdef Py_ssize_t channel_blocks = max(ceil_div(depth, KC), <Py_ssize_t>1)
+    cdef Py_ssize_t channels = ceil_div(depth, channel_blocks)
+    cdef Py_ssize_t tap_step = max(KC // max(depth, <Py_ssize_t>1), <Py_ssize_t>1)
+    cdef Py_ssize_t tap_blocks = max(ceil_div(walk.taps, tap_step), <Py_ssize_t>1)
+    cdef Py_ssize_t block, tap0, tap1, c0
+    tile.b_panel = panel_taps * depth * kern.nr
+    tile.c_offset = group * columns + n0
+    tile.columns = n1 - n0
+    tile.bias = NULL if bias is NULL else bias + group * columns + n0
+    for block in range(tap_blocks * channel_blocks):
+        tap0 = block // channel_blocks * tap_step
+        tap1 = min(tap0 + tap_step, walk.taps)
+        c0 = block % channel_blocks * channels
+        tile.depth = min(channels, depth - c0)
+        tile.a_offset = group * depth + c0
+        tile.b = panels + n0 * panel_taps * depth + (tap0 * depth + c0) * kern.nr
+        tile.accumulate = block > 0
+        tile.relu = relu and block == tap_blocks * channel_blocks - 1
+        tiles(kern, kern.gemm_rows, walk, &tile, x, zeros, y, tap0, tap1, m0, m1, table)
+
+
+cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_t panel_taps,
+                  Py_ssize_t depth, const real* bias, real* y, Py_ssize_t columns, Py_ssize_t groups,
+                  bint relu) noexcept nogil:
+    """All groups and grid pixels. Returns -1 when memory is short.
+
+    `panels` points at the first tap of this walk; a panel holds `panel_taps` taps, of all walks together.
+    """
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t pixels = walk.n * walk.p * walk.q
+    cdef Py_ssize_t mc = MC // kern.mr * kern.mr, nc = NC // kern.nr * kern.nr
+    cdef Py_ssize_t m_tasks, n_tasks, task
+    cdef Py_ssize_t group_panels = ceil_div(columns, kern.nr) * kern.nr * panel_taps * depth
+    cdef Py_ssize_t table_size = max(walk.taps, <Py_ssize_t>1) * kern.mr
+    cdef int threads = team_size(0.02 * pixels * columns * groups * max(walk.taps * depth, <Py_ssize_t>1))
+    cdef const void** tables
+    cdef real* zeros
+    if pixels == 0 or columns == 0 or groups == 0:
+        return 0
+    if pixels <= 4 * mc:
+        nc = 2 * kern.nr  # few pixels: share the filters as well
+    m_tasks = ceil_div(pixels, mc)
+    n_tasks = ceil_div(columns, nc)
+    tables = <const void**>malloc(threads * table_size * sizeof(void*))
+    zeros = <real*>calloc(depth * groups + 1, sizeof(real))
+    if tables is NULL or zeros is NULL:
+        free(tables)
+        free(zeros)
+        return -1
+    for task in prange(groups * n_tasks * m_tasks, schedule="dynamic", num_threads=threads):
+        convolve_task(kern, walk, x, zeros, panels + task // (n_tasks * m_tasks) * group_panels, panel_taps,
+                      depth, bias, y, task // (n_tasks * m_tasks), columns,
+                      task // m_tasks % n_tasks * nc, min(columns, (task // m_tasks % n_tasks + 1) * nc),
+                      task % m_tasks * mc, min(pixels, (task % m_tasks + 1) * mc), relu,
+                      tables + thread_id() * table_size)
+    free(tables)
+    free(zeros)
+    return 0
+
+
+cdef int convolve_depthwise(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,
+                            Py_ssize_t channels, bint relu) noexcept nogil:
+    """One filter a channel: `filters` is [tap][channel]. Returns -1 when memory is short."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t pixels = walk.n * walk.p * walk.q
+    cdef Py_ssize_t mc = 4 * kern.mr
+    cdef Py_ssize_t tasks = ceil_div(pixels, mc), task
+    cdef Py_ssize_t table_size = max(walk.taps, <Py_ssize_t>1) * kern.mr
+    cdef int threads = team_size(0.05 * pixels * channels * walk.taps)
+    cdef const void** tables = <const void**>malloc(threads * table_size * sizeof(void*))
+    cdef real* zeros = <real*>calloc(channels + 1, sizeof(real))
+    if tables is NULL or zeros is NULL:
+        free(tables)
+        free(zeros)
+        return -1
+    for task in prange(tasks, schedule="static", num_threads=threads):
+        depthwise_task(kern, walk, x, zeros, filters, bias, y, channels, task * mc,
+                       min(pixels, (task + 1) * mc), relu, tables + thread_id() * table_size)
+    free(tables)
+    free(zeros)
+    return 0
+
+
+cdef void depthwise_task(const fnn_kernels* kern, const Walk* walk, const real* x, const real* zeros,
+                         const real* filters, const real* bias, real* y, Py_ssize_t channels,
+                         Py_ssize_t m0, Py_ssize_t m1, bint relu, const void** table) noexcept nogil:
+    cdef fnn_tile tile
+    tile.a_offset = 0
+    tile.depth = 1
+    tile.b = filters
+    tile.b_panel = 0
+    tile.c_offset = 0
+    tile.columns = channels
+    tile.bias = bias
+    tile.accumulate = False
+    tile.relu = relu
+    tiles(kern, kern.depthwise_rows, walk, &tile, x, zeros, y, 0, walk.taps, m0, m1, table)

@@ -1,0 +1,29 @@
+"""Which input pixels an output pixel reads: the geometry shared by convolution, forward and backward.
+
+A convolution's output pixel (p, q) reads, through tap t, the source pixel
+(p * stride_h + tap_h[t], q * stride_w + tap_w[t]), or zeros where that lies outside. The gradient of the
+input is the same walk over grad_y, one for each residue class of input pixels modulo the stride; it writes
+every grid_step-th pixel.
+"""
+
+from fastnn._kernels.runtime cimport real
+
+cdef struct Walk:
+    # The grid of pixels computed, and where pixel (n, p, q) of it is written.
+    Py_ssize_t n, p, q
+    Py_ssize_t y_n, y_p, y_q, y_start            # elements
+    # The source, its size and strides in elements; channels are contiguous.
+    Py_ssize_t h, w
+    Py_ssize_t x_n, x_h, x_w
+    Py_ssize_t stride_h, stride_w
+    # Taps: their number, and offsets of each in the source.
+    Py_ssize_t taps
+    Py_ssize_t* tap_h
+    Py_ssize_t* tap_w
+
+cdef void source_rows(const Walk* walk, const real* x, const real* zeros, Py_ssize_t m, int rows, int mr,
+                      Py_ssize_t tap0, Py_ssize_t tap1, const void** table) noexcept nogil
+cdef void target_rows(const Walk* walk, real* y, Py_ssize_t m, int rows, void** table) noexcept nogil
+
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a + b - 1) // b
