@@ -1,0 +1,72 @@
+"""Sizes of convolutions: what a window of given stride, padding and dilation makes of an image."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from .. import _checks
+
+
+class Window(NamedTuple):
+    """A checked convolution geometry."""
+
+    output: tuple[int, int]  # P, Q
+    padding: tuple[int, int]  # above and to the left; below and to the right follows from the output
+    groups: int
+    kernel: tuple[int, ...]  # as the kernels take it: R, S, strides, paddings, dilations, groups
+    depthwise: bool
+
+
+@lru_cache(maxsize=512, typed=True)
+def conv_window(name, x_shape, weight_shape, bias_shape, stride, padding, dilation, groups) -> Window:
+    """Check the arguments of a 2-d convolution against one another.
+
+    Cached by its arguments: a network calls with the same few again and again.
+    """
+    groups = _checks.integer(f"{name}: groups", groups)
+    _, c, h, w = x_shape
+    k, depth, r, s = weight_shape
+    if min(k, depth, r, s) < 1:
+        raise ValueError(f"{name}: weight has shape {weight_shape}, expected no zero sizes")
+    if k % groups:
+        raise ValueError(f"{name}: weight has {k} filters, which groups = {groups} does not divide")
+    if c != depth * groups:
+        raise ValueError(
+            f"{name}: x has {c} channels, weight expects {depth * groups} "
+            f"(weight.shape[1] * groups = {depth} * {groups})"
+        )
+    if bias_shape is not None and bias_shape != (k,):
+        raise ValueError(f"{name}: bias has shape {bias_shape}, expected {(k,)}, one number a filter")
+    stride = _checks.pair(f"{name}: stride", stride, 1)
+    dilation = _checks.pair(f"{name}: dilation", dilation, 1)
+    reach = (dilation[0] * (r - 1) + 1, dilation[1] * (s - 1) + 1)
+    padding, total = _padding(name, padding, stride, reach)
+    output = []
+    for axis, size, pad, extent, step in zip("HW", (h, w), total, reach, stride, strict=True):
+        if size + pad < extent:
+            raise ValueError(
+                f"{name}: the kernel spans {extent} pixels of axis {axis} (kernel size and dilation), "
+                f"more than the padded input's {size + pad}"
+            )
+        output.append((size + pad - extent) // step + 1)
+    kernel = (r, s, *stride, *padding, *dilation, groups)
+    return Window((output[0], output[1]), padding, groups, kernel, groups == c == k and c > 1)
+
+
+def _padding(name, padding, stride, reach):
+    """Padding above and left, and the total of each axis."""
+    if not isinstance(padding, str):
+        padding = _checks.pair(f"{name}: padding", padding, 0)
+        return padding, (2 * padding[0], 2 * padding[1])
+    if _checks.choice(f"{name}: padding", padding, ("same", "valid")) == "valid":
+        return (0, 0), (0, 0)
+    if stride != (1, 1):
+        raise ValueError(f"{name}: padding 'same' needs stride 1, got stride {stride}")
+    # An odd total puts the extra pixel below and to the right, as torch does.
+    return ((reach[0] - 1) // 2, (reach[1] - 1) // 2), (reach[0] - 1, reach[1] - 1)
+
+
+def hashable(value):
+    """`value` in the form that a cache can hold: lists and arrays become tuples."""
+    return tuple(value) if isinstance(value, (list,)) or hasattr(value, "tolist") and value.ndim else value

@@ -1,0 +1,195 @@
+"""Convolution layers' arithmetic: cross-correlation in one and two dimensions, its transpose, its gradients.
+
+Logical shapes are torch's, (N, C, H, W) for images and (K, C / groups, R, S) for filters; outputs lie
+channels-last in memory. See ``fastnn/_kernels/conv.pyx`` for how it is computed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import _checks
+from .._kernels import conv as _kernel
+from . import _fused
+from ._layout import (
+    by_dtype,
+    contiguous_channels_last,
+    empty_channels_last,
+    from_channels_last,
+    to_channels_last,
+)
+from ._window import Window, conv_window, hashable
+
+ALGORITHMS = ("auto", "direct", "winograd")
+
+_pack = by_dtype(_kernel.pack_filters)
+_forward = by_dtype(_kernel.forward)
+_backward_input = by_dtype(_kernel.backward_input)
+_backward_weight = by_dtype(_kernel.backward_weight)
+_NONE = {dtype: np.empty(0, dtype) for dtype in _pack}
+
+
+class Packed(NamedTuple):
+    """Filters in the form that the kernels read; made once for many calls by a layer in eval mode."""
+
+    algorithm: str
+    panels: np.ndarray
+
+
+def choose_algorithm(name: str, algorithm: str, window: Window) -> str:
+    """"direct" or "winograd": what `algorithm` means for this window. It depends on shapes alone."""
+    _checks.choice(f"{name}: algorithm", algorithm, ALGORITHMS)
+    return "direct" if algorithm == "auto" else algorithm
+
+
+def pack_filters(weight: np.ndarray, window: Window, algorithm: str) -> Packed:
+    """Pack (K, C / groups, R, S) for `convolve`."""
+    k, depth, r, s = weight.shape
+    weight = np.ascontiguousarray(weight)
+    if window.depthwise:
+        return Packed(algorithm, np.ascontiguousarray(weight.reshape(k, r * s).T).ravel())
+    size = _kernel.packed_size(k, depth * r * s, window.groups, weight.itemsize)
+    panels = np.empty(size, weight.dtype)
+    _pack[weight.dtype](weight, window.groups, panels)
+    return Packed(algorithm, panels)
+
+
+def convolve(x: np.ndarray, packed: Packed, bias: np.ndarray | None, filters: int, window: Window,
+             activation: str | None) -> np.ndarray:
+    """The checked arguments' convolution: x (N, C, H, W), y (N, K, P, Q)."""
+    dtype = x.dtype
+    y = empty_channels_last(x.shape[0], *window.output, filters, dtype)
+    bias = _NONE[dtype] if bias is None else np.ascontiguousarray(bias)
+    _forward[dtype](to_channels_last(x), packed.panels, bias, y, window.kernel, activation == "relu")
+    return _fused.forward(activation, from_channels_last(y))
+
+
+def _images(name, x, weight, bias):
+    """Check dtypes and ranks; an image without a batch axis gets one. Returns also whether it did."""
+    x = _checks.as_float_array(f"{name}: x", x, (3, 4))
+    weight = _checks.as_float_array(f"{name}: weight", weight, 4, x.dtype)
+    if bias is not None:
+        bias = _checks.as_float_array(f"{name}: bias", bias, 1, x.dtype)
+    return (x, weight, bias, False) if x.ndim == 4 else (x[None], weight, bias, True)
+
+
+def _window(name, x, weight, bias, stride, padding, dilation, groups):
+    bias_shape = None if bias is None else bias.shape
+    return conv_window(name, x.shape, weight.shape, bias_shape, hashable(stride), hashable(padding),
+                       hashable(dilation), groups)
+
+
+def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, activation=None,
+           algorithm="auto"):
+    """Two-dimensional cross-correlation, the convolution of neural networks.
+
+    ::
+
+        y[n, k, p, q] = f( bias[k] + sum_{c, r, s} weight[k, c, r, s]
+                                     x[n, c, p * stride + r * dilation - padding, q * ...] )
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, H, W) or (C, H, W)
+        Images, float32 or float64, in any memory layout; channels-last is read as it lies.
+    weight : ndarray, (K, C / groups, R, S)
+        Filters, of the dtype of `x`.
+    bias : ndarray, (K,), optional
+    stride, dilation : int or pair of int, default 1
+    padding : int, pair of int, "same" or "valid", default 0
+        Zeros around the image; "same" keeps its size (stride 1), the odd pixel below and to the right.
+    groups : int, default 1
+        Channels and filters are cut in this many groups, each convolved by itself.
+    activation : {None, "relu", "sigmoid", "tanh"}
+        f.
+    algorithm : {"auto", "direct", "winograd"}
+        "auto" depends on the shapes alone. "winograd" is for 3 x 3 filters with stride 1.
+
+    Returns
+    -------
+    y : ndarray, (N, K, P, Q)
+        Channels-last in memory; P = (H + 2 padding - dilation (R - 1) - 1) // stride + 1.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit one another, or a number is out of range.
+    TypeError
+        If a dtype is neither float32 nor float64, or dtypes are mixed.
+    """
+    x, weight, bias, single = _images("conv2d", x, weight, bias)
+    window = _window("conv2d", x, weight, bias, stride, padding, dilation, groups)
+    _checks.choice("conv2d: activation", activation, _fused.NAMES)
+    packed = pack_filters(weight, window, choose_algorithm("conv2d", algorithm, window))
+    y = convolve(x, packed, bias, weight.shape[0], window, activation)
+    return y[0] if single else y
+
+
+def conv2d_backward(grad_y, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *,
+                    activation=None, y=None, algorithm="auto", input_grad=True):
+    """Gradients of `conv2d` with respect to x, weight and bias.
+
+    ::
+
+        grad_z = grad_y * f'(z)                                 f' from y; z is what f was applied to
+        grad_x[n, c, h, w]      = sum_{k, r, s} weight[k, c, r, s] grad_z[n, k, p, q]
+        grad_weight[k, c, r, s] = sum_{n, p, q} grad_z[n, k, p, q] x[n, c, h, w]
+        grad_bias[k]            = sum_{n, p, q} grad_z[n, k, p, q]
+
+    with h = p * stride + r * dilation - padding, w alike.
+
+    Parameters
+    ----------
+    grad_y : ndarray, (N, K, P, Q) or (K, P, Q)
+    x, weight, bias, stride, padding, dilation, groups, activation, algorithm
+        As `conv2d` saw them.
+    y : ndarray, (N, K, P, Q), optional
+        What `conv2d` returned; needed with an activation.
+    input_grad : bool, default True
+        Whether to compute grad_x.
+
+    Returns
+    -------
+    grad_x : ndarray of the shape of `x`, or None
+    grad_weight : ndarray of the shape of `weight`
+    grad_bias : ndarray, (K,), or None without a bias
+    """
+    x, weight, bias, single = _images("conv2d_backward", x, weight, bias)
+    window = _window("conv2d_backward", x, weight, bias, stride, padding, dilation, groups)
+    choose_algorithm("conv2d_backward", algorithm, window)
+    grad_z = _grad_z("conv2d_backward", grad_y, y, activation, x, weight.shape[0], window, single)
+    grad_x, grad_weight, grad_bias = correlate_gradients(
+        grad_z, x, weight, bias is not None, window, input_grad)
+    return (grad_x[0] if single and input_grad else grad_x), grad_weight, grad_bias
+
+
+def _grad_z(name, grad_y, y, activation, x, filters, window, single):
+    """grad_y through the activation, checked, with its batch axis."""
+    shape = (x.shape[0], filters, *window.output)[single:]
+    grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, len(shape), x.dtype)
+    _checks.same_shape(f"{name}: grad_y", grad_y, shape, "as the output has")
+    if _checks.choice(f"{name}: activation", activation, _fused.NAMES) is not None:
+        y = _checks.as_float_array(f"{name}: y", y, len(shape), x.dtype)
+        _checks.same_shape(f"{name}: y", y, shape, "as the output has")
+        grad_y = _fused.backward(activation, grad_y, y)
+    return grad_y[None] if single else grad_y
+
+
+def correlate_gradients(grad_z, x, weight, has_bias, window, input_grad):
+    """The checked arguments' gradients, all with a batch axis."""
+    dtype = x.dtype
+    grad_z = contiguous_channels_last(grad_z)
+    weight = np.ascontiguousarray(weight)
+    grad_x = None
+    if input_grad:
+        n, c, h, w = x.shape
+        grad_x = empty_channels_last(n, h, w, c, dtype)
+        _backward_input[dtype](grad_z, weight, grad_x, window.kernel)
+        grad_x = from_channels_last(grad_x)
+    grad_weight = np.empty(weight.shape, dtype)
+    grad_bias = np.empty(weight.shape[0], dtype) if has_bias else None
+    _backward_weight[dtype](grad_z, to_channels_last(x), grad_weight,
+                            grad_bias if has_bias else _NONE[dtype], window.kernel)
+    return grad_x, grad_weight, grad_bias
