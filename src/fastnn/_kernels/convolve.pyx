@@ -27,13 +27,14 @@ cdef void tiles(const fnn_kernels* kern, void (*body)(const fnn_tile*) noexcept 
                 Py_ssize_t m0, Py_ssize_t m1, const void** table) noexcept nogil:
     """Run `body` over the grid pixels m0..m1, with the taps tap0..tap1 as the reduction."""
     cdef void* targets[MAX_MR]
-    cdef Py_ssize_t step, m
+    cdef Py_ssize_t steps = ceil_div(m1 - m0, kern.mr), step, m
+    cdef Py_ssize_t height = ceil_div(m1 - m0, max(steps, <Py_ssize_t>1))
     tile.a = table
     tile.c = targets
     tile.taps = tap1 - tap0
-    for step in range(ceil_div(m1 - m0, kern.mr)):
-        m = m0 + step * kern.mr
-        tile.rows = min(<Py_ssize_t>kern.mr, m1 - m)
+    for step in range(steps):
+        m = m0 + step * height
+        tile.rows = min(height, m1 - m)
         source_rows(walk, x, zeros, m, tile.rows, kern.mr, tap0, tap1, table)
         target_rows(walk, y, m, tile.rows, targets)
         body(tile)

@@ -79,7 +79,10 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
     cdef const void* a_rows[MAX_MR]
     cdef void* c_rows[MAX_MR]
     cdef fnn_tile tile
-    cdef Py_ssize_t block, k0, m, i, row
+    cdef Py_ssize_t steps = (m1 - m0 + kern.mr - 1) // kern.mr
+    # 16 rows are two tiles of 8, not one of 14 and a slow one of 2.
+    cdef Py_ssize_t height = (m1 - m0 + steps - 1) // steps
+    cdef Py_ssize_t block, k0, m, i, step
     tile.a = a_rows
     tile.c = c_rows
     tile.taps = 1
@@ -94,9 +97,9 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
         tile.b = panels + n0 * k + k0 * kern.nr
         tile.accumulate = accumulate or k0 > 0
         tile.relu = relu and k0 + KC >= k
-        for row in range((m1 - m0 + kern.mr - 1) // kern.mr):
-            m = m0 + row * kern.mr
-            tile.rows = min(<Py_ssize_t>kern.mr, m1 - m)
+        for step in range(steps):
+            m = m0 + step * height
+            tile.rows = min(height, m1 - m)
             for i in range(tile.rows):
                 a_rows[i] = a + (m + i) * a_stride
                 c_rows[i] = c + (m + i) * c_stride

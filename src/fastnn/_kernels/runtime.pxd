@@ -25,6 +25,10 @@ cdef extern from "kernels.h" nogil:
         void (*gemm_columns)(const fnn_tile* tile) noexcept nogil
         void (*depthwise_rows)(const fnn_tile* tile) noexcept nogil
         void (*depthwise_gradient)(const fnn_tile* tile) noexcept nogil
+        void (*winograd_input)(const void* const* pixels, Py_ssize_t channels, void* v,
+                               Py_ssize_t stride) noexcept nogil
+        void (*winograd_output)(const void* m, Py_ssize_t stride, Py_ssize_t filters, const void* bias,
+                                int relu, void** pixels) noexcept nogil
         void (*relu)(Py_ssize_t n, const void* x, void* y) noexcept nogil
         void (*relu_backward)(Py_ssize_t n, const void* grad_y, const void* y, void* grad_x) noexcept nogil
 

@@ -69,4 +69,4 @@ def _padding(name, padding, stride, reach):
 
 def hashable(value):
     """`value` in the form that a cache can hold: lists and arrays become tuples."""
-    return tuple(value) if isinstance(value, (list,)) or hasattr(value, "tolist") and value.ndim else value
+    return tuple(value) if isinstance(value, (list,)) or (hasattr(value, "tolist") and value.ndim) else value

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels import conv as _kernel
+from .._kernels import winograd as _winograd
 from . import _fused
 from ._layout import (
     by_dtype,
@@ -28,6 +29,8 @@ _pack = by_dtype(_kernel.pack_filters)
 _forward = by_dtype(_kernel.forward)
 _backward_input = by_dtype(_kernel.backward_input)
 _backward_weight = by_dtype(_kernel.backward_weight)
+_winograd_pack = by_dtype(_winograd.pack_filters)
+_winograd_forward = by_dtype(_winograd.forward)
 _NONE = {dtype: np.empty(0, dtype) for dtype in _pack}
 
 
@@ -38,20 +41,38 @@ class Packed(NamedTuple):
     panels: np.ndarray
 
 
-def choose_algorithm(name: str, algorithm: str, window: Window) -> str:
-    """"direct" or "winograd": what `algorithm` means for this window. It depends on shapes alone."""
+def choose_algorithm(name: str, algorithm: str, window: Window, x_shape: tuple, filters: int) -> str:
+    """"direct" or "winograd": what `algorithm` means for these shapes, on which alone it depends."""
     _checks.choice(f"{name}: algorithm", algorithm, ALGORITHMS)
-    return "direct" if algorithm == "auto" else algorithm
+    possible = window.kernel[:4] == (3, 3, 1, 1) and window.kernel[6:] == (1, 1, 1)
+    if algorithm == "winograd" and not possible:
+        raise ValueError(
+            f"{name}: algorithm 'winograd' is for 3 x 3 filters with stride, dilation and groups 1, got "
+            f"kernel {window.kernel[:2]}, stride {window.kernel[2:4]}, dilation {window.kernel[6:8]}, "
+            f"groups {window.groups}"
+        )
+    if algorithm != "auto":
+        return algorithm
+    return "winograd" if possible and _winograd_pays(x_shape, filters, window) else "direct"
+
+
+def _winograd_pays(x_shape: tuple, filters: int, window: Window) -> bool:
+    n, c, _, _ = x_shape
+    tiles = n * -(-window.output[0] // 4) * -(-window.output[1] // 4)
+    return c >= 16 and filters >= 16 and tiles >= 8
 
 
 def pack_filters(weight: np.ndarray, window: Window, algorithm: str) -> Packed:
     """Pack (K, C / groups, R, S) for `convolve`."""
     k, depth, r, s = weight.shape
     weight = np.ascontiguousarray(weight)
+    if algorithm == "winograd":
+        panels = np.empty(_winograd.packed_size(k, depth, weight.itemsize), weight.dtype)
+        _winograd_pack[weight.dtype](weight, False, panels)
+        return Packed(algorithm, panels)
     if window.depthwise:
         return Packed(algorithm, np.ascontiguousarray(weight.reshape(k, r * s).T).ravel())
-    size = _kernel.packed_size(k, depth * r * s, window.groups, weight.itemsize)
-    panels = np.empty(size, weight.dtype)
+    panels = np.empty(_kernel.packed_size(k, depth * r * s, window.groups, weight.itemsize), weight.dtype)
     _pack[weight.dtype](weight, window.groups, panels)
     return Packed(algorithm, panels)
 
@@ -62,7 +83,11 @@ def convolve(x: np.ndarray, packed: Packed, bias: np.ndarray | None, filters: in
     dtype = x.dtype
     y = empty_channels_last(x.shape[0], *window.output, filters, dtype)
     bias = _NONE[dtype] if bias is None else np.ascontiguousarray(bias)
-    _forward[dtype](to_channels_last(x), packed.panels, bias, y, window.kernel, activation == "relu")
+    x = to_channels_last(x)
+    if packed.algorithm == "winograd":
+        _winograd_forward[dtype](x, packed.panels, bias, y, *window.padding, activation == "relu")
+    else:
+        _forward[dtype](x, packed.panels, bias, y, window.kernel, activation == "relu")
     return _fused.forward(activation, from_channels_last(y))
 
 
@@ -122,7 +147,8 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, a
     x, weight, bias, single = _images("conv2d", x, weight, bias)
     window = _window("conv2d", x, weight, bias, stride, padding, dilation, groups)
     _checks.choice("conv2d: activation", activation, _fused.NAMES)
-    packed = pack_filters(weight, window, choose_algorithm("conv2d", algorithm, window))
+    algorithm = choose_algorithm("conv2d", algorithm, window, x.shape, weight.shape[0])
+    packed = pack_filters(weight, window, algorithm)
     y = convolve(x, packed, bias, weight.shape[0], window, activation)
     return y[0] if single else y
 
@@ -158,10 +184,10 @@ def conv2d_backward(grad_y, x, weight, bias=None, stride=1, padding=0, dilation=
     """
     x, weight, bias, single = _images("conv2d_backward", x, weight, bias)
     window = _window("conv2d_backward", x, weight, bias, stride, padding, dilation, groups)
-    choose_algorithm("conv2d_backward", algorithm, window)
+    algorithm = choose_algorithm("conv2d_backward", algorithm, window, x.shape, weight.shape[0])
     grad_z = _grad_z("conv2d_backward", grad_y, y, activation, x, weight.shape[0], window, single)
     grad_x, grad_weight, grad_bias = correlate_gradients(
-        grad_z, x, weight, bias is not None, window, input_grad)
+        grad_z, x, weight, bias is not None, window, algorithm, input_grad)
     return (grad_x[0] if single and input_grad else grad_x), grad_weight, grad_bias
 
 
@@ -177,19 +203,29 @@ def _grad_z(name, grad_y, y, activation, x, filters, window, single):
     return grad_y[None] if single else grad_y
 
 
-def correlate_gradients(grad_z, x, weight, has_bias, window, input_grad):
+def correlate_gradients(grad_z, x, weight, has_bias, window, algorithm, input_grad):
     """The checked arguments' gradients, all with a batch axis."""
     dtype = x.dtype
     grad_z = contiguous_channels_last(grad_z)
     weight = np.ascontiguousarray(weight)
-    grad_x = None
-    if input_grad:
-        n, c, h, w = x.shape
-        grad_x = empty_channels_last(n, h, w, c, dtype)
-        _backward_input[dtype](grad_z, weight, grad_x, window.kernel)
-        grad_x = from_channels_last(grad_x)
+    grad_x = _input_gradient(grad_z, x.shape, weight, window, algorithm) if input_grad else None
     grad_weight = np.empty(weight.shape, dtype)
     grad_bias = np.empty(weight.shape[0], dtype) if has_bias else None
     _backward_weight[dtype](grad_z, to_channels_last(x), grad_weight,
                             grad_bias if has_bias else _NONE[dtype], window.kernel)
     return grad_x, grad_weight, grad_bias
+
+
+def _input_gradient(grad_z, x_shape, weight, window, algorithm):
+    n, c, h, w = x_shape
+    dtype = weight.dtype
+    grad_x = empty_channels_last(n, h, w, c, dtype)
+    if algorithm == "winograd" and max(window.padding) <= 2:
+        # The gradient of the input is a convolution with the filters rotated, padded by what is left of 2.
+        panels = np.empty(_winograd.packed_size(c, weight.shape[0], weight.itemsize), dtype)
+        _winograd_pack[dtype](weight, True, panels)
+        _winograd_forward[dtype](grad_z, panels, _NONE[dtype], grad_x, 2 - window.padding[0],
+                                 2 - window.padding[1], False)
+    else:
+        _backward_input[dtype](grad_z, weight, grad_x, window.kernel)
+    return from_channels_last(grad_x)

@@ -4,6 +4,7 @@
 #include "depthwise.h"
 #include "elementwise.h"
 #include "gemm_tile.h"
+#include "winograd.h"
 
 const fnn_kernels NAME(fnn_kernels) = {
     .isa = TEXT(ISA),
@@ -14,6 +15,8 @@ const fnn_kernels NAME(fnn_kernels) = {
     .gemm_columns = NAME(gemm_columns),
     .depthwise_rows = NAME(depthwise_rows),
     .depthwise_gradient = NAME(depthwise_gradient),
+    .winograd_input = NAME(winograd_input),
+    .winograd_output = NAME(winograd_output),
     .relu = NAME(relu),
     .relu_backward = NAME(relu_backward),
 };

@@ -43,6 +43,11 @@ typedef struct {
     void (*depthwise_rows)(const fnn_tile *tile);
     void (*depthwise_gradient)(const fnn_tile *tile);
 
+    /* winograd.h */
+    void (*winograd_input)(const void *const *pixels, ptrdiff_t channels, void *v, ptrdiff_t stride);
+    void (*winograd_output)(const void *m, ptrdiff_t stride, ptrdiff_t filters, const void *bias,
+                            int relu, void *const *pixels);
+
     /* elementwise.h */
     void (*relu)(ptrdiff_t n, const void *x, void *y);
     void (*relu_backward)(ptrdiff_t n, const void *grad_y, const void *y, void *grad_x);

@@ -1,0 +1,94 @@
+/* The transforms of Winograd's F(4 x 4, 3 x 3): a 4 x 4 tile of outputs from 36 products where the
+ * direct sum takes 144 (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015).
+ *
+ *     Y = A^T [ (G g G^T) * (B^T d B) ] A      d: 6 x 6 inputs, g: 3 x 3 filter, Y: 4 x 4 outputs
+ *
+ * Vectors run along channels: each transform is a few additions of whole pixels. The 36 products are
+ * matrix products on the register tile, over the tiles of a block and the channels (winograd.pyx).
+ */
+
+/* B^T d, the six numbers in place; interpolation points 0, 1, -1, 2, -2 and infinity. */
+INLINE void NAME(winograd_bt)(vec *d0, vec *d1, vec *d2, vec *d3, vec *d4, vec *d5) {
+    const vec even1 = *d4 - 4 * *d2, odd1 = *d3 - 4 * *d1;
+    const vec even2 = *d4 - *d2, odd2 = 2 * (*d3 - *d1);
+    const vec first = 4 * *d0 - 5 * *d2 + *d4, last = 4 * *d1 - 5 * *d3 + *d5;
+    *d0 = first;
+    *d1 = even1 + odd1;
+    *d2 = even1 - odd1;
+    *d3 = even2 + odd2;
+    *d4 = even2 - odd2;
+    *d5 = last;
+}
+
+/* A^T m: six numbers to four. */
+INLINE void NAME(winograd_at)(const vec *m, int step, vec y[4]) {
+    const vec sum1 = m[step] + m[2 * step], dif1 = m[step] - m[2 * step];
+    const vec sum2 = m[3 * step] + m[4 * step], dif2 = m[3 * step] - m[4 * step];
+    y[0] = m[0] + sum1 + sum2;
+    y[1] = dif1 + 2 * dif2;
+    y[2] = sum1 + 4 * sum2;
+    y[3] = dif1 + 8 * dif2 + m[5 * step];
+}
+
+INLINE void NAME(winograd_input_lane)(const void *const *pixels, ptrdiff_t c, ptrdiff_t n, real *v,
+                                      ptrdiff_t stride) {
+    vec d[36];
+#pragma GCC unroll 36
+    for (int i = 0; i < 36; i++) {
+        const real *x = (const real *)pixels[i] + c;
+        d[i] = n >= VLEN ? load(x) : load_part(x, n);
+    }
+#pragma GCC unroll 6
+    for (int j = 0; j < 6; j++)
+        NAME(winograd_bt)(d + j, d + 6 + j, d + 12 + j, d + 18 + j, d + 24 + j, d + 30 + j);
+#pragma GCC unroll 6
+    for (int i = 0; i < 36; i += 6)
+        NAME(winograd_bt)(d + i, d + i + 1, d + i + 2, d + i + 3, d + i + 4, d + i + 5);
+#pragma GCC unroll 36
+    for (int i = 0; i < 36; i++)
+        n >= VLEN ? store(v + i * stride + c, d[i]) : store_part(v + i * stride + c, d[i], n);
+}
+
+/* v[i * stride + c] = (B^T d B)_i of channel c, i < 36; `pixels` points at the 36 pixels of one tile. */
+static void NAME(winograd_input)(const void *const *pixels, ptrdiff_t channels, void *v,
+                                 ptrdiff_t stride) {
+    ptrdiff_t c = 0;
+    for (; c + VLEN <= channels; c += VLEN)
+        NAME(winograd_input_lane)(pixels, c, VLEN, v, stride);
+    if (c < channels) NAME(winograd_input_lane)(pixels, c, channels - c, v, stride);
+}
+
+INLINE void NAME(winograd_output_lane)(const real *m, ptrdiff_t stride, ptrdiff_t k, ptrdiff_t n,
+                                       vec bias, int relu, void *const *pixels) {
+    vec d[36], t[24], y[4];
+#pragma GCC unroll 36
+    for (int i = 0; i < 36; i++)
+        d[i] = n >= VLEN ? load(m + i * stride + k) : load_part(m + i * stride + k, n);
+#pragma GCC unroll 6
+    for (int j = 0; j < 6; j++) {
+        NAME(winograd_at)(d + j, 6, y);
+        for (int i = 0; i < 4; i++) t[i * 6 + j] = y[i];
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        NAME(winograd_at)(t + i * 6, 1, y);
+        for (int j = 0; j < 4; j++) {
+            real *to = pixels[i * 4 + j];
+            if (!to) continue;
+            const vec out = relu ? relu1(y[j] + bias) : y[j] + bias;
+            n >= VLEN ? store(to + k, out) : store_part(to + k, out, n);
+        }
+    }
+}
+
+/* The 16 pixels of one tile from its 36 products m[i * stride + k]; a pixel outside the image is NULL. */
+static void NAME(winograd_output)(const void *m, ptrdiff_t stride, ptrdiff_t filters, const void *bias_,
+                                  int relu, void *const *pixels) {
+    const real *bias = bias_;
+    ptrdiff_t k = 0;
+    for (; k + VLEN <= filters; k += VLEN)
+        NAME(winograd_output_lane)(m, stride, k, VLEN, bias ? load(bias + k) : (vec){0}, relu, pixels);
+    if (k < filters)
+        NAME(winograd_output_lane)(m, stride, k, filters - k,
+                                   bias ? load_part(bias + k, filters - k) : (vec){0}, relu, pixels);
+}

@@ -1,0 +1,207 @@
+"""Convolution with 3 x 3 filters and stride 1 by Winograd's F(4 x 4, 3 x 3).
+
+The image is cut in tiles of 4 x 4 outputs. For a block of T tiles and a block of filters::
+
+    V[36][T][C]   the tiles' inputs, transformed            csrc/winograd.h
+    M[36][T][K]   = V[i] U[i], 36 products on the tile      gemm.pyx; U[36] are the transformed filters
+    y             the products transformed back, + bias, f
+
+V and M stay in L2. The multiplications are a quarter of the direct sum's; the price is an error of a few
+1e-6 of the largest output in float32 where the direct sum has 1e-6, for sums and differences of inputs
+weighted by up to 5 come before the products.
+"""
+
+from cython.parallel cimport prange
+from libc.stdlib cimport calloc, free, malloc
+
+from fastnn._kernels.gemm cimport multiply_task, pack, panel_elements
+from fastnn._kernels.runtime cimport fnn_kernels, kernels, real, team_size, thread_id
+from fastnn._kernels.walk cimport Walk, ceil_div, source_rows
+
+cdef enum:
+    PRODUCTS = 36
+    L2_BYTES = 768 * 1024    # for V and M of one task
+
+
+cdef struct Plan:
+    Py_ssize_t c, k, p, q          # channels, filters, output size
+    Py_ssize_t block, filters      # tiles and filters of a task
+    Py_ssize_t v_stride, m_stride  # from one of the 36 matrices to the next
+
+
+cdef Plan make_plan(const fnn_kernels* kern, Py_ssize_t tiles, Py_ssize_t c, Py_ssize_t k,
+                    Py_ssize_t itemsize) noexcept nogil:
+    """Blocks by shape alone: V and M of a block fit L2; at least two tasks for work worth sharing."""
+    cdef Plan plan
+    cdef Py_ssize_t per_tile
+    plan.c, plan.k = c, k
+    plan.filters = min(k, max(128 // kern.nr, <Py_ssize_t>1) * kern.nr)
+    per_tile = PRODUCTS * (c + plan.filters) * itemsize
+    plan.block = max(2 * kern.mr, min(8 * kern.mr, L2_BYTES // per_tile // kern.mr * kern.mr))
+    if tiles <= plan.block:
+        # One block: share the filters. Few tiles mean that reading U is the cost.
+        plan.block = tiles
+        plan.filters = min(k, max(ceil_div(ceil_div(k, 4), kern.nr), <Py_ssize_t>1) * kern.nr)
+    # 16 numbers apart from a power of two, lest the 36 stores of a tile fall into one cache set.
+    plan.v_stride = plan.block * c + 16
+    plan.m_stride = plan.block * plan.filters + 16
+    return plan
+
+
+cdef void tile_targets(const Plan* plan, real* y, Py_ssize_t tile, void** pixels) noexcept nogil:
+    """The 16 output pixels of a tile, NULL where outside the image."""
+    cdef Py_ssize_t columns = ceil_div(plan.q, 4), rows = ceil_div(plan.p, 4), i, j
+    cdef Py_ssize_t n = tile // (rows * columns)
+    cdef Py_ssize_t p = tile // columns % rows * 4, q = tile % columns * 4
+    for i in range(4):
+        for j in range(4):
+            pixels[i * 4 + j] = (y + ((n * plan.p + p + i) * plan.q + q + j) * plan.k
+                                 if p + i < plan.p and q + j < plan.q else NULL)
+
+
+cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
+                     const real* zeros, const real* panels, const real* bias, real* y, Py_ssize_t tile0,
+                     Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint new_tiles, bint relu,
+                     real* v, real* m) noexcept nogil:
+    """The tiles tile0..tile1 and filters k0..k1; V is made anew for new tiles."""
+    cdef const void* sources[PRODUCTS]
+    cdef void* targets[16]
+    cdef Py_ssize_t t, i, tiles = tile1 - tile0, width = k1 - k0
+    cdef Py_ssize_t panel_size = panel_elements(plan.k, plan.c, sizeof(real))
+    if new_tiles:
+        for t in range(tiles):
+            source_rows(walk, x, zeros, tile0 + t, 1, 1, 0, PRODUCTS, sources)
+            kern.winograd_input(sources, plan.c, v + t * plan.c, plan.v_stride)
+    for i in range(PRODUCTS):
+        multiply_task(kern, v + i * plan.v_stride, plan.c, panels + i * panel_size + k0 * plan.c,
+                      <const real*>NULL, m + i * plan.m_stride, width, 0, tiles, 0, width, plan.c,
+                      False, False)
+    for t in range(tiles):
+        tile_targets(plan, y + k0, tile0 + t, targets)
+        kern.winograd_output(m + t * width, plan.m_stride, width,
+                             NULL if bias is NULL else bias + k0, relu, targets)
+
+
+cdef void tile_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
+                    const real* zeros, const real* panels, const real* bias, real* y, Py_ssize_t tile0,
+                    Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint relu,
+                    real* workspace) noexcept nogil:
+    """The tiles tile0..tile1: their inputs are transformed once for all blocks of the filters k0..k1."""
+    cdef Py_ssize_t block, k
+    for block in range(ceil_div(k1 - k0, plan.filters)):
+        k = k0 + block * plan.filters
+        block_task(kern, plan, walk, x, zeros, panels, bias, y, tile0, tile1, k,
+                   min(k1, k + plan.filters), block == 0, relu,
+                   workspace, workspace + PRODUCTS * plan.v_stride)
+
+
+cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, const real* bias, real* y,
+                           Py_ssize_t p, Py_ssize_t q, Py_ssize_t c, Py_ssize_t k,
+                           bint relu) noexcept nogil:
+    """y [n][p][q][k]; `walk` goes over tiles with 36 taps. Returns -1 when memory is short."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t tiles = walk.n * walk.p * walk.q
+    cdef Plan plan = make_plan(kern, tiles, c, k, sizeof(real))
+    cdef Py_ssize_t blocks = ceil_div(tiles, plan.block)
+    # A task takes all filters of its tiles, but where all tiles are one block.
+    cdef Py_ssize_t k_task = plan.filters if blocks == 1 else k
+    cdef Py_ssize_t k_tasks = ceil_div(k, k_task), task
+    cdef Py_ssize_t size = PRODUCTS * (plan.v_stride + plan.m_stride)
+    cdef int threads = team_size(0.72 * tiles * c * k)
+    cdef real* workspace = <real*>malloc(threads * size * sizeof(real))
+    cdef real* zeros = <real*>calloc(c, sizeof(real))
+    if workspace is NULL or zeros is NULL:
+        free(workspace)
+        free(zeros)
+        return -1
+    plan.p, plan.q = p, q
+    for task in prange(blocks * k_tasks, schedule="dynamic", num_threads=threads):
+        tile_task(kern, &plan, walk, x, zeros, panels, bias, y, task % blocks * plan.block,
+                  min(tiles, (task % blocks + 1) * plan.block), task // blocks * k_task,
+                  min(k, (task // blocks + 1) * k_task), relu, workspace + thread_id() * size)
+    free(workspace)
+    free(zeros)
+    return 0
+
+
+# --- Filters
+
+
+cdef void transform_filter(const real* g, Py_ssize_t step, real* u, Py_ssize_t stride) noexcept nogil:
+    """u[i * stride] = (G g G^T)_i, i < 36; element (r, s) of the filter is g[(3 r + s) * step]."""
+    cdef real t[18]
+    cdef real a, b, c
+    cdef int i
+    for i in range(3):
+        a, b, c = g[i * step], g[(3 + i) * step], g[(6 + i) * step]
+        t[i] = a / 4
+        t[3 + i] = -(a + c + b) / 6
+        t[6 + i] = -(a + c - b) / 6
+        t[9 + i] = (a + 4 * c + 2 * b) / 24
+        t[12 + i] = (a + 4 * c - 2 * b) / 24
+        t[15 + i] = c
+    for i in range(6):
+        a, b, c = t[3 * i], t[3 * i + 1], t[3 * i + 2]
+        u[6 * i * stride] = a / 4
+        u[(6 * i + 1) * stride] = -(a + c + b) / 6
+        u[(6 * i + 2) * stride] = -(a + c - b) / 6
+        u[(6 * i + 3) * stride] = (a + 4 * c + 2 * b) / 24
+        u[(6 * i + 4) * stride] = (a + 4 * c - 2 * b) / 24
+        u[(6 * i + 5) * stride] = c
+
+
+def packed_size(Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t itemsize):
+    """Elements of the packed transformed filters."""
+    return PRODUCTS * panel_elements(filters, channels, itemsize)
+
+
+cdef void pack_panel(const real* weight, Py_ssize_t k_stride, Py_ssize_t c_stride, bint rotated,
+                     Py_ssize_t channels, Py_ssize_t width, Py_ssize_t nr, Py_ssize_t matrix,
+                     real* panel) noexcept nogil:
+    """One panel of each of the 36 matrices: [channel][nr], zero past `width` filters."""
+    cdef Py_ssize_t c, j, i
+    cdef const real* g
+    for c in range(channels):
+        for j in range(width):
+            g = weight + j * k_stride + c * c_stride
+            transform_filter(g + 8 if rotated else g, -1 if rotated else 1, panel + c * nr + j, matrix)
+        for j in range(width, nr):
+            for i in range(PRODUCTS):
+                panel[i * matrix + c * nr + j] = 0
+
+
+def pack_filters(const real[:, :, :, ::1] weight, bint transposed, real[::1] panels):
+    """Transform and pack (K, C, 3, 3); `transposed`, as the gradient of the input reads them: filters and
+    channels exchanged, each filter rotated by 180 degrees. `panels` holds packed_size elements."""
+    cdef Py_ssize_t k = weight.shape[1] if transposed else weight.shape[0]
+    cdef Py_ssize_t c = weight.shape[0] if transposed else weight.shape[1]
+    cdef Py_ssize_t k_stride = 9 if transposed else 9 * c, c_stride = 9 * k if transposed else 9
+    cdef Py_ssize_t nr = kernels(sizeof(real)).nr, matrix = panel_elements(k, c, sizeof(real)), panel
+    for panel in prange(ceil_div(k, nr), nogil=True, num_threads=team_size(30.0 * k * c)):
+        pack_panel(&weight[0, 0, 0, 0] + panel * nr * k_stride, k_stride, c_stride, transposed, c,
+                   min(nr, k - panel * nr), nr, matrix, &panels[panel * nr * c])
+
+
+def forward(const real[:, :, :, :] x, const real[::1] panels, const real[::1] bias, real[:, :, :, ::1] y,
+            Py_ssize_t pad_h, Py_ssize_t pad_w, bint relu):
+    """y (N, P, Q, K) = f(filters * x + bias), x (N, H, W, C) with contiguous channels."""
+    cdef Walk walk
+    cdef Py_ssize_t offsets[2 * PRODUCTS]
+    cdef Py_ssize_t size = sizeof(real), i
+    cdef int status
+    if y.size == 0:
+        return
+    with nogil:
+        walk.n, walk.p, walk.q = x.shape[0], ceil_div(y.shape[1], 4), ceil_div(y.shape[2], 4)
+        walk.h, walk.w = x.shape[1], x.shape[2]
+        walk.x_n, walk.x_h, walk.x_w = x.strides[0] // size, x.strides[1] // size, x.strides[2] // size
+        walk.stride_h, walk.stride_w = 4, 4
+        walk.taps = PRODUCTS
+        walk.tap_h, walk.tap_w = offsets, offsets + PRODUCTS
+        for i in range(PRODUCTS):
+            walk.tap_h[i], walk.tap_w[i] = i // 6 - pad_h, i % 6 - pad_w
+        status = convolve_winograd(&walk, &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL, &panels[0],
+                                   &bias[0] if bias.shape[0] else NULL, &y[0, 0, 0, 0], y.shape[1],
+                                   y.shape[2], x.shape[3], y.shape[3], relu)
+    if status:
+        raise MemoryError("conv2d: no memory for the workspace")
