@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 
 from fastnn._kernels.conv_gradient cimport depthwise_gradient, weight_gradient
 from fastnn._kernels.convolve cimport convolve, convolve_depthwise
-from fastnn._kernels.gemm cimport column_sums, pack, panel_elements
+from fastnn._kernels.gemm cimport pack, panel_elements
 from fastnn._kernels.runtime cimport real, team_size
 from fastnn._kernels.walk cimport Walk
 
@@ -272,11 +272,11 @@ cdef void pack_depthwise(const real* weight, const Py_ssize_t* order, Py_ssize_t
 
 
 def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
-                    real[:, :, :, ::1] grad_weight, real[::1] grad_bias, tuple geometry):
-    """grad_weight (K, C / groups, R, S) and, unless it is empty, grad_bias (K,)."""
+                    real[:, :, :, ::1] grad_weight, tuple geometry):
+    """grad_weight (K, C / groups, R, S) from grad_y (N, P, Q, K) and x (N, H, W, C)."""
     cdef Filter f = window(geometry)
     cdef Walk walk
-    cdef Py_ssize_t c = x.shape[3], k = grad_y.shape[3], pixels
+    cdef Py_ssize_t c = x.shape[3], k = grad_y.shape[3]
     cdef real* copy = NULL
     cdef const real* source
     cdef const real* grad_data = &grad_y[0, 0, 0, 0] if grad_y.size else NULL
@@ -286,7 +286,6 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
     status = source_walk(&walk, x, &f, grad_y.shape[1], grad_y.shape[2], k, &copy)
     if status == 0:
         with nogil:
-            pixels = walk.n * walk.p * walk.q
             source = copy if copy is not NULL else &x[0, 0, 0, 0] if x.shape[0] else NULL
             if f.groups == c and k == c and c > 1:
                 status = depthwise_gradient(&walk, source, grad_data, c, &grad_weight[0, 0, 0, 0])
@@ -296,8 +295,6 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
             else:
                 status = weight_gradient(&walk, source, grad_data, f.groups, c // f.groups, k // f.groups,
                                          &grad_weight[0, 0, 0, 0])
-            if grad_bias.shape[0]:
-                column_sums(grad_data, k, &grad_bias[0], pixels, k)
     release(&walk, copy)
     if status:
         raise MemoryError("conv2d_backward: no memory for the workspace")

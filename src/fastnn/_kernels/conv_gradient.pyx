@@ -115,14 +115,16 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
 cdef void finish_gradient(real* sums, Py_ssize_t slices, Py_ssize_t taps, Py_ssize_t depth,
                           Py_ssize_t columns, real* grad_weight) noexcept nogil:
     """Add the slices in order, and go from [tap][channel][filter] to [filter][channel][tap]."""
-    cdef Py_ssize_t s, i, tap, c, k, size = taps * depth * columns
+    cdef Py_ssize_t s, i, tap, c, k, k0, size = taps * depth * columns
     for s in range(1, slices):
         for i in range(size):
             sums[i] += sums[s * size + i]
-    for k in range(columns):
+    # 16 filters at a time: whole cache lines are read, 16 runs are written.
+    for k0 in range(ceil_div(columns, 16)):
         for c in range(depth):
             for tap in range(taps):
-                grad_weight[(k * depth + c) * taps + tap] = sums[(tap * depth + c) * columns + k]
+                for k in range(k0 * 16, min(columns, k0 * 16 + 16)):
+                    grad_weight[(k * depth + c) * taps + tap] = sums[(tap * depth + c) * columns + k]
 
 
 cdef int depthwise_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t channels,

@@ -252,6 +252,12 @@ def panel_size(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize):
     return panel_elements(n, k, itemsize)
 
 
+def row_total(const real[:, ::1] rows, real[::1] total):
+    """total[j] = sum_i rows[i, j]."""
+    column_sums(&rows[0, 0] if rows.size else NULL, rows.shape[1], &total[0] if total.shape[0] else NULL,
+                rows.shape[0], rows.shape[1])
+
+
 def linear(const real[:, ::1] x, const real[::1] panels, const real[::1] bias, real[:, ::1] y, bint relu):
     """y [m, n] = f(x [m, k] B + bias), B packed by pack_weight; bias may be empty."""
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = y.shape[1]

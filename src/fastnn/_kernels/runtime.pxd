@@ -29,6 +29,12 @@ cdef extern from "kernels.h" nogil:
                                Py_ssize_t stride) noexcept nogil
         void (*winograd_output)(const void* m, Py_ssize_t stride, Py_ssize_t filters, const void* bias,
                                 int relu, void** pixels) noexcept nogil
+        void (*winograd_filter)(const void* g, Py_ssize_t tap, Py_ssize_t n, void* u,
+                                Py_ssize_t stride) noexcept nogil
+        void (*winograd_gradient)(const void* const* pixels, Py_ssize_t filters, void* z, Py_ssize_t panel,
+                                  Py_ssize_t stride) noexcept nogil
+        void (*winograd_filter_gradient)(const void* s, Py_ssize_t stride, Py_ssize_t n,
+                                         void* g) noexcept nogil
         void (*relu)(Py_ssize_t n, const void* x, void* y) noexcept nogil
         void (*relu_backward)(Py_ssize_t n, const void* grad_y, const void* y, void* grad_x) noexcept nogil
 

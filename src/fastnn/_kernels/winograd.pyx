@@ -19,8 +19,33 @@ from fastnn._kernels.runtime cimport fnn_kernels, kernels, real, team_size, thre
 from fastnn._kernels.walk cimport Walk, ceil_div, source_rows
 
 cdef enum:
-    PRODUCTS = 36
     L2_BYTES = 768 * 1024    # for V and M of one task
+
+
+cdef void tile_walk(Walk* walk, Py_ssize_t* offsets, const real[:, :, :, :] x, Py_ssize_t p, Py_ssize_t q,
+                    Py_ssize_t pad_h, Py_ssize_t pad_w) noexcept:
+    """The walk over tiles of 4 x 4 outputs, whose taps are the 6 x 6 inputs; `offsets` holds 72 numbers."""
+    cdef Py_ssize_t size = sizeof(real), i
+    walk.n, walk.p, walk.q = x.shape[0], ceil_div(p, 4), ceil_div(q, 4)
+    walk.h, walk.w = x.shape[1], x.shape[2]
+    walk.x_n, walk.x_h, walk.x_w = x.strides[0] // size, x.strides[1] // size, x.strides[2] // size
+    walk.stride_h, walk.stride_w = 4, 4
+    walk.taps = PRODUCTS
+    walk.tap_h, walk.tap_w = offsets, offsets + PRODUCTS
+    for i in range(PRODUCTS):
+        walk.tap_h[i], walk.tap_w[i] = i // 6 - pad_h, i % 6 - pad_w
+
+
+cdef void tile_pixels(const real* y, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k, Py_ssize_t tile,
+                      const void** pixels) noexcept nogil:
+    """The 16 output pixels of a tile, NULL where outside the image."""
+    cdef Py_ssize_t columns = ceil_div(q, 4), rows = ceil_div(p, 4), i, j
+    cdef Py_ssize_t n = tile // (rows * columns)
+    cdef Py_ssize_t top = tile // columns % rows * 4, left = tile % columns * 4
+    for i in range(4):
+        for j in range(4):
+            pixels[i * 4 + j] = (y + ((n * p + top + i) * q + left + j) * k
+                                 if top + i < p and left + j < q else NULL)
 
 
 cdef struct Plan:
@@ -48,17 +73,6 @@ cdef Plan make_plan(const fnn_kernels* kern, Py_ssize_t tiles, Py_ssize_t c, Py_
     return plan
 
 
-cdef void tile_targets(const Plan* plan, real* y, Py_ssize_t tile, void** pixels) noexcept nogil:
-    """The 16 output pixels of a tile, NULL where outside the image."""
-    cdef Py_ssize_t columns = ceil_div(plan.q, 4), rows = ceil_div(plan.p, 4), i, j
-    cdef Py_ssize_t n = tile // (rows * columns)
-    cdef Py_ssize_t p = tile // columns % rows * 4, q = tile % columns * 4
-    for i in range(4):
-        for j in range(4):
-            pixels[i * 4 + j] = (y + ((n * plan.p + p + i) * plan.q + q + j) * plan.k
-                                 if p + i < plan.p and q + j < plan.q else NULL)
-
-
 cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
                      const real* zeros, const real* panels, const real* bias, real* y, Py_ssize_t tile0,
                      Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint new_tiles, bint relu,
@@ -77,7 +91,7 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk
                       <const real*>NULL, m + i * plan.m_stride, width, 0, tiles, 0, width, plan.c,
                       False, False)
     for t in range(tiles):
-        tile_targets(plan, y + k0, tile0 + t, targets)
+        tile_pixels(y + k0, plan.p, plan.q, plan.k, tile0 + t, <const void**>targets)
         kern.winograd_output(m + t * width, plan.m_stride, width,
                              NULL if bias is NULL else bias + k0, relu, targets)
 
@@ -127,59 +141,40 @@ cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, 
 # --- Filters
 
 
-cdef void transform_filter(const real* g, Py_ssize_t step, real* u, Py_ssize_t stride) noexcept nogil:
-    """u[i * stride] = (G g G^T)_i, i < 36; element (r, s) of the filter is g[(3 r + s) * step]."""
-    cdef real t[18]
-    cdef real a, b, c
-    cdef int i
-    for i in range(3):
-        a, b, c = g[i * step], g[(3 + i) * step], g[(6 + i) * step]
-        t[i] = a / 4
-        t[3 + i] = -(a + c + b) / 6
-        t[6 + i] = -(a + c - b) / 6
-        t[9 + i] = (a + 4 * c + 2 * b) / 24
-        t[12 + i] = (a + 4 * c - 2 * b) / 24
-        t[15 + i] = c
-    for i in range(6):
-        a, b, c = t[3 * i], t[3 * i + 1], t[3 * i + 2]
-        u[6 * i * stride] = a / 4
-        u[(6 * i + 1) * stride] = -(a + c + b) / 6
-        u[(6 * i + 2) * stride] = -(a + c - b) / 6
-        u[(6 * i + 3) * stride] = (a + 4 * c + 2 * b) / 24
-        u[(6 * i + 4) * stride] = (a + 4 * c - 2 * b) / 24
-        u[(6 * i + 5) * stride] = c
-
-
 def packed_size(Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t itemsize):
     """Elements of the packed transformed filters."""
     return PRODUCTS * panel_elements(filters, channels, itemsize)
 
 
-cdef void pack_panel(const real* weight, Py_ssize_t k_stride, Py_ssize_t c_stride, bint rotated,
-                     Py_ssize_t channels, Py_ssize_t width, Py_ssize_t nr, Py_ssize_t matrix,
-                     real* panel) noexcept nogil:
-    """One panel of each of the 36 matrices: [channel][nr], zero past `width` filters."""
-    cdef Py_ssize_t c, j, i
-    cdef const real* g
-    for c in range(channels):
-        for j in range(width):
-            g = weight + j * k_stride + c * c_stride
-            transform_filter(g + 8 if rotated else g, -1 if rotated else 1, panel + c * nr + j, matrix)
-        for j in range(width, nr):
-            for i in range(PRODUCTS):
-                panel[i * matrix + c * nr + j] = 0
+cdef void pack_panel(const fnn_kernels* kern, const real* weight, Py_ssize_t k_stride, Py_ssize_t c_stride,
+                     bint rotated, Py_ssize_t channels, Py_ssize_t width, Py_ssize_t matrix,
+                     real* panel, real* taps) noexcept nogil:
+    """One panel of each of the 36 matrices: [channel][nr]; `taps` is room for [9][channels][nr]."""
+    cdef Py_ssize_t offsets[9]
+    cdef Py_ssize_t i
+    for i in range(9):
+        offsets[i] = 8 - i if rotated else i
+    pack(weight, offsets, 9, channels, c_stride, width, k_stride, taps)
+    kern.winograd_filter(taps, channels * kern.nr, channels * kern.nr, panel, matrix)
 
 
 def pack_filters(const real[:, :, :, ::1] weight, bint transposed, real[::1] panels):
     """Transform and pack (K, C, 3, 3); `transposed`, as the gradient of the input reads them: filters and
     channels exchanged, each filter rotated by 180 degrees. `panels` holds packed_size elements."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t k = weight.shape[1] if transposed else weight.shape[0]
     cdef Py_ssize_t c = weight.shape[0] if transposed else weight.shape[1]
     cdef Py_ssize_t k_stride = 9 if transposed else 9 * c, c_stride = 9 * k if transposed else 9
-    cdef Py_ssize_t nr = kernels(sizeof(real)).nr, matrix = panel_elements(k, c, sizeof(real)), panel
-    for panel in prange(ceil_div(k, nr), nogil=True, num_threads=team_size(30.0 * k * c)):
-        pack_panel(&weight[0, 0, 0, 0] + panel * nr * k_stride, k_stride, c_stride, transposed, c,
-                   min(nr, k - panel * nr), nr, matrix, &panels[panel * nr * c])
+    cdef Py_ssize_t nr = kern.nr, matrix = panel_elements(k, c, sizeof(real)), panel
+    cdef int threads = team_size(8.0 * k * c)
+    cdef real* taps = <real*>malloc(threads * 9 * c * nr * sizeof(real))
+    if taps is NULL:
+        raise MemoryError("conv2d: no memory to transform the filters")
+    for panel in prange(ceil_div(k, nr), nogil=True, num_threads=threads):
+        pack_panel(kern, &weight[0, 0, 0, 0] + panel * nr * k_stride, k_stride, c_stride, transposed, c,
+                   min(nr, k - panel * nr), matrix, &panels[panel * nr * c],
+                   taps + thread_id() * 9 * c * nr)
+    free(taps)
 
 
 def forward(const real[:, :, :, :] x, const real[::1] panels, const real[::1] bias, real[:, :, :, ::1] y,
@@ -187,19 +182,11 @@ def forward(const real[:, :, :, :] x, const real[::1] panels, const real[::1] bi
     """y (N, P, Q, K) = f(filters * x + bias), x (N, H, W, C) with contiguous channels."""
     cdef Walk walk
     cdef Py_ssize_t offsets[2 * PRODUCTS]
-    cdef Py_ssize_t size = sizeof(real), i
     cdef int status
     if y.size == 0:
         return
+    tile_walk(&walk, offsets, x, y.shape[1], y.shape[2], pad_h, pad_w)
     with nogil:
-        walk.n, walk.p, walk.q = x.shape[0], ceil_div(y.shape[1], 4), ceil_div(y.shape[2], 4)
-        walk.h, walk.w = x.shape[1], x.shape[2]
-        walk.x_n, walk.x_h, walk.x_w = x.strides[0] // size, x.strides[1] // size, x.strides[2] // size
-        walk.stride_h, walk.stride_w = 4, 4
-        walk.taps = PRODUCTS
-        walk.tap_h, walk.tap_w = offsets, offsets + PRODUCTS
-        for i in range(PRODUCTS):
-            walk.tap_h[i], walk.tap_w[i] = i // 6 - pad_h, i % 6 - pad_w
         status = convolve_winograd(&walk, &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL, &panels[0],
                                    &bias[0] if bias.shape[0] else NULL, &y[0, 0, 0, 0], y.shape[1],
                                    y.shape[2], x.shape[3], y.shape[3], relu)

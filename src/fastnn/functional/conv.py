@@ -12,7 +12,9 @@ import numpy as np
 
 from .. import _checks
 from .._kernels import conv as _kernel
+from .._kernels import gemm as _gemm
 from .._kernels import winograd as _winograd
+from .._kernels import winograd_gradient as _winograd_gradient
 from . import _fused
 from ._layout import (
     by_dtype,
@@ -29,8 +31,10 @@ _pack = by_dtype(_kernel.pack_filters)
 _forward = by_dtype(_kernel.forward)
 _backward_input = by_dtype(_kernel.backward_input)
 _backward_weight = by_dtype(_kernel.backward_weight)
+_column_sums = by_dtype(_gemm.row_total)
 _winograd_pack = by_dtype(_winograd.pack_filters)
 _winograd_forward = by_dtype(_winograd.forward)
+_winograd_backward_weight = by_dtype(_winograd_gradient.backward_weight)
 _NONE = {dtype: np.empty(0, dtype) for dtype in _pack}
 
 
@@ -210,10 +214,19 @@ def correlate_gradients(grad_z, x, weight, has_bias, window, algorithm, input_gr
     weight = np.ascontiguousarray(weight)
     grad_x = _input_gradient(grad_z, x.shape, weight, window, algorithm) if input_grad else None
     grad_weight = np.empty(weight.shape, dtype)
-    grad_bias = np.empty(weight.shape[0], dtype) if has_bias else None
-    _backward_weight[dtype](grad_z, to_channels_last(x), grad_weight,
-                            grad_bias if has_bias else _NONE[dtype], window.kernel)
-    return grad_x, grad_weight, grad_bias
+    x = to_channels_last(x)
+    if algorithm == "winograd":
+        _winograd_backward_weight[dtype](grad_z, x, grad_weight, *window.padding)
+    else:
+        _backward_weight[dtype](grad_z, x, grad_weight, window.kernel)
+    return grad_x, grad_weight, _bias_gradient(grad_z) if has_bias else None
+
+
+def _bias_gradient(grad_z):
+    """The sum over all pixels of (N, P, Q, K)."""
+    sums = np.empty(grad_z.shape[3], grad_z.dtype)
+    _column_sums[grad_z.dtype](grad_z.reshape(-1, grad_z.shape[3]), sums)
+    return sums
 
 
 def _input_gradient(grad_z, x_shape, weight, window, algorithm):

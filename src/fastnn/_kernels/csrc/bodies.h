@@ -17,6 +17,9 @@ const fnn_kernels NAME(fnn_kernels) = {
     .depthwise_gradient = NAME(depthwise_gradient),
     .winograd_input = NAME(winograd_input),
     .winograd_output = NAME(winograd_output),
+    .winograd_filter = NAME(winograd_filter),
+    .winograd_gradient = NAME(winograd_gradient),
+    .winograd_filter_gradient = NAME(winograd_filter_gradient),
     .relu = NAME(relu),
     .relu_backward = NAME(relu_backward),
 };

@@ -47,6 +47,10 @@ typedef struct {
     void (*winograd_input)(const void *const *pixels, ptrdiff_t channels, void *v, ptrdiff_t stride);
     void (*winograd_output)(const void *m, ptrdiff_t stride, ptrdiff_t filters, const void *bias,
                             int relu, void *const *pixels);
+    void (*winograd_filter)(const void *g, ptrdiff_t tap, ptrdiff_t n, void *u, ptrdiff_t stride);
+    void (*winograd_gradient)(const void *const *pixels, ptrdiff_t filters, void *z, ptrdiff_t panel,
+                              ptrdiff_t stride);
+    void (*winograd_filter_gradient)(const void *s, ptrdiff_t stride, ptrdiff_t n, void *g);
 
     /* elementwise.h */
     void (*relu)(ptrdiff_t n, const void *x, void *y);

@@ -1,0 +1,12 @@
+"""Tiles of Winograd's F(4 x 4, 3 x 3), shared by the forward pass and the gradient of the filters."""
+
+from fastnn._kernels.runtime cimport real
+from fastnn._kernels.walk cimport Walk
+
+cdef enum:
+    PRODUCTS = 36
+
+cdef void tile_walk(Walk* walk, Py_ssize_t* offsets, const real[:, :, :, :] x, Py_ssize_t p, Py_ssize_t q,
+                    Py_ssize_t pad_h, Py_ssize_t pad_w) noexcept
+cdef void tile_pixels(const real* y, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k, Py_ssize_t tile,
+                      const void** pixels) noexcept nogil

@@ -1,0 +1,145 @@
+"""Gradient of 3 x 3 filters by the transpose of Winograd's F(4 x 4, 3 x 3).
+
+With Y = A^T [(G g G^T) * (B^T d B)] A, summed over channels, the gradient of a filter is
+
+    dg = G^T [ sum over tiles of (B^T d B) * (A dY A^T) ] G
+
+so that the sum over pixels becomes 36 products over tiles, a quarter of the multiplications::
+
+    V[36][T][C]   the tiles' inputs, transformed             as forward
+    Z[36][T][K]   the tiles' output gradients, transformed, in panels
+    S[36][C][K]  += V[i]^T Z[i]                              gemm_columns
+
+Where S is small, the tiles are cut in slices with an S each, added in order at the end; where it is large,
+the 36 products are shared. The cut depends on the shapes alone.
+"""
+
+from cython.parallel cimport prange
+from libc.stdlib cimport calloc, free, malloc
+
+from fastnn._kernels.conv_gradient cimport finish_gradient
+from fastnn._kernels.runtime cimport fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
+from fastnn._kernels.walk cimport Walk, ceil_div, source_rows
+from fastnn._kernels.winograd cimport PRODUCTS, tile_pixels, tile_walk
+
+cdef enum:
+    MAX_MR = 16
+    MAX_BLOCK = 128
+    SHARED_BYTES = 1536 * 1024   # V and Z of a task: some of it in L3, for a longer sum per pass over S
+
+
+cdef struct Plan:
+    Py_ssize_t c, k, p, q
+    Py_ssize_t block              # tiles transformed at once
+    Py_ssize_t slices, tiles      # slices of the tiles, and tiles in each
+    Py_ssize_t parts              # parts of the 36 products
+    Py_ssize_t v_stride, z_stride, panel
+
+
+cdef Plan make_plan(const fnn_kernels* kern, Py_ssize_t tiles, Py_ssize_t c, Py_ssize_t k,
+                    Py_ssize_t itemsize) noexcept nogil:
+    cdef Plan plan
+    plan.c, plan.k = c, k
+    plan.block = max(<Py_ssize_t>32, min(<Py_ssize_t>MAX_BLOCK, SHARED_BYTES // (PRODUCTS * (c + k) * itemsize)))
+    plan.block = min(plan.block, tiles)
+    plan.slices = max(<Py_ssize_t>1, min(<Py_ssize_t>4, tiles // plan.block)) if c * k <= 128 * 128 else 1
+    plan.parts = 1 if plan.slices > 1 else 4
+    plan.tiles = ceil_div(tiles, plan.slices)
+    plan.v_stride = plan.block * c + 16
+    plan.panel = plan.block * kern.nr
+    plan.z_stride = ceil_div(k, kern.nr) * plan.panel + 16
+    return plan
+
+
+cdef void gradient_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
+                        const real* zeros, const real* grad_y, Py_ssize_t tile0, Py_ssize_t tile1,
+                        Py_ssize_t first, Py_ssize_t last, real* sums, real* v) noexcept nogil:
+    """sums[i][c][k], first <= i < last, over the tiles tile0..tile1."""
+    cdef const void* pixels[MAX_BLOCK]
+    cdef void* targets[MAX_MR]
+    cdef fnn_tile tile
+    cdef real* z = v + PRODUCTS * plan.v_stride
+    cdef Py_ssize_t block, t0, t, i, c, r, step, steps = ceil_div(plan.c, kern.mr)
+    cdef Py_ssize_t height = ceil_div(plan.c, steps)
+    tile.a = pixels
+    tile.c = targets
+    tile.taps = 1
+    tile.b_panel = plan.panel
+    tile.c_offset = 0
+    tile.columns = plan.k
+    tile.bias = NULL
+    tile.relu = False
+    for block in range(ceil_div(tile1 - tile0, plan.block)):
+        t0 = tile0 + block * plan.block
+        tile.depth = min(plan.block, tile1 - t0)
+        tile.accumulate = block > 0
+        for t in range(tile.depth):
+            source_rows(walk, x, zeros, t0 + t, 1, 1, 0, PRODUCTS, pixels)
+            kern.winograd_input(pixels, plan.c, v + t * plan.c, plan.v_stride)
+            tile_pixels(grad_y, plan.p, plan.q, plan.k, t0 + t, pixels)
+            kern.winograd_gradient(pixels, plan.k, z + t * kern.nr, plan.panel, plan.z_stride)
+        for i in range(first, last):
+            tile.b = z + i * plan.z_stride
+            for t in range(tile.depth):
+                pixels[t] = v + i * plan.v_stride + t * plan.c
+            for step in range(steps):
+                c = step * height
+                tile.a_offset = c
+                tile.rows = min(height, plan.c - c)
+                for r in range(tile.rows):
+                    targets[r] = sums + (i * plan.c + c + r) * plan.k
+                kern.gemm_columns(&tile)
+
+
+cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t p, Py_ssize_t q,
+                         Py_ssize_t c, Py_ssize_t k, real* grad_weight) noexcept nogil:
+    """grad_weight [k][c][3][3]. Returns -1 when memory is short."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t tiles = walk.n * walk.p * walk.q, matrix = c * k
+    cdef Plan plan = make_plan(kern, tiles, c, k, sizeof(real))
+    cdef Py_ssize_t size = PRODUCTS * (plan.v_stride + plan.z_stride), task, s, i
+    cdef int threads = team_size(0.72 * tiles * c * k)
+    cdef real* workspace = <real*>malloc(threads * size * sizeof(real))
+    cdef real* sums = <real*>malloc((plan.slices * PRODUCTS + 9) * matrix * sizeof(real))
+    cdef real* zeros = <real*>calloc(c, sizeof(real))
+    cdef real* taps
+    if workspace is NULL or sums is NULL or zeros is NULL:
+        free(workspace)
+        free(sums)
+        free(zeros)
+        return -1
+    plan.p, plan.q = p, q
+    for task in prange(plan.slices * plan.parts, schedule="dynamic", num_threads=threads):
+        gradient_task(kern, &plan, walk, x, zeros, grad_y, task // plan.parts * plan.tiles,
+                      min(tiles, (task // plan.parts + 1) * plan.tiles),
+                      task % plan.parts * PRODUCTS // plan.parts,
+                      (task % plan.parts + 1) * PRODUCTS // plan.parts,
+                      sums + task // plan.parts * PRODUCTS * matrix, workspace + thread_id() * size)
+    for s in range(1, plan.slices):
+        for i in range(PRODUCTS * matrix):
+            sums[i] += sums[s * PRODUCTS * matrix + i]
+    taps = sums + plan.slices * PRODUCTS * matrix
+    kern.winograd_filter_gradient(sums, matrix, matrix, taps)
+    finish_gradient(taps, 1, 9, c, k, grad_weight)
+    free(workspace)
+    free(sums)
+    free(zeros)
+    return 0
+
+
+def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
+                    real[:, :, :, ::1] grad_weight, Py_ssize_t pad_h, Py_ssize_t pad_w):
+    """grad_weight (K, C, 3, 3) from grad_y (N, P, Q, K) and x (N, H, W, C) with contiguous channels."""
+    cdef Walk walk
+    cdef Py_ssize_t offsets[2 * PRODUCTS]
+    cdef int status
+    if grad_y.size == 0:
+        grad_weight[:] = 0
+        return
+    tile_walk(&walk, offsets, x, grad_y.shape[1], grad_y.shape[2], pad_h, pad_w)
+    with nogil:
+        status = filter_gradient(&walk, &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL,
+                                 &grad_y[0, 0, 0, 0], grad_y.shape[1], grad_y.shape[2], x.shape[3],
+                                 grad_y.shape[3], &grad_weight[0, 0, 0, 0])
+    if status:
+        raise MemoryError("conv2d_backward: no memory for the workspace")
