@@ -18,13 +18,12 @@ class Window(NamedTuple):
     depthwise: bool
 
 
-@lru_cache(maxsize=512, typed=True)
+@lru_cache(maxsize=512)
 def conv_window(name, x_shape, weight_shape, bias_shape, stride, padding, dilation, groups) -> Window:
-    """Check the arguments of a 2-d convolution against one another.
+    """Check the arguments of a 2-d convolution against one another; each by itself is already checked.
 
     Cached by its arguments: a network calls with the same few again and again.
     """
-    groups = _checks.integer(f"{name}: groups", groups)
     _, c, h, w = x_shape
     k, depth, r, s = weight_shape
     if min(k, depth, r, s) < 1:
@@ -38,8 +37,6 @@ def conv_window(name, x_shape, weight_shape, bias_shape, stride, padding, dilati
         )
     if bias_shape is not None and bias_shape != (k,):
         raise ValueError(f"{name}: bias has shape {bias_shape}, expected {(k,)}, one number a filter")
-    stride = _checks.pair(f"{name}: stride", stride, 1)
-    dilation = _checks.pair(f"{name}: dilation", dilation, 1)
     reach = (dilation[0] * (r - 1) + 1, dilation[1] * (s - 1) + 1)
     padding, total = _padding(name, padding, stride, reach)
     output = []
@@ -56,17 +53,43 @@ def conv_window(name, x_shape, weight_shape, bias_shape, stride, padding, dilati
 
 def _padding(name, padding, stride, reach):
     """Padding above and left, and the total of each axis."""
-    if not isinstance(padding, str):
-        padding = _checks.pair(f"{name}: padding", padding, 0)
-        return padding, (2 * padding[0], 2 * padding[1])
-    if _checks.choice(f"{name}: padding", padding, ("same", "valid")) == "valid":
+    if padding == "valid":
         return (0, 0), (0, 0)
+    if padding != "same":
+        return padding, (2 * padding[0], 2 * padding[1])
     if stride != (1, 1):
         raise ValueError(f"{name}: padding 'same' needs stride 1, got stride {stride}")
     # An odd total puts the extra pixel below and to the right, as torch does.
     return ((reach[0] - 1) // 2, (reach[1] - 1) // 2), (reach[0] - 1, reach[1] - 1)
 
 
-def hashable(value):
-    """`value` in the form that a cache can hold: lists and arrays become tuples."""
-    return tuple(value) if isinstance(value, (list,)) or (hasattr(value, "tolist") and value.ndim) else value
+def transposed_window(name, x, weight, bias, stride, padding, output_padding, groups, dilation) -> Window:
+    """Check the arguments of a transposed convolution; its window is that of the convolution it transposes."""
+    groups = _checks.integer(f"{name}: groups", groups)
+    stride = _checks.pair(f"{name}: stride", stride, 1)
+    padding = _checks.pair(f"{name}: padding", padding, 0)
+    output_padding = _checks.pair(f"{name}: output_padding", output_padding, 0)
+    dilation = _checks.pair(f"{name}: dilation", dilation, 1)
+    c, depth, r, s = weight.shape
+    k = depth * groups
+    if min(weight.shape) < 1:
+        raise ValueError(f"{name}: weight has shape {weight.shape}, expected no zero sizes")
+    if x.shape[1] != c:
+        raise ValueError(f"{name}: x has {x.shape[1]} channels, weight expects {c} (weight.shape[0])")
+    if c % groups:
+        raise ValueError(f"{name}: x has {c} channels, which groups = {groups} does not divide")
+    if bias is not None and bias.shape != (k,):
+        raise ValueError(f"{name}: bias has shape {bias.shape}, expected {(k,)}, one number a filter")
+    output = []
+    for axis, size, extent, step, pad, extra, spread in zip(
+            "HW", x.shape[2:], (r, s), stride, padding, output_padding, dilation, strict=True):
+        if extra >= max(step, spread):
+            raise ValueError(f"{name}: output_padding {extra} of axis {axis} must be smaller than "
+                             f"stride {step} or dilation {spread}")
+        length = (size - 1) * step - 2 * pad + spread * (extent - 1) + extra + 1
+        if size < 1 or length < 1:
+            raise ValueError(f"{name}: an input of {size} pixels along axis {axis} leaves an output of "
+                             f"{max(length, 0)} (padding {pad})")
+        output.append(length)
+    kernel = (r, s, *stride, *padding, *dilation, groups)
+    return Window((output[0], output[1]), padding, groups, kernel, groups == c == k and c > 1)

@@ -23,7 +23,7 @@ from ._layout import (
     from_channels_last,
     to_channels_last,
 )
-from ._window import Window, conv_window, hashable
+from ._window import Window, conv_window
 
 ALGORITHMS = ("auto", "direct", "winograd")
 
@@ -45,9 +45,9 @@ class Packed(NamedTuple):
     panels: np.ndarray
 
 
-# Fewest tiles of 4 x 4 outputs for which Winograd's algorithm pays, measured on Zen 4 with 16 to 512 channels:
-# where the filters are transformed once for many calls; where they are at every call; and for the gradient of
-# the filters, whose 36 sums are four times the size of the filters.
+# Fewest tiles of 4 x 4 outputs for which Winograd's algorithm pays, measured on Zen 4 with 16 to 512
+# channels: where the filters are transformed once for many calls; where they are at every call; and for the
+# gradient of the filters, whose 36 sums are four times the size of the filters.
 TILES_PACKED, TILES, TILES_FILTER_GRADIENT = 4, 16, 64
 
 
@@ -109,8 +109,11 @@ def _images(name, x, weight, bias):
 
 def _window(name, x, weight, bias, stride, padding, dilation, groups):
     bias_shape = None if bias is None else bias.shape
-    return conv_window(name, x.shape, weight.shape, bias_shape, hashable(stride), hashable(padding),
-                       hashable(dilation), groups)
+    padding = (_checks.choice(f"{name}: padding", padding, ("same", "valid")) if isinstance(padding, str)
+               else _checks.pair(f"{name}: padding", padding))
+    return conv_window(name, x.shape, weight.shape, bias_shape, _checks.pair(f"{name}: stride", stride, 1),
+                       padding, _checks.pair(f"{name}: dilation", dilation, 1),
+                       _checks.integer(f"{name}: groups", groups))
 
 
 def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, activation=None,
@@ -152,12 +155,16 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, a
         If a dtype is neither float32 nor float64, or dtypes are mixed.
     """
     x, weight, bias, single = _images("conv2d", x, weight, bias)
-    window = _window("conv2d", x, weight, bias, stride, padding, dilation, groups)
-    _checks.choice("conv2d: activation", activation, _fused.NAMES)
-    algorithm = choose_algorithm("conv2d", algorithm, window, x.shape, weight.shape[0])
-    packed = pack_filters(weight, window, algorithm)
-    y = convolve(x, packed, bias, weight.shape[0], window, activation)
+    y = _correlate("conv2d", x, weight, bias, stride, padding, dilation, groups, activation, algorithm)
     return y[0] if single else y
+
+
+def _correlate(name, x, weight, bias, stride, padding, dilation, groups, activation, algorithm):
+    window = _window(name, x, weight, bias, stride, padding, dilation, groups)
+    _checks.choice(f"{name}: activation", activation, _fused.NAMES)
+    algorithm = choose_algorithm(name, algorithm, window, x.shape, weight.shape[0])
+    packed = pack_filters(weight, window, algorithm)
+    return convolve(x, packed, bias, weight.shape[0], window, activation)
 
 
 def conv2d_backward(grad_y, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *,
@@ -190,12 +197,18 @@ def conv2d_backward(grad_y, x, weight, bias=None, stride=1, padding=0, dilation=
     grad_bias : ndarray, (K,), or None without a bias
     """
     x, weight, bias, single = _images("conv2d_backward", x, weight, bias)
-    window = _window("conv2d_backward", x, weight, bias, stride, padding, dilation, groups)
-    choose_algorithm("conv2d_backward", algorithm, window, x.shape, weight.shape[0])
-    grad_z = _grad_z("conv2d_backward", grad_y, y, activation, x, weight.shape[0], window, single)
-    grad_x, grad_weight, grad_bias = correlate_gradients(
-        grad_z, x, weight, bias is not None, window, algorithm, input_grad)
+    grad_x, grad_weight, grad_bias = _correlate_backward(
+        "conv2d_backward", grad_y, x, weight, bias, stride, padding, dilation, groups, activation, y,
+        algorithm, input_grad, single)
     return (grad_x[0] if single and input_grad else grad_x), grad_weight, grad_bias
+
+
+def _correlate_backward(name, grad_y, x, weight, bias, stride, padding, dilation, groups, activation, y,
+                        algorithm, input_grad, single):
+    window = _window(name, x, weight, bias, stride, padding, dilation, groups)
+    choose_algorithm(name, algorithm, window, x.shape, weight.shape[0])
+    grad_z = _grad_z(name, grad_y, y, activation, x, weight.shape[0], window, single)
+    return correlate_gradients(grad_z, x, weight, bias is not None, window, algorithm, input_grad)
 
 
 def _grad_z(name, grad_y, y, activation, x, filters, window, single):

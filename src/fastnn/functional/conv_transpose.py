@@ -1,0 +1,94 @@
+"""Transposed convolution: the gradient of a convolution's input, as a layer of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import _checks
+from .conv import (
+    _backward_input,
+    _backward_weight,
+    _bias_gradient,
+    _images,
+    convolve,
+    pack_filters,
+)
+from ._layout import contiguous_channels_last, empty_channels_last, from_channels_last, to_channels_last
+from ._window import Window, transposed_window
+
+
+def conv_transpose2d(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """Transposed two-dimensional convolution ("deconvolution").
+
+    ::
+
+        y[n, k, p * stride + r * dilation - padding, q * ...] += weight[c, k, r, s] x[n, c, p, q]
+
+    and bias[k] once: the gradient of `conv2d` with respect to its input.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, H, W) or (C, H, W)
+        float32 or float64.
+    weight : ndarray, (C, K / groups, R, S)
+    bias : ndarray, (K,), optional
+    stride, dilation : int or pair of int, default 1
+    padding : int or pair of int, default 0
+        Taken off the output's border.
+    output_padding : int or pair of int, default 0
+        Added to the output's size below and to the right; smaller than stride or dilation.
+    groups : int, default 1
+
+    Returns
+    -------
+    y : ndarray, (N, K, P, Q)
+        P = (H - 1) stride - 2 padding + dilation (R - 1) + output_padding + 1; channels-last in memory.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit one another, or a number is out of range.
+    TypeError
+        If a dtype is neither float32 nor float64, or dtypes are mixed.
+    """
+    name = "conv_transpose2d"
+    x, weight, bias, single = _images(name, x, weight, bias)
+    window = transposed_window(name, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    y = empty_channels_last(x.shape[0], *window.output, weight.shape[1] * window.groups, x.dtype)
+    _backward_input[x.dtype](contiguous_channels_last(x), np.ascontiguousarray(weight), y, window.kernel)
+    if bias is not None:
+        y += bias
+    y = from_channels_last(y)
+    return y[0] if single else y
+
+
+def conv_transpose2d_backward(grad_y, x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1,
+                              dilation=1, *, input_grad=True):
+    """Gradients of `conv_transpose2d` with respect to x, weight and bias.
+
+    grad_x is the convolution of grad_y with `weight`, grad_weight[c, k, r, s] the sum over pixels of
+    x[n, c, p, q] grad_y[n, k, p * stride + r * dilation - padding, q * ...].
+
+    Returns
+    -------
+    grad_x : ndarray of the shape of `x`, or None if not `input_grad`
+    grad_weight : ndarray of the shape of `weight`
+    grad_bias : ndarray, (K,), or None without a bias
+    """
+    name = "conv_transpose2d_backward"
+    x, weight, bias, single = _images(name, x, weight, bias)
+    window = transposed_window(name, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    shape = (x.shape[0], weight.shape[1] * window.groups, *window.output)[single:]
+    grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, len(shape), x.dtype)
+    _checks.same_shape(f"{name}: grad_y", grad_y, shape, "as the output has")
+    grad_y = grad_y[None] if single else grad_y
+    grad_x = None
+    if input_grad:
+        back = Window(x.shape[2:], window.padding, window.groups, window.kernel, window.depthwise)
+        grad_x = convolve(grad_y, pack_filters(weight, back, "direct"), None, x.shape[1], back, None)
+        grad_x = grad_x[0] if single else grad_x
+    grad_weight = np.empty(weight.shape, x.dtype)
+    _backward_weight[x.dtype](contiguous_channels_last(x), to_channels_last(grad_y), grad_weight,
+                              window.kernel)
+    grad_bias = None if bias is None else _bias_gradient(contiguous_channels_last(grad_y))
+    return grad_x, grad_weight, grad_bias
