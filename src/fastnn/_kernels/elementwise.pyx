@@ -1,35 +1,63 @@
-"""Elementwise operations over contiguous runs: the run is cut in blocks, threads share the blocks.
+"""Elementwise functions over contiguous runs, and softmax over rows.
 
-Memory-bound work: a block is small enough to leave room for others in L2 and large enough that its
-cost hides the loop's. The cut depends on the length alone.
+Memory-bound work: a run is cut in blocks small enough to leave room for others in L2 and large enough that
+a block's cost hides the loop's; threads share the blocks. The cut depends on the length alone.
 """
 
 from cython.parallel cimport prange
 
 from fastnn._kernels.runtime cimport fnn_kernels, kernels, real, team_size
 
-cdef Py_ssize_t BLOCK = 16384       # elements
-cdef double NS_PER_BYTE = 0.1       # one core streams about 10 GB/s
+cdef extern from "kernels.h" nogil:
+    int FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH, FNN_EXP
+
+RELU, LEAKY_RELU, SIGMOID, TANH = FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH
+SILU, GELU, GELU_TANH, EXP = FNN_SILU, FNN_GELU, FNN_GELU_TANH, FNN_EXP
+
+cdef Py_ssize_t BLOCK = 16384   # elements
+cdef double NS_STREAM = 0.2     # a number read, written, or compared
+cdef double NS_FUNCTION = 1.0   # a number through exp or its kin
 
 
-def relu(const real[::1] x, real[::1] y):
-    """y = max(0, x), NaN kept."""
+cdef double cost(int op, Py_ssize_t n) noexcept nogil:
+    """Serial nanoseconds of a function over n numbers."""
+    return n * (NS_STREAM if op == FNN_RELU or op == FNN_LEAKY_RELU else NS_FUNCTION)
+
+
+def map(int op, double alpha, const real[::1] x, real[::1] y):
+    """y = f(x); `op` names f, `alpha` is the slope of LEAKY_RELU."""
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t n = x.shape[0], block
-    if n == 0:
-        return
     for block in prange((n + BLOCK - 1) // BLOCK, nogil=True, schedule="static",
-                        num_threads=team_size(2.0 * NS_PER_BYTE * n * sizeof(real))):
-        k.relu(min(BLOCK, n - block * BLOCK), &x[block * BLOCK], &y[block * BLOCK])
+                        num_threads=team_size(cost(op, n))):
+        k.map(op, min(BLOCK, n - block * BLOCK), alpha, &x[block * BLOCK], &y[block * BLOCK])
 
 
-def relu_backward(const real[::1] grad_y, const real[::1] y, real[::1] grad_x):
-    """grad_x = grad_y where y > 0, else 0."""
+def map_backward(int op, double alpha, const real[::1] grad_y, const real[::1] saved, real[::1] grad_x):
+    """grad_x = grad_y f', f' from what was saved: the output of RELU, SIGMOID, TANH and EXP, else the input."""
     cdef const fnn_kernels* k = kernels(sizeof(real))
-    cdef Py_ssize_t n = y.shape[0], block
+    cdef Py_ssize_t n = saved.shape[0], block
+    for block in prange((n + BLOCK - 1) // BLOCK, nogil=True, schedule="static",
+                        num_threads=team_size(cost(op, n))):
+        k.map_backward(op, min(BLOCK, n - block * BLOCK), alpha, &grad_y[block * BLOCK],
+                       &saved[block * BLOCK], &grad_x[block * BLOCK])
+
+
+def softmax(const real[:, ::1] x, real[:, ::1] y, bint log):
+    """Each row's softmax, or its logarithm."""
+    cdef const fnn_kernels* k = kernels(sizeof(real))
+    cdef Py_ssize_t rows = x.shape[0], n = x.shape[1], row
     if n == 0:
         return
-    for block in prange((n + BLOCK - 1) // BLOCK, nogil=True, schedule="static",
-                        num_threads=team_size(3.0 * NS_PER_BYTE * n * sizeof(real))):
-        k.relu_backward(min(BLOCK, n - block * BLOCK), &grad_y[block * BLOCK], &y[block * BLOCK],
-                        &grad_x[block * BLOCK])
+    for row in prange(rows, nogil=True, schedule="static", num_threads=team_size(cost(FNN_EXP, rows * n))):
+        k.softmax(n, &x[row, 0], &y[row, 0], log)
+
+
+def softmax_backward(const real[:, ::1] grad_y, const real[:, ::1] y, real[:, ::1] grad_x, bint log):
+    """Each row's gradient from the output of `softmax`."""
+    cdef const fnn_kernels* k = kernels(sizeof(real))
+    cdef Py_ssize_t rows = y.shape[0], n = y.shape[1], row
+    if n == 0:
+        return
+    for row in prange(rows, nogil=True, schedule="static", num_threads=team_size(cost(FNN_EXP, rows * n))):
+        k.softmax_backward(n, &grad_y[row, 0], &y[row, 0], &grad_x[row, 0], log)

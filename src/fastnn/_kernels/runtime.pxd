@@ -35,8 +35,12 @@ cdef extern from "kernels.h" nogil:
                                   Py_ssize_t stride) noexcept nogil
         void (*winograd_filter_gradient)(const void* s, Py_ssize_t stride, Py_ssize_t n,
                                          void* g) noexcept nogil
-        void (*relu)(Py_ssize_t n, const void* x, void* y) noexcept nogil
-        void (*relu_backward)(Py_ssize_t n, const void* grad_y, const void* y, void* grad_x) noexcept nogil
+        void (*map)(int op, Py_ssize_t n, double alpha, const void* x, void* y) noexcept nogil
+        void (*map_backward)(int op, Py_ssize_t n, double alpha, const void* grad_y, const void* saved,
+                             void* grad_x) noexcept nogil
+        void (*softmax)(Py_ssize_t n, const void* x, void* y, int log) noexcept nogil
+        void (*softmax_backward)(Py_ssize_t n, const void* grad_y, const void* y, void* grad_x,
+                                 int log) noexcept nogil
 
 cdef extern from "threads.h" nogil:
     int thread_id "fnn_thread_id"() noexcept

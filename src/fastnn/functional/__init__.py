@@ -1,1 +1,26 @@
 """Pure functions over NumPy arrays: check, allocate, call the kernel; each beside its backward."""
+
+from .activation import (
+    active_share,
+    gelu,
+    gelu_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    log_softmax,
+    log_softmax_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    silu,
+    silu_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
+)
+from .conv import conv2d, conv2d_backward
+from .conv1d import conv1d, conv1d_backward
+from .conv_transpose import conv_transpose2d, conv_transpose2d_backward
+from .convolve import convolve2d
+from .linear import linear, linear_backward

@@ -64,7 +64,7 @@ def _padding(name, padding, stride, reach):
 
 
 def transposed_window(name, x, weight, bias, stride, padding, output_padding, groups, dilation) -> Window:
-    """Check the arguments of a transposed convolution; its window is that of the convolution it transposes."""
+    """Check the arguments of a transposed convolution; the window is that of what it transposes."""
     groups = _checks.integer(f"{name}: groups", groups)
     stride = _checks.pair(f"{name}: stride", stride, 1)
     padding = _checks.pair(f"{name}: padding", padding, 0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .. import _checks
+from ._layout import contiguous_channels_last, empty_channels_last, from_channels_last, to_channels_last
+from ._window import Window, transposed_window
 from .conv import (
     _backward_input,
     _backward_weight,
@@ -13,8 +15,6 @@ from .conv import (
     convolve,
     pack_filters,
 )
-from ._layout import contiguous_channels_last, empty_channels_last, from_channels_last, to_channels_last
-from ._window import Window, transposed_window
 
 
 def conv_transpose2d(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):

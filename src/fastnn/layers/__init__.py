@@ -1,16 +1,8 @@
 """Layers: configuration, parameters and saved context around the pure functions; one file a family."""
 
+from .activation import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .containers import ModuleList, Parallel, Residual, Sequential
+from .conv import Conv1d, Conv2d, ConvTranspose2d
+from .linear import Linear
 from .module import Module, Parameter
 from .shape import Flatten, Identity
-
-__all__ = [
-    "Flatten",
-    "Identity",
-    "Module",
-    "ModuleList",
-    "Parallel",
-    "Parameter",
-    "Residual",
-    "Sequential",
-]

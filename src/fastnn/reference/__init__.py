@@ -3,3 +3,33 @@
 Same names, same signatures, same results up to rounding; a test keeps them so. Used by the tests and
 the benchmarks alone.
 """
+
+from .activation import (
+    active_share,
+    gelu,
+    gelu_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    log_softmax,
+    log_softmax_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    silu,
+    silu_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
+)
+from .conv import (
+    conv1d,
+    conv1d_backward,
+    conv2d,
+    conv2d_backward,
+    conv_transpose2d,
+    conv_transpose2d_backward,
+    convolve2d,
+)
+from .linear import linear, linear_backward

@@ -1,9 +1,11 @@
 /* All bodies for one dtype, and their table. A new body: its header here, its entry in kernels.h. */
 #include "simd.h"
 
+#include "vmath.h"
 #include "depthwise.h"
 #include "elementwise.h"
 #include "gemm_tile.h"
+#include "softmax.h"
 #include "winograd.h"
 
 const fnn_kernels NAME(fnn_kernels) = {
@@ -20,8 +22,10 @@ const fnn_kernels NAME(fnn_kernels) = {
     .winograd_filter = NAME(winograd_filter),
     .winograd_gradient = NAME(winograd_gradient),
     .winograd_filter_gradient = NAME(winograd_filter_gradient),
-    .relu = NAME(relu),
-    .relu_backward = NAME(relu_backward),
+    .map = NAME(map),
+    .map_backward = NAME(map_backward),
+    .softmax = NAME(softmax),
+    .softmax_backward = NAME(softmax_backward),
 };
 
 #include "simd_end.h"

@@ -1,23 +1,91 @@
-/* Elementwise bodies: y[i] = f(x[i]) over a contiguous run, forward beside backward. */
+/* Elementwise functions, forward beside backward: y = f(x), grad_x = grad_y f'(x).
+ *
+ * One loop serves all of them: `op` is a constant in each instance, so the switch vanishes. The
+ * derivative is taken from what was saved: the output of relu, sigmoid and tanh, the input of the rest.
+ */
 
-static void NAME(relu)(ptrdiff_t n, const void *x_, void *y_) {
-    const real *x = x_;
-    real *y = y_;
-    ptrdiff_t i = 0;
-    for (; i + VLEN <= n; i += VLEN) store(y + i, relu1(load(x + i)));
-    if (i < n) store_part(y + i, relu1(load_part(x + i, n - i)), n - i);
+/* Phi(x), the normal distribution function, = erfc(-x / sqrt 2) / 2 */
+INLINE vec NAME(normal_cdf)(vec x) {
+    const vec tail = verfc((vec)((mask)x & ~(mask)splat((real)-0.0)) * (real)0.70710678118654752440) / 2;
+    return select(x < (vec){0}, tail, 1 - tail);
 }
 
-/* grad_x = grad_y where y > 0, else 0; NaN in y passes the gradient on, as torch does. */
-INLINE vec NAME(relu_backward1)(vec grad_y, vec y) { return select(y <= (vec){0}, (vec){0}, grad_y); }
+#define SQRT_2_PI (real)0.79788456080286535588
+#define GELU_CUBE (real)0.044715
 
-static void NAME(relu_backward)(ptrdiff_t n, const void *grad_y_, const void *y_, void *grad_x_) {
-    const real *grad_y = grad_y_, *y = y_;
-    real *grad_x = grad_x_;
+INLINE vec NAME(function)(int op, vec x, real alpha) {
+    switch (op) {
+    case FNN_RELU: return relu1(x);
+    case FNN_LEAKY_RELU: return select(x < (vec){0}, alpha * x, x);
+    case FNN_SIGMOID: return vsigmoid(x);
+    case FNN_TANH: return vtanh(x);
+    case FNN_SILU: return select(x < -1000, (vec){0}, x * vsigmoid(x)); /* not -inf times 0 */
+    case FNN_GELU: return select(x < -1000, (vec){0}, x * NAME(normal_cdf)(x));
+    case FNN_GELU_TANH: return select(x < -1000, (vec){0},
+                                      x * (vtanh(SQRT_2_PI * (x + GELU_CUBE * x * x * x)) + 1) / 2);
+    default: return vexp(x);
+    }
+}
+
+/* f'(x) from what was saved, s */
+INLINE vec NAME(derivative)(int op, vec s, real alpha) {
+    const vec one = splat(1);
+    switch (op) {
+    case FNN_RELU: return select(s <= (vec){0}, (vec){0}, one); /* NaN passes the gradient on, as in torch */
+    case FNN_LEAKY_RELU: return select(s > (vec){0}, one, splat(alpha));
+    case FNN_SIGMOID: return s * (1 - s);
+    case FNN_TANH: return 1 - s * s;
+    case FNN_SILU: {
+        const vec y = vsigmoid(s);
+        return select(y > 0, select(y < 1, y * (1 + s * (1 - y)), one), y);
+    }
+    case FNN_GELU: {
+        const vec density = vexp(s * s * (real)-0.5) * (real)0.39894228040143267794;
+        return NAME(normal_cdf)(s) + select(density > 0, s * density, density);
+    }
+    case FNN_GELU_TANH: {
+        const vec t = vtanh(SQRT_2_PI * (s + GELU_CUBE * s * s * s)), slope = 1 - t * t;
+        const vec inner = SQRT_2_PI * (1 + 3 * GELU_CUBE * s * s);
+        return (t + 1) / 2 + select(slope > 0, s * slope * inner / 2, slope);
+    }
+    default: return s; /* exp: its own output */
+    }
+}
+
+INLINE void NAME(map_run)(int op, ptrdiff_t n, real alpha, const real *x, real *y) {
+    ptrdiff_t i = 0;
+    for (; i + VLEN <= n; i += VLEN) store(y + i, NAME(function)(op, load(x + i), alpha));
+    if (i < n) store_part(y + i, NAME(function)(op, load_part(x + i, n - i), alpha), n - i);
+}
+
+INLINE void NAME(map_backward_run)(int op, ptrdiff_t n, real alpha, const real *grad_y, const real *s,
+                                   real *grad_x) {
     ptrdiff_t i = 0;
     for (; i + VLEN <= n; i += VLEN)
-        store(grad_x + i, NAME(relu_backward1)(load(grad_y + i), load(y + i)));
+        store(grad_x + i, load(grad_y + i) * NAME(derivative)(op, load(s + i), alpha));
     if (i < n)
         store_part(grad_x + i,
-                   NAME(relu_backward1)(load_part(grad_y + i, n - i), load_part(y + i, n - i)), n - i);
+                   load_part(grad_y + i, n - i) * NAME(derivative)(op, load_part(s + i, n - i), alpha),
+                   n - i);
 }
+
+#define CASE(op) case op: NAME(map_run)(op, n, (real)alpha, x, y); break;
+static void NAME(map)(int op, ptrdiff_t n, double alpha, const void *x, void *y) {
+    switch (op) {
+        CASE(FNN_RELU) CASE(FNN_LEAKY_RELU) CASE(FNN_SIGMOID) CASE(FNN_TANH)
+        CASE(FNN_SILU) CASE(FNN_GELU) CASE(FNN_GELU_TANH) CASE(FNN_EXP)
+    }
+}
+#undef CASE
+
+#define CASE(op) case op: NAME(map_backward_run)(op, n, (real)alpha, grad_y, saved, grad_x); break;
+static void NAME(map_backward)(int op, ptrdiff_t n, double alpha, const void *grad_y, const void *saved,
+                               void *grad_x) {
+    switch (op) {
+        CASE(FNN_RELU) CASE(FNN_LEAKY_RELU) CASE(FNN_SIGMOID) CASE(FNN_TANH)
+        CASE(FNN_SILU) CASE(FNN_GELU) CASE(FNN_GELU_TANH) CASE(FNN_EXP)
+    }
+}
+#undef CASE
+#undef SQRT_2_PI
+#undef GELU_CUBE

@@ -30,6 +30,9 @@ typedef struct {
     int relu;              /* clip at zero before the store                                       */
 } fnn_tile;
 
+/* The functions of elementwise.h. */
+enum { FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH, FNN_EXP };
+
 typedef struct {
     const char *isa;       /* "scalar", "avx2", ...                                               */
     int lanes;             /* elements in one vector                                              */
@@ -53,8 +56,13 @@ typedef struct {
     void (*winograd_filter_gradient)(const void *s, ptrdiff_t stride, ptrdiff_t n, void *g);
 
     /* elementwise.h */
-    void (*relu)(ptrdiff_t n, const void *x, void *y);
-    void (*relu_backward)(ptrdiff_t n, const void *grad_y, const void *y, void *grad_x);
+    void (*map)(int op, ptrdiff_t n, double alpha, const void *x, void *y);
+    void (*map_backward)(int op, ptrdiff_t n, double alpha, const void *grad_y, const void *saved,
+                         void *grad_x);
+
+    /* softmax.h */
+    void (*softmax)(ptrdiff_t n, const void *x, void *y, int log);
+    void (*softmax_backward)(ptrdiff_t n, const void *grad_y, const void *y, void *grad_x, int log);
 } fnn_kernels;
 
 /* Instruction sets of this build, best last; `scalar` is always the first. */

@@ -11,3 +11,8 @@
 #undef store_part
 #undef select
 #undef relu1
+#undef FLOAT
+#undef vexp
+#undef vtanh
+#undef vsigmoid
+#undef verfc

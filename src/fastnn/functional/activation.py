@@ -1,0 +1,195 @@
+"""Activation functions, forward beside backward.
+
+An array whose memory is dense, in whatever order of its axes, is processed as it lies, and the result has
+its layout; any other is copied first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import _checks
+from .._kernels import elementwise as _kernel
+from ._layout import by_dtype
+
+_map = by_dtype(_kernel.map)
+_map_backward = by_dtype(_kernel.map_backward)
+_softmax = by_dtype(_kernel.softmax)
+_softmax_backward = by_dtype(_kernel.softmax_backward)
+
+
+def _dense_order(x):
+    """The axes of `x` from the slowest to the fastest in memory, or None where its memory is not dense."""
+    order = tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
+    return order if x.transpose(order).flags.c_contiguous else None
+
+
+def _run(op, x, alpha=0.0):
+    """f(x) in the memory layout of x."""
+    if not x.flags.c_contiguous:
+        order = _dense_order(x)
+        if order is not None:
+            return _run(op, x.transpose(order), alpha).transpose(np.argsort(order))
+        x = np.ascontiguousarray(x)
+    y = np.empty(x.shape, x.dtype)
+    _map[x.dtype](op, alpha, x.reshape(-1), y.reshape(-1))
+    return y
+
+
+def _run_backward(name, op, grad_y, saved, alpha=0.0, saved_name="y"):
+    """grad_y f' in the memory layout of grad_y; `saved` is copied where its layout is another."""
+    saved = _checks.as_float_array(f"{name}: {saved_name}", saved)
+    grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, None, saved.dtype)
+    _checks.same_shape(f"{name}: grad_y", grad_y, saved.shape, f"as {saved_name} has")
+    order = _dense_order(saved)
+    if order is None or order == tuple(range(saved.ndim)):
+        return _backward_as_it_lies(op, grad_y, saved, alpha)
+    grad_x = _backward_as_it_lies(op, grad_y.transpose(order), saved.transpose(order), alpha)
+    return grad_x.transpose(np.argsort(order))
+
+
+def _backward_as_it_lies(op, grad_y, saved, alpha):
+    grad_x = np.empty(saved.shape, saved.dtype)
+    _map_backward[saved.dtype](op, alpha, np.ascontiguousarray(grad_y).reshape(-1),
+                               np.ascontiguousarray(saved).reshape(-1), grad_x.reshape(-1))
+    return grad_x
+
+
+def relu(x):
+    """max(0, x); NaN stays NaN.
+
+    Cheap, without a vanishing gradient for x > 0, and sparse: see `active_share`.
+    """
+    return _run(_kernel.RELU, _checks.as_float_array("relu: x", x))
+
+
+def relu_backward(grad_y, y):
+    """grad_y where y > 0, else 0: the derivative at 0 is 0."""
+    return _run_backward("relu_backward", _kernel.RELU, grad_y, y)
+
+
+def active_share(y):
+    """The share of the units of `y`, the output of relu, that are active (> 0); NaN of an empty array."""
+    y = _checks.as_float_array("active_share: y", y)
+    return float(np.count_nonzero(y > 0) / y.size) if y.size else float("nan")
+
+
+def leaky_relu(x, negative_slope=0.01):
+    """x where x >= 0, else negative_slope x."""
+    slope = _checks.real("leaky_relu: negative_slope", negative_slope)
+    return _run(_kernel.LEAKY_RELU, _checks.as_float_array("leaky_relu: x", x), slope)
+
+
+def leaky_relu_backward(grad_y, x, negative_slope=0.01):
+    """grad_y where x > 0, else negative_slope grad_y."""
+    slope = _checks.real("leaky_relu_backward: negative_slope", negative_slope)
+    return _run_backward("leaky_relu_backward", _kernel.LEAKY_RELU, grad_y, x, slope, "x")
+
+
+def sigmoid(x):
+    """1 / (1 + e^-x), without overflow for any x."""
+    return _run(_kernel.SIGMOID, _checks.as_float_array("sigmoid: x", x))
+
+
+def sigmoid_backward(grad_y, y):
+    """grad_y y (1 - y)."""
+    return _run_backward("sigmoid_backward", _kernel.SIGMOID, grad_y, y)
+
+
+def tanh(x):
+    """(e^x - e^-x) / (e^x + e^-x)."""
+    return _run(_kernel.TANH, _checks.as_float_array("tanh: x", x))
+
+
+def tanh_backward(grad_y, y):
+    """grad_y (1 - y^2)."""
+    return _run_backward("tanh_backward", _kernel.TANH, grad_y, y)
+
+
+def _gelu_op(name, approximate):
+    _checks.choice(f"{name}: approximate", approximate, ("none", "tanh"))
+    return _kernel.GELU if approximate == "none" else _kernel.GELU_TANH
+
+
+def gelu(x, approximate="none"):
+    """x Phi(x) with the normal distribution function Phi (Hendrycks and Gimpel, 2016).
+
+    With ``approximate="tanh"``: x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
+    """
+    return _run(_gelu_op("gelu", approximate), _checks.as_float_array("gelu: x", x))
+
+
+def gelu_backward(grad_y, x, approximate="none"):
+    """grad_y (Phi(x) + x phi(x)), or the derivative of the approximation."""
+    op = _gelu_op("gelu_backward", approximate)
+    return _run_backward("gelu_backward", op, grad_y, x, saved_name="x")
+
+
+def silu(x):
+    """x sigmoid(x), also called swish."""
+    return _run(_kernel.SILU, _checks.as_float_array("silu: x", x))
+
+
+def silu_backward(grad_y, x):
+    """grad_y s (1 + x (1 - s)), s = sigmoid(x)."""
+    return _run_backward("silu_backward", _kernel.SILU, grad_y, x, saved_name="x")
+
+
+def _axis(name, dim, ndim):
+    """`dim` counted from the front."""
+    dim = _checks.integer(f"{name}: dim", dim, -max(ndim, 1))
+    if dim >= max(ndim, 1):
+        raise ValueError(f"{name}: dim = {dim} is out of range for {ndim} dimensions")
+    return dim % max(ndim, 1)
+
+
+def _rows(x, dim):
+    """`x` as a matrix whose rows run along `dim`, and the shape to bring back."""
+    moved = np.ascontiguousarray(np.moveaxis(x, dim, -1)) if x.ndim else x.reshape(1)
+    return moved.reshape(-1, moved.shape[-1]) if moved.size else moved.reshape(0, 1), moved.shape
+
+
+def _softmax_of(name, x, dim, log):
+    x = _checks.as_float_array(f"{name}: x", x)
+    dim = _axis(name, dim, x.ndim)
+    rows, shape = _rows(x, dim)
+    y = np.empty(rows.shape, x.dtype)
+    _softmax[x.dtype](rows, y, log)
+    return np.moveaxis(y.reshape(shape), -1, dim) if x.ndim else y.reshape(())
+
+
+def _softmax_gradient(name, grad_y, y, dim, log):
+    y = _checks.as_float_array(f"{name}: y", y)
+    grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, None, y.dtype)
+    _checks.same_shape(f"{name}: grad_y", grad_y, y.shape, "as y has")
+    dim = _axis(name, dim, y.ndim)
+    rows, shape = _rows(y, dim)
+    grad_x = np.empty(rows.shape, y.dtype)
+    _softmax_backward[y.dtype](_rows(grad_y, dim)[0], rows, grad_x, log)
+    return np.moveaxis(grad_x.reshape(shape), -1, dim) if y.ndim else grad_x.reshape(())
+
+
+def softmax(x, dim=-1):
+    """e^x / sum e^x along the axis `dim`, without overflow.
+
+    Raises
+    ------
+    ValueError
+        If `dim` is not an axis of `x`.
+    """
+    return _softmax_of("softmax", x, dim, False)
+
+
+def softmax_backward(grad_y, y, dim=-1):
+    """y (grad_y - sum(grad_y y)) along `dim`, from the output y."""
+    return _softmax_gradient("softmax_backward", grad_y, y, dim, False)
+
+
+def log_softmax(x, dim=-1):
+    """x - log(sum e^x) along the axis `dim`, without overflow."""
+    return _softmax_of("log_softmax", x, dim, True)
+
+
+def log_softmax_backward(grad_y, y, dim=-1):
+    """grad_y - e^y sum(grad_y) along `dim`, from the output y."""
+    return _softmax_gradient("log_softmax_backward", grad_y, y, dim, True)

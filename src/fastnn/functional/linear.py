@@ -1,0 +1,135 @@
+"""The linear map of a fully connected layer, and its gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import _checks
+from .._kernels import gemm as _gemm
+from . import _fused
+from ._layout import by_dtype
+
+_pack = by_dtype(_gemm.pack_weight)
+_forward = by_dtype(_gemm.linear)
+_backward = by_dtype(_gemm.linear_backward)
+_NONE = {dtype: np.empty(0, dtype) for dtype in _pack}
+_NO_ROWS = {dtype: np.empty((0, 1), dtype) for dtype in _pack}
+
+
+def pack_weight(weight: np.ndarray) -> np.ndarray:
+    """Pack (out, in) in the form that `product` reads; once for many calls by a layer in eval mode."""
+    panels = np.empty(_gemm.panel_size(*weight.shape, weight.itemsize), weight.dtype)
+    _pack[weight.dtype](np.ascontiguousarray(weight), panels)
+    return panels
+
+
+def product(x, panels, bias, out_features, activation):
+    """The checked arguments' linear map: x (..., in), y (..., out)."""
+    dtype = x.dtype
+    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    y = np.empty((rows.shape[0], out_features), dtype)
+    bias = _NONE[dtype] if bias is None else np.ascontiguousarray(bias)
+    _forward[dtype](np.ascontiguousarray(rows), panels, bias, y, activation == "relu")
+    y = _fused.forward(activation, y)
+    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], out_features)
+
+
+def check_input(name, x, weight_shape, dtype=None):
+    """`x` as an array of (..., in)."""
+    x = _checks.as_float_array(f"{name}: x", x, None, dtype)
+    if x.ndim == 0 or x.shape[-1] != weight_shape[1]:
+        found = x.shape[-1] if x.ndim else "no"
+        raise ValueError(f"{name}: x has {found} features (shape {x.shape}), weight expects "
+                         f"{weight_shape[1]} (weight.shape[1])")
+    return x
+
+
+def _arguments(name, x, weight, bias):
+    weight = _checks.as_float_array(f"{name}: weight", weight, 2)
+    x = check_input(name, x, weight.shape, weight.dtype)
+    if bias is not None:
+        bias = _checks.as_float_array(f"{name}: bias", bias, 1, weight.dtype)
+        _checks.same_shape(f"{name}: bias", bias, (weight.shape[0],), "one number an output")
+    return x, weight, bias
+
+
+def linear(x, weight, bias=None, *, activation=None):
+    """Linear map of the last axis.
+
+    ::
+
+        y = f(x W^T + b)
+
+    Parameters
+    ----------
+    x : ndarray, (..., in)
+        float32 or float64.
+    weight : ndarray, (out, in)
+    bias : ndarray, (out,), optional
+    activation : {None, "relu", "sigmoid", "tanh"}
+        f.
+
+    Returns
+    -------
+    y : ndarray, (..., out)
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit one another.
+    TypeError
+        If a dtype is neither float32 nor float64, or dtypes are mixed.
+    """
+    x, weight, bias = _arguments("linear", x, weight, bias)
+    _checks.choice("linear: activation", activation, _fused.NAMES)
+    return product(x, pack_weight(weight), bias, weight.shape[0], activation)
+
+
+def linear_backward(grad_y, x, weight, bias=None, *, activation=None, y=None, input_grad=True):
+    """Gradients of `linear` with respect to x, weight and bias.
+
+    ::
+
+        grad_z = grad_y * f'(z)          f' from y; z is what f was applied to
+        grad_x = grad_z W        grad_W = sum over rows of grad_z^T x        grad_b = sum of grad_z
+
+    Parameters
+    ----------
+    grad_y : ndarray, (..., out)
+    x, weight, bias, activation
+        As `linear` saw them.
+    y : ndarray, (..., out), optional
+        What `linear` returned; needed with an activation.
+    input_grad : bool, default True
+        Whether to compute grad_x.
+
+    Returns
+    -------
+    grad_x : ndarray of the shape of `x`, or None
+    grad_weight : ndarray of the shape of `weight`
+    grad_bias : ndarray, (out,), or None without a bias
+    """
+    name = "linear_backward"
+    x, weight, bias = _arguments(name, x, weight, bias)
+    shape = (*x.shape[:-1], weight.shape[0])
+    grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, len(shape), x.dtype)
+    _checks.same_shape(f"{name}: grad_y", grad_y, shape, "as the output has")
+    if _checks.choice(f"{name}: activation", activation, _fused.NAMES) is not None:
+        y = _checks.as_float_array(f"{name}: y", y, len(shape), x.dtype)
+        _checks.same_shape(f"{name}: y", y, shape, "as the output has")
+        grad_y = _fused.backward(activation, grad_y, y)
+    return product_gradients(grad_y, x, weight, bias is not None, input_grad)
+
+
+def product_gradients(grad_z, x, weight, has_bias, input_grad):
+    """The checked arguments' gradients."""
+    dtype = x.dtype
+    out_features, in_features = weight.shape
+    rows = np.ascontiguousarray(x.reshape(-1, in_features))
+    grad_rows = np.ascontiguousarray(grad_z.reshape(-1, out_features))
+    grad_x = np.empty(rows.shape, dtype) if input_grad else _NO_ROWS[dtype]
+    grad_weight = np.empty(weight.shape, dtype)
+    grad_bias = np.empty(out_features, dtype) if has_bias else None
+    _backward[dtype](grad_rows, rows, np.ascontiguousarray(weight), grad_x, grad_weight,
+                     grad_bias if has_bias else _NONE[dtype])
+    return (grad_x.reshape(x.shape) if input_grad else None), grad_weight, grad_bias

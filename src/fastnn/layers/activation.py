@@ -1,0 +1,191 @@
+"""Activation layers; torch.nn's names and arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import _checks
+from ..functional import activation as F
+from .module import Module
+
+
+class _FromOutput(Module):
+    """An activation whose derivative follows from its output, the only thing saved."""
+
+    _function: Any
+    _gradient: Any
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return f(x)."""
+        y = type(self)._function(x)
+        self._save(y)
+        return y
+
+    def backward(self, grad_y: np.ndarray) -> np.ndarray:
+        """Return grad_y f'(x)."""
+        (y,) = self._take()
+        return type(self)._gradient(grad_y, y)
+
+
+class ReLU(_FromOutput):
+    """max(0, x): cheap, without a vanishing gradient where x > 0, and sparse; derivative 0 at 0.
+
+    Attributes
+    ----------
+    active_share : float
+        The share of units with y > 0 in the last call in training mode; NaN before it.
+    """
+
+    _function = staticmethod(F.relu)
+    _gradient = staticmethod(F.relu_backward)
+    _last: np.ndarray | None = None
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return max(0, x)."""
+        y = F.relu(x)
+        if self.training:
+            self._save(y)
+            self.__dict__["_last"] = y
+        return y
+
+    @property
+    def active_share(self) -> float:
+        """The share of active units in the last call in training mode."""
+        return float("nan") if self._last is None else F.active_share(self._last)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_last", None)
+        return state
+
+
+class Sigmoid(_FromOutput):
+    """1 / (1 + e^-x)."""
+
+    _function = staticmethod(F.sigmoid)
+    _gradient = staticmethod(F.sigmoid_backward)
+
+
+class Tanh(_FromOutput):
+    """(e^x - e^-x) / (e^x + e^-x)."""
+
+    _function = staticmethod(F.tanh)
+    _gradient = staticmethod(F.tanh_backward)
+
+
+class LeakyReLU(Module):
+    """x where x >= 0, else negative_slope x.
+
+    Parameters
+    ----------
+    negative_slope : float, default 0.01
+    """
+
+    def __init__(self, negative_slope: float = 0.01):
+        super().__init__()
+        self.negative_slope = _checks.real("LeakyReLU: negative_slope", negative_slope)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return f(x)."""
+        y = F.leaky_relu(x, self.negative_slope)
+        self._save(x)
+        return y
+
+    def backward(self, grad_y: np.ndarray) -> np.ndarray:
+        """Return grad_y f'(x)."""
+        (x,) = self._take()
+        return F.leaky_relu_backward(grad_y, x, self.negative_slope)
+
+    def extra_repr(self) -> str:
+        """Return the configuration as `repr` shows it."""
+        return f"negative_slope={self.negative_slope}"
+
+
+class GELU(Module):
+    """x Phi(x), Phi the normal distribution function.
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}, default "none"
+    """
+
+    def __init__(self, approximate: str = "none"):
+        super().__init__()
+        self.approximate = _checks.choice("GELU: approximate", approximate, ("none", "tanh"))
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return x Phi(x)."""
+        y = F.gelu(x, self.approximate)
+        self._save(x)
+        return y
+
+    def backward(self, grad_y: np.ndarray) -> np.ndarray:
+        """Return grad_y (Phi(x) + x phi(x))."""
+        (x,) = self._take()
+        return F.gelu_backward(grad_y, x, self.approximate)
+
+    def extra_repr(self) -> str:
+        """Return the configuration as `repr` shows it."""
+        return f"approximate={self.approximate!r}"
+
+
+class SiLU(Module):
+    """x sigmoid(x), also called swish."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return x sigmoid(x)."""
+        y = F.silu(x)
+        self._save(x)
+        return y
+
+    def backward(self, grad_y: np.ndarray) -> np.ndarray:
+        """Return grad_y times the derivative."""
+        (x,) = self._take()
+        return F.silu_backward(grad_y, x)
+
+
+class Softmax(Module):
+    """e^x / sum e^x along one axis.
+
+    Parameters
+    ----------
+    dim : int, default -1
+        The axis along which the outputs sum to 1.
+    """
+
+    _function = staticmethod(F.softmax)
+    _gradient = staticmethod(F.softmax_backward)
+
+    def __init__(self, dim: int = -1):
+        super().__init__()
+        self.dim = _checks.integer(f"{type(self).__name__}: dim", dim, -32)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return the function along `dim`."""
+        y = type(self)._function(x, self.dim)
+        self._save(y)
+        return y
+
+    def backward(self, grad_y: np.ndarray) -> np.ndarray:
+        """Return the gradient of the input."""
+        (y,) = self._take()
+        return type(self)._gradient(grad_y, y, self.dim)
+
+    def extra_repr(self) -> str:
+        """Return the configuration as `repr` shows it."""
+        return f"dim={self.dim}"
+
+
+class LogSoftmax(Softmax):
+    """x - log(sum e^x) along one axis.
+
+    Parameters
+    ----------
+    dim : int, default -1
+        The axis along which the outputs' exponentials sum to 1.
+    """
+
+    _function = staticmethod(F.log_softmax)
+    _gradient = staticmethod(F.log_softmax_backward)

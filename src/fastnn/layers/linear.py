@@ -1,0 +1,81 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import _checks, init
+from ..functional import _fused
+from ..functional import linear as F
+from .module import Module, Parameter
+
+
+class Linear(Module):
+    """Linear map of the last axis, y = f(x W^T + b); torch.nn.Linear.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool, default True
+    activation : {None, "relu", "sigmoid", "tanh"}
+        f, applied by the kernel itself.
+    dtype : numpy.dtype, default float32
+    rng : int or numpy.random.Generator, optional
+        For the initial values: W and b uniform in +-1 / sqrt(in_features).
+
+    Attributes
+    ----------
+    weight : Parameter, (out_features, in_features)
+    bias : Parameter, (out_features,), or None
+
+    Examples
+    --------
+    >>> layer = fastnn.Linear(3, 2)
+    >>> y = layer(np.ones((5, 3), np.float32))     # (5, 2)
+    >>> grad_x = layer.backward(np.ones_like(y))   # (5, 3); layer.weight.grad is added to
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *,
+                 activation: str | None = None, dtype: Any = np.float32, rng: Any = None):
+        super().__init__(dtype=dtype)
+        self.in_features = _checks.integer("Linear: in_features", in_features)
+        self.out_features = _checks.integer("Linear: out_features", out_features)
+        self.activation = _checks.choice("Linear: activation", activation, _fused.NAMES)
+        rng = init.as_generator("Linear: rng", rng)
+        weight = np.empty((out_features, in_features), self.dtype)
+        self.weight = Parameter(init.kaiming_uniform_(weight, a=math.sqrt(5), rng=rng))
+        self.bias = None
+        if _checks.flag("Linear: bias", bias):
+            bound = 1 / math.sqrt(in_features)
+            self.bias = Parameter(init.uniform_(np.empty(out_features, self.dtype), -bound, bound, rng=rng))
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return f(x W^T + b) for x (..., in_features)."""
+        weight = self.weight._data
+        x = F.check_input("Linear", x, weight.shape, weight.dtype)
+        panels = self._cached("panels", lambda: F.pack_weight(weight))
+        bias = None if self.bias is None else self.bias._data
+        y = F.product(x, panels, bias, self.out_features, self.activation)
+        self._save(x, y if self.activation else None)
+        return y
+
+    def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray | None:
+        """Add to the gradients of weight and bias, return that of x."""
+        x, y = self._take()
+        bias = None if self.bias is None else self.bias._data
+        grad_x, grad_weight, grad_bias = F.linear_backward(
+            grad_y, x, self.weight._data, bias, activation=self.activation,
+            y=y, input_grad=input_grad)
+        self.weight._grad += grad_weight
+        if bias is not None:
+            self.bias._grad += grad_bias
+        return grad_x
+
+    def extra_repr(self) -> str:
+        """Return the configuration as `repr` shows it."""
+        text = f"in_features={self.in_features}, out_features={self.out_features}"
+        text += f", bias={self.bias is not None}"
+        return text + (f", activation={self.activation!r}" if self.activation else "")
