@@ -16,6 +16,36 @@ cdef extern from "kernels.h" nogil:
         int accumulate
         int relu
 
+    ctypedef enum fnn_cell_kind:
+        FNN_RNN_TANH
+        FNN_RNN_RELU
+        FNN_LSTM
+        FNN_GRU
+        FNN_CELLS
+
+    ctypedef struct fnn_cell:
+        Py_ssize_t rows
+        Py_ssize_t hidden
+        void* gates
+        Py_ssize_t gates_stride
+        void* h
+        void* c
+        void* y
+        Py_ssize_t y_stride
+
+    ctypedef struct fnn_cell_grad:
+        Py_ssize_t rows
+        Py_ssize_t hidden
+        const void* gates
+        void* grad_gates
+        Py_ssize_t gates_stride
+        const void* h_prev
+        const void* c_prev
+        const void* grad_y
+        Py_ssize_t y_stride
+        void* grad_h
+        void* grad_c
+
     ctypedef struct fnn_kernels:
         const char* isa
         int lanes
@@ -41,6 +71,8 @@ cdef extern from "kernels.h" nogil:
         void (*softmax)(Py_ssize_t n, const void* x, void* y, int log) noexcept nogil
         void (*softmax_backward)(Py_ssize_t n, const void* grad_y, const void* y, void* grad_x,
                                  int log) noexcept nogil
+        void (*cell[FNN_CELLS])(const fnn_cell* step) noexcept nogil
+        void (*cell_backward[FNN_CELLS])(const fnn_cell_grad* step) noexcept nogil
 
 cdef extern from "threads.h" nogil:
     int thread_id "fnn_thread_id"() noexcept

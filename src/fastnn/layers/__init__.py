@@ -5,4 +5,5 @@ from .containers import ModuleList, Parallel, Residual, Sequential
 from .conv import Conv1d, Conv2d, ConvTranspose2d
 from .linear import Linear
 from .module import Module, Parameter
+from .recurrent import GRU, LSTM, RNN, RNNOutput
 from .shape import Flatten, Identity

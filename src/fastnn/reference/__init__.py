@@ -33,3 +33,14 @@ from .conv import (
     convolve2d,
 )
 from .linear import linear, linear_backward
+from .recurrent import (
+    gru,
+    gru_backward,
+    gru_forward,
+    lstm,
+    lstm_backward,
+    lstm_forward,
+    rnn,
+    rnn_backward,
+    rnn_forward,
+)

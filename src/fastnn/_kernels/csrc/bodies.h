@@ -5,6 +5,7 @@
 #include "depthwise.h"
 #include "elementwise.h"
 #include "gemm_tile.h"
+#include "recurrent.h"
 #include "softmax.h"
 #include "winograd.h"
 
@@ -26,6 +27,14 @@ const fnn_kernels NAME(fnn_kernels) = {
     .map_backward = NAME(map_backward),
     .softmax = NAME(softmax),
     .softmax_backward = NAME(softmax_backward),
+    .cell = {[FNN_RNN_TANH] = NAME(rnn_tanh),
+             [FNN_RNN_RELU] = NAME(rnn_relu),
+             [FNN_LSTM] = NAME(lstm),
+             [FNN_GRU] = NAME(gru)},
+    .cell_backward = {[FNN_RNN_TANH] = NAME(rnn_tanh_backward),
+                      [FNN_RNN_RELU] = NAME(rnn_relu_backward),
+                      [FNN_LSTM] = NAME(lstm_backward),
+                      [FNN_GRU] = NAME(gru_backward)},
 };
 
 #include "simd_end.h"

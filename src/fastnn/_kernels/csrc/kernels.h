@@ -33,6 +33,35 @@ typedef struct {
 /* The functions of elementwise.h. */
 enum { FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH, FNN_EXP };
 
+/* The recurrent cells; the index of their bodies in the table. */
+typedef enum { FNN_RNN_TANH, FNN_RNN_RELU, FNN_LSTM, FNN_GRU, FNN_CELLS } fnn_cell_kind;
+
+/* The gates of one time step, after the matrix products. See recurrent.h for the columns. */
+typedef struct {
+    ptrdiff_t rows;          /* sequences that take this step                                       */
+    ptrdiff_t hidden;        /* H                                                                   */
+    void *gates;             /* [rows][gates_stride]: sums of the products in, gates out            */
+    ptrdiff_t gates_stride;
+    void *h;                 /* [rows][H]: the state before, and after                              */
+    void *c;                 /* [rows][H]: likewise the cell's state (LSTM)                         */
+    void *y;                 /* [rows][y_stride]: a copy of the new h                               */
+    ptrdiff_t y_stride;
+} fnn_cell;
+
+typedef struct {
+    ptrdiff_t rows, hidden;
+    const void *gates;       /* [rows][gates_stride], as forward left them                          */
+    void *grad_gates;        /* [rows][gates_stride]: gradients of the sums; may be `gates`         */
+    ptrdiff_t gates_stride;
+    const void *h_prev;      /* [rows][H]: the state before the step (GRU)                          */
+    const void *c_prev;      /* [rows][H]: the cell's state before the step (LSTM)                  */
+    const void *grad_y;      /* [rows][y_stride], or NULL for zeros                                 */
+    ptrdiff_t y_stride;
+    void *grad_h;            /* [rows][H]: gradient of the new h; GRU: then of the old, as far as   */
+                             /* it does not come through the sums                                   */
+    void *grad_c;            /* [rows][H]: gradient of the new c in, of the old c out (LSTM)        */
+} fnn_cell_grad;
+
 typedef struct {
     const char *isa;       /* "scalar", "avx2", ...                                               */
     int lanes;             /* elements in one vector                                              */
@@ -59,6 +88,10 @@ typedef struct {
     void (*map)(int op, ptrdiff_t n, double alpha, const void *x, void *y);
     void (*map_backward)(int op, ptrdiff_t n, double alpha, const void *grad_y, const void *saved,
                          void *grad_x);
+
+    /* recurrent.h */
+    void (*cell[FNN_CELLS])(const fnn_cell *step);
+    void (*cell_backward[FNN_CELLS])(const fnn_cell_grad *step);
 
     /* softmax.h */
     void (*softmax)(ptrdiff_t n, const void *x, void *y, int log);

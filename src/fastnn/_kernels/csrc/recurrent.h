@@ -1,0 +1,123 @@
+/* Gates of the recurrent cells: one time step of some sequences, forward beside backward.
+ *
+ * Going in, a row of `gates` holds the sums of both matrix products (input and state, biases added);
+ * coming out, the gates, which backward needs. Blocks of H columns:
+ *
+ *     RNN     h                   h = f(a)
+ *     LSTM    i f g o             c = f c_prev + i g          h = o tanh(c)
+ *     GRU     n r z b             n = tanh(a_n + r b)         h = (1 - z) n + z h_prev
+ *
+ * b is the GRU's state product for the gate n. The order puts the three sums that the input
+ * contributes to (n r z) side by side, and the three that the state contributes to (r z b): each
+ * is one matrix product, as for the other cells.
+ */
+
+/* A vector's worth of columns: all of it, or the n that are left in the row. */
+INLINE vec NAME(load_n)(const real *p, ptrdiff_t n) { return n == VLEN ? load(p) : load_part(p, n); }
+INLINE void NAME(store_n)(real *p, vec v, ptrdiff_t n) {
+    if (n == VLEN)
+        store(p, v);
+    else
+        store_part(p, v, n);
+}
+#define load_n NAME(load_n)
+#define store_n NAME(store_n)
+
+/* Columns j .. j + n of row `row`. */
+INLINE void NAME(cell_forward1)(fnn_cell_kind kind, const fnn_cell *s, ptrdiff_t row, ptrdiff_t j,
+                                ptrdiff_t n) {
+    const ptrdiff_t hidden = s->hidden, at = row * hidden + j;
+    real *gate = (real *)s->gates + row * s->gates_stride + j;
+    real *state = (real *)s->h + at;
+    const vec one = splat(1);
+    vec h;
+    if (kind == FNN_RNN_TANH || kind == FNN_RNN_RELU) {
+        const vec a = load_n(gate, n);
+        h = kind == FNN_RNN_TANH ? vtanh(a) : relu1(a);
+        store_n(gate, h, n);
+    } else if (kind == FNN_LSTM) {
+        const vec i = vsigmoid(load_n(gate, n)), f = vsigmoid(load_n(gate + hidden, n));
+        const vec g = vtanh(load_n(gate + 2 * hidden, n)), o = vsigmoid(load_n(gate + 3 * hidden, n));
+        real *cell = (real *)s->c + at;
+        const vec c = f * load_n(cell, n) + i * g;
+        h = o * vtanh(c);
+        store_n(gate, i, n);
+        store_n(gate + hidden, f, n);
+        store_n(gate + 2 * hidden, g, n);
+        store_n(gate + 3 * hidden, o, n);
+        store_n(cell, c, n);
+    } else {
+        const vec r = vsigmoid(load_n(gate + hidden, n)), z = vsigmoid(load_n(gate + 2 * hidden, n));
+        const vec v = vtanh(load_n(gate, n) + r * load_n(gate + 3 * hidden, n));
+        h = (one - z) * v + z * load_n(state, n);
+        store_n(gate, v, n);
+        store_n(gate + hidden, r, n);
+        store_n(gate + 2 * hidden, z, n);
+    }
+    store_n(state, h, n);
+    store_n((real *)s->y + row * s->y_stride + j, h, n);
+}
+
+INLINE void NAME(cell_backward1)(fnn_cell_kind kind, const fnn_cell_grad *s, ptrdiff_t row, ptrdiff_t j,
+                                 ptrdiff_t n) {
+    const ptrdiff_t hidden = s->hidden, at = row * hidden + j;
+    const real *gate = (const real *)s->gates + row * s->gates_stride + j;
+    real *grad = (real *)s->grad_gates + row * s->gates_stride + j;
+    real *grad_state = (real *)s->grad_h + at;
+    const vec one = splat(1);
+    vec grad_h = load_n(grad_state, n);
+    if (s->grad_y) grad_h += load_n((const real *)s->grad_y + row * s->y_stride + j, n);
+    if (kind == FNN_RNN_TANH || kind == FNN_RNN_RELU) {
+        const vec h = load_n(gate, n);
+        store_n(grad, kind == FNN_RNN_TANH ? grad_h * (one - h * h) : select(h <= (vec){0}, (vec){0}, grad_h), n);
+    } else if (kind == FNN_LSTM) {
+        const vec i = load_n(gate, n), f = load_n(gate + hidden, n);
+        const vec g = load_n(gate + 2 * hidden, n), o = load_n(gate + 3 * hidden, n);
+        const vec c_prev = load_n((const real *)s->c_prev + at, n);
+        const vec tanh_c = vtanh(f * c_prev + i * g);
+        real *grad_cell = (real *)s->grad_c + at;
+        const vec grad_c = load_n(grad_cell, n) + grad_h * o * (one - tanh_c * tanh_c);
+        store_n(grad, grad_c * g * i * (one - i), n);
+        store_n(grad + hidden, grad_c * c_prev * f * (one - f), n);
+        store_n(grad + 2 * hidden, grad_c * i * (one - g * g), n);
+        store_n(grad + 3 * hidden, grad_h * tanh_c * o * (one - o), n);
+        store_n(grad_cell, grad_c * f, n);
+    } else {
+        const vec v = load_n(gate, n), r = load_n(gate + hidden, n);
+        const vec z = load_n(gate + 2 * hidden, n), b = load_n(gate + 3 * hidden, n);
+        const vec grad_v = grad_h * (one - z) * (one - v * v);
+        const vec h_prev = load_n((const real *)s->h_prev + at, n);
+        store_n(grad, grad_v, n);
+        store_n(grad + hidden, grad_v * b * r * (one - r), n);
+        store_n(grad + 2 * hidden, grad_h * (h_prev - v) * z * (one - z), n);
+        store_n(grad + 3 * hidden, grad_v * r, n);
+        store_n(grad_state, grad_h * z, n);
+    }
+}
+
+INLINE void NAME(cell_forward)(fnn_cell_kind kind, const fnn_cell *s) {
+    for (ptrdiff_t row = 0; row < s->rows; row++) {
+        ptrdiff_t j = 0;
+        for (; j + VLEN <= s->hidden; j += VLEN) NAME(cell_forward1)(kind, s, row, j, VLEN);
+        if (j < s->hidden) NAME(cell_forward1)(kind, s, row, j, s->hidden - j);
+    }
+}
+INLINE void NAME(cell_backward)(fnn_cell_kind kind, const fnn_cell_grad *s) {
+    for (ptrdiff_t row = 0; row < s->rows; row++) {
+        ptrdiff_t j = 0;
+        for (; j + VLEN <= s->hidden; j += VLEN) NAME(cell_backward1)(kind, s, row, j, VLEN);
+        if (j < s->hidden) NAME(cell_backward1)(kind, s, row, j, s->hidden - j);
+    }
+}
+#undef load_n
+#undef store_n
+
+static void NAME(rnn_tanh)(const fnn_cell *s) { NAME(cell_forward)(FNN_RNN_TANH, s); }
+static void NAME(rnn_relu)(const fnn_cell *s) { NAME(cell_forward)(FNN_RNN_RELU, s); }
+static void NAME(lstm)(const fnn_cell *s) { NAME(cell_forward)(FNN_LSTM, s); }
+static void NAME(gru)(const fnn_cell *s) { NAME(cell_forward)(FNN_GRU, s); }
+
+static void NAME(rnn_tanh_backward)(const fnn_cell_grad *s) { NAME(cell_backward)(FNN_RNN_TANH, s); }
+static void NAME(rnn_relu_backward)(const fnn_cell_grad *s) { NAME(cell_backward)(FNN_RNN_RELU, s); }
+static void NAME(lstm_backward)(const fnn_cell_grad *s) { NAME(cell_backward)(FNN_LSTM, s); }
+static void NAME(gru_backward)(const fnn_cell_grad *s) { NAME(cell_backward)(FNN_GRU, s); }
