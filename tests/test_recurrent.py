@@ -411,6 +411,42 @@ def test_streaming_equals_one_call(each_isa, cell):
     assert_same_bits([np.concatenate(pieces), *as_list(state)], [y, *as_list(hx)])
 
 
+@pytest.mark.parametrize("activation", [None, "relu", "sigmoid", "tanh", "softmax"])
+def test_outputs_of_a_bidirectional_network_are_the_notes_formula(activation):
+    """o_t = g(V s_t + V' s'_t), and the gradients of all of it."""
+    states = make("rnn", 2, 3, bidirectional=True)
+    outputs = fn.RNNOutput(3, 4, bidirectional=True, activation=activation, dtype=np.float64, rng=1)
+    net = fn.Sequential(states, outputs)
+    x = np.random.default_rng(14).normal(size=(5, 2, 2))
+    s, _ = states(x)
+    z = s[..., :3] @ outputs.weight.data[:, :3].T + s[..., 3:] @ outputs.weight.data[:, 3:].T
+    z += outputs.bias.data
+    g = {None: lambda z: z, "relu": lambda z: np.maximum(z, 0), "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+         "tanh": np.tanh, "softmax": lambda z: np.exp(z) / np.exp(z).sum(-1, keepdims=True)}[activation]
+    o = net(x)
+    np.testing.assert_allclose(o, g(z), rtol=1e-13)
+    grad_o = np.cos(np.arange(o.size).reshape(o.shape))
+    grad_x = net.backward(grad_o)
+    net.eval()
+
+    def loss():
+        return (net(x) * grad_o).sum()
+
+    np.testing.assert_allclose(grad_x, finite_differences(loss, x), rtol=1e-6, atol=1e-8)
+    for p in net.parameters():
+        index = tuple(np.array(p.shape) - 1)
+        values = []
+        for step in (1e-6, -2e-6, 1e-6):
+            data = p._data.copy()
+            data[index] += step
+            p.data = data
+            values.append(loss())
+        np.testing.assert_allclose(p.grad[index], (values[0] - values[1]) / 2e-6, rtol=1e-6, atol=1e-8)
+    assert list(outputs.state_dict()) == ["weight", "bias"]
+    with pytest.raises(ValueError, match="RNNOutput: activation must be"):
+        fn.RNNOutput(3, 4, activation="gelu")
+
+
 def test_truncated_stack_equals_chunks():
     layer = make("lstm", 3, 4, num_layers=2)
     chunked = copy.deepcopy(layer)

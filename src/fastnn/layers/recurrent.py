@@ -22,10 +22,6 @@ from .linear import Linear
 from .module import Module, Parameter
 
 
-def dropout_mask(shape, p, rng, dtype):
-    return ((rng.random(shape) >= p) / max(1 - p, 1e-9)).astype(dtype)
-
-
 class _Recurrent(Module):
     """What the three have in common; a subclass brings its cell."""
 
@@ -170,7 +166,10 @@ class _Recurrent(Module):
     def _dropout_mask(self, y: np.ndarray) -> np.ndarray | None:
         if not (self.training and self.dropout):
             return None
-        return dropout_mask(y.shape, self.dropout, self._rng, y.dtype)
+        if self.dropout == 1:
+            return np.zeros_like(y)
+        scale = y.dtype.type(1 / (1 - self.dropout))
+        return (self._rng.random(y.shape, np.float32) >= self.dropout) * scale
 
     # --- The caller's form of sequences and states, and ours: (T, N, ...), and sorted (layers, N, H)
 
@@ -351,7 +350,7 @@ class RNNOutput(Linear):
         _checks.choice("RNNOutput: activation", activation, (None, "relu", "sigmoid", "tanh", "softmax"))
         super().__init__(directions * hidden_size, output_size, _checks.flag("RNNOutput: bias", bias),
                          activation=None if activation == "softmax" else activation, dtype=dtype, rng=rng)
-        self.softmax = Softmax(-1, dtype=dtype) if activation == "softmax" else None
+        self.softmax = Softmax(-1) if activation == "softmax" else None
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the outputs for the states x (..., directions * hidden_size)."""
