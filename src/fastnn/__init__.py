@@ -1,8 +1,8 @@
 """fastnn: neural-network layers over NumPy arrays, forward and backward, at the speed of the hardware."""
 
-from . import functional, init, io
+from . import functional, init, io, losses, optim, training
 from ._kernels.runtime import get_num_threads, set_num_threads
 from ._version import __version__
 from .init import manual_seed
 from .io import load, save
-from .layers import *
+from .layers import *  # noqa: F403 - layers/__init__.py lists them

@@ -10,8 +10,8 @@ import numpy as np
 from .. import _checks, init
 from ..functional import _fused
 from ..functional import conv as F
-from ..functional import conv1d as F1
-from ..functional import conv_transpose as FT
+from ..functional.conv1d import conv1d, conv1d_backward
+from ..functional.conv_transpose import conv_transpose2d, conv_transpose2d_backward
 from .module import Module, Parameter
 
 
@@ -73,7 +73,8 @@ class _Convolution(Module):
         """Return the configuration as `repr` shows it."""
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
         text += f", stride={self.stride}"
-        defaults = {"padding": (0,) * self.rank, "dilation": (1,) * self.rank, "groups": 1, "activation": None}
+        defaults = {"padding": (0,) * self.rank, "dilation": (1,) * self.rank, "groups": 1,
+                    "activation": None}
         for key, default in defaults.items():
             value = getattr(self, key)
             text += f", {key}={value!r}" if value != default else ""
@@ -103,7 +104,7 @@ class Conv2d(_Convolution):
     activation : {None, "relu", "sigmoid", "tanh"}
         f, applied by the kernel itself.
     algorithm : {"auto", "direct", "winograd"}
-        "direct" for the last digit, "auto" for speed; what it chooses depends on shapes and on the mode alone.
+        "direct" for the last digit, "auto" for speed; its choice depends on shapes and the mode alone.
     dtype : numpy.dtype, default float32
     rng : int or numpy.random.Generator, optional
         For the initial values: uniform in +-1 / sqrt(C / groups * R * S).
@@ -177,7 +178,7 @@ class Conv1d(_Convolution):
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return f(weight * x + bias) for x (N, C, L) or (C, L)."""
         x = _checks.as_float_array("Conv1d: x", x, (2, 3), self.dtype)
-        y = F1.conv1d(x, self.weight._data, self._bias(), *self._arguments(), activation=self.activation,
+        y = conv1d(x, self.weight._data, self._bias(), *self._arguments(), activation=self.activation,
                       algorithm=self.algorithm)
         self._save(x, y if self.activation else None)
         return y
@@ -185,7 +186,7 @@ class Conv1d(_Convolution):
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray | None:
         """Add to the gradients of weight and bias, return that of x."""
         x, y = self._take()
-        grad_x, *grads = F1.conv1d_backward(
+        grad_x, *grads = conv1d_backward(
             grad_y, x, self.weight._data, self._bias(), *self._arguments(), activation=self.activation, y=y,
             algorithm=self.algorithm, input_grad=input_grad)
         self._add(*grads)
@@ -231,14 +232,14 @@ class ConvTranspose2d(_Convolution):
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the transposed convolution of x (N, C, H, W) or (C, H, W)."""
         x = _checks.as_float_array("ConvTranspose2d: x", x, (3, 4), self.dtype)
-        y = FT.conv_transpose2d(x, self.weight._data, self._bias(), *self._arguments())
+        y = conv_transpose2d(x, self.weight._data, self._bias(), *self._arguments())
         self._save(x)
         return y
 
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray | None:
         """Add to the gradients of weight and bias, return that of x."""
         (x,) = self._take()
-        grad_x, *grads = FT.conv_transpose2d_backward(
+        grad_x, *grads = conv_transpose2d_backward(
             grad_y, x, self.weight._data, self._bias(), *self._arguments(), input_grad=input_grad)
         self._add(*grads)
         return grad_x

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _checks, init
 from ..functional import _fused
-from ..functional import linear as F
+from ..functional.linear import check_input, linear_backward, pack_weight, product
 from .module import Module, Parameter
 
 
@@ -55,10 +55,10 @@ class Linear(Module):
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return f(x W^T + b) for x (..., in_features)."""
         weight = self.weight._data
-        x = F.check_input("Linear", x, weight.shape, weight.dtype)
-        panels = self._cached("panels", lambda: F.pack_weight(weight))
+        x = check_input("Linear", x, weight.shape, weight.dtype)
+        panels = self._cached("panels", lambda: pack_weight(weight))
         bias = None if self.bias is None else self.bias._data
-        y = F.product(x, panels, bias, self.out_features, self.activation)
+        y = product(x, panels, bias, self.out_features, self.activation)
         self._save(x, y if self.activation else None)
         return y
 
@@ -66,7 +66,7 @@ class Linear(Module):
         """Add to the gradients of weight and bias, return that of x."""
         x, y = self._take()
         bias = None if self.bias is None else self.bias._data
-        grad_x, grad_weight, grad_bias = F.linear_backward(
+        grad_x, grad_weight, grad_bias = linear_backward(
             grad_y, x, self.weight._data, bias, activation=self.activation,
             y=y, input_grad=input_grad)
         self.weight._grad += grad_weight

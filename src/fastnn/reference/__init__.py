@@ -43,4 +43,13 @@ from .recurrent import (
     rnn,
     rnn_backward,
     rnn_forward,
+from .loss import (
+    binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_backward,
+    cross_entropy,
+    cross_entropy_backward,
+    half_squared_error,
+    half_squared_error_backward,
+    mse_loss,
+    mse_loss_backward,
 )

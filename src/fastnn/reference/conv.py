@@ -39,7 +39,7 @@ def _taps(x, output, kernel, stride, dilation):
 
 def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, activation=None,
            algorithm="auto"):
-    """y[n, k, p, q] = f(bias[k] + sum weight[k, c, r, s] x[n, c, p * stride + r * dilation - padding, ...])."""
+    """y[n, k, p, q] = f(bias[k] + sum weight[k, c, r, s] x[n, c, p stride + r dilation - padding, ...])."""
     if x.ndim == 3:
         return conv2d(x[None], weight, bias, stride, padding, dilation, groups, activation=activation)[0]
     stride, dilation, kernel = _pair(stride), _pair(dilation), weight.shape[2:]

@@ -1,0 +1,214 @@
+"""Losses and their gradients with respect to the prediction.
+
+`reduction` is "mean", "sum" or "none": what becomes of the losses of single elements or samples.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import _checks
+from .activation import log_softmax, sigmoid, softmax
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def _reduce(losses, reduction, weight_sum=None):
+    """The losses reduced; the mean is weighted where weights were given."""
+    if reduction == "none":
+        return losses
+    total = losses.sum(dtype=np.float64)
+    if reduction == "sum":
+        return float(total)
+    count = losses.size if weight_sum is None else weight_sum
+    return float(total / count) if count else float("nan")
+
+
+def _scale(reduction, count):
+    return 1.0 if reduction == "sum" or not count else 1.0 / count
+
+
+def _both(name, y, target, reduction):
+    y = _checks.as_float_array(f"{name}: y", y)
+    target = _checks.as_float_array(f"{name}: target", target, None, y.dtype)
+    _checks.same_shape(f"{name}: target", target, y.shape, "as y has")
+    _checks.choice(f"{name}: reduction", reduction, REDUCTIONS)
+    return y, target
+
+
+def mse_loss(y, target, reduction="mean"):
+    """(y - t)^2, averaged or summed over all elements."""
+    y, target = _both("mse_loss", y, target, reduction)
+    return _reduce(np.square(y - target), reduction)
+
+
+def mse_loss_backward(y, target, reduction="mean"):
+    """2 (y - t), over the number of elements for the mean."""
+    y, target = _both("mse_loss_backward", y, target, reduction)
+    return (y - target) * y.dtype.type(2 * _scale(reduction if reduction == "mean" else "sum", y.size))
+
+
+def half_squared_error(y, target, reduction="sum"):
+    """(t - y)^2 / 2, the E of batch gradient descent when summed over all samples."""
+    y, target = _both("half_squared_error", y, target, reduction)
+    return _reduce(np.square(y - target) / 2, reduction)
+
+
+def half_squared_error_backward(y, target, reduction="sum"):
+    """y - t, over the number of elements for the mean."""
+    y, target = _both("half_squared_error_backward", y, target, reduction)
+    return (y - target) * y.dtype.type(_scale(reduction if reduction == "mean" else "sum", y.size))
+
+
+class _Classes:
+    """Checked arguments of cross_entropy, the class axis last: log-probabilities, targets, weights."""
+
+    def __init__(self, name, logits, target, weight, ignore_index, reduction, label_smoothing):
+        logits = _checks.as_float_array(f"{name}: logits", logits)
+        if logits.ndim < 1:
+            raise ValueError(f"{name}: logits has shape (), expected (C,), (N, C) or (N, C, ...)")
+        _checks.choice(f"{name}: reduction", reduction, REDUCTIONS)
+        self.axis = 0 if logits.ndim == 1 else 1
+        self.smoothing = _checks.real(f"{name}: label_smoothing", label_smoothing, 0.0, 1.0)
+        self.classes = logits.shape[self.axis]
+        self.logits = logits
+        rest = (*logits.shape[: self.axis], *logits.shape[self.axis + 1 :])
+        self.weight = None
+        if weight is not None:
+            self.weight = _checks.as_float_array(f"{name}: weight", weight, 1, logits.dtype)
+            _checks.same_shape(f"{name}: weight", self.weight, (self.classes,), "one number a class")
+        target = np.asarray(target) if not isinstance(target, np.ndarray) else target
+        self.soft = target.shape == logits.shape and target.dtype.kind == "f"
+        if self.soft:
+            target = _checks.as_float_array(f"{name}: target", target, None, logits.dtype)
+            self.target = np.moveaxis(target, self.axis, -1)
+            self.target = self.target * (1 - self.smoothing) + self.smoothing / self.classes
+            self.scale = np.ones(rest, logits.dtype)
+        else:
+            target = _checks.as_int_array(f"{name}: target", target)
+            _checks.same_shape(f"{name}: target", target, rest, "one class a sample, or logits' shape")
+            ignore = _checks.integer(f"{name}: ignore_index", ignore_index, -(2**31))
+            kept = target != ignore
+            wrong = kept & ((target < 0) | (target >= self.classes))
+            if wrong.any():
+                where = tuple(int(i) for i in np.argwhere(wrong)[0])
+                raise ValueError(f"{name}: target{list(where)} = {target[where]} is not a class, expected "
+                                 f"0 <= target < {self.classes} or ignore_index = {ignore}")
+            self.target = np.where(kept, target, 0)
+            self.scale = kept.astype(logits.dtype)
+        self.rest = rest
+
+    def probabilities(self):
+        """The targets as probabilities of the classes, weighted: (..., C)."""
+        if self.soft:
+            p = self.target
+        else:
+            p = np.full((*self.rest, self.classes), self.smoothing / self.classes, self.logits.dtype)
+            chosen = np.take_along_axis(p, self.target[..., None], -1)
+            np.put_along_axis(p, self.target[..., None], chosen + (1 - self.smoothing), -1)
+            p *= self.scale[..., None]
+        return p if self.weight is None else p * self.weight
+
+    def count(self):
+        """What the mean divides by: the samples, or their weights."""
+        if self.soft:
+            return float(np.prod(self.rest))
+        if self.weight is None:
+            return float(self.scale.sum(dtype=np.float64))
+        return float((self.weight[self.target] * self.scale).sum(dtype=np.float64))
+
+
+def cross_entropy(logits, target, *, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
+    """Cross entropy of a softmax over classes, from logits.
+
+    ::
+
+        loss_i = -weight[t_i] log softmax(logits_i)[t_i]
+
+    Parameters
+    ----------
+    logits : ndarray, (N, C), (N, C, ...) or (C,)
+    target : ndarray of integers, (N,), (N, ...) or (); or of probabilities, of the shape of `logits`
+    weight : ndarray, (C,), optional
+        A weight for each class; the mean is over the weights.
+    ignore_index : int, default -100
+        A target that counts for nothing.
+    reduction : {"mean", "sum", "none"}
+    label_smoothing : float, default 0
+        The share of the target's probability that is spread over all classes.
+
+    Returns
+    -------
+    float, or with reduction "none" an ndarray of the shape of the integer targets
+
+    Raises
+    ------
+    ValueError
+        If a target is not a class (the first is named), or shapes do not fit.
+    TypeError
+        If dtypes are wrong.
+    """
+    c = _Classes("cross_entropy", logits, target, weight, ignore_index, reduction, label_smoothing)
+    log_p = np.moveaxis(log_softmax(c.logits, c.axis), c.axis, -1)
+    if c.soft or c.smoothing or c.weight is not None:
+        losses = -(c.probabilities() * log_p).sum(-1)
+    else:
+        losses = -np.take_along_axis(log_p, c.target[..., None], -1)[..., 0]
+        losses = np.where(c.scale != 0, losses, np.zeros((), losses.dtype))
+    return _reduce(losses, reduction, c.count())
+
+
+def cross_entropy_backward(logits, target, *, weight=None, ignore_index=-100, reduction="mean",
+                           label_smoothing=0.0):
+    """softmax(logits) sum(p) - p for the weighted target probabilities p, over the count for the mean."""
+    c = _Classes("cross_entropy_backward", logits, target, weight, ignore_index, reduction, label_smoothing)
+    p = c.probabilities()
+    grad = np.moveaxis(softmax(c.logits, c.axis), c.axis, -1) * p.sum(-1, keepdims=True)
+    grad -= p
+    if reduction == "mean":
+        grad *= c.logits.dtype.type(_scale(reduction, c.count()))
+    return np.moveaxis(grad, -1, c.axis)
+
+
+def _binary(name, logits, target, weight, pos_weight, reduction):
+    logits, target = _both(name, logits, target, reduction)
+    extra = []
+    for what, value in (("weight", weight), ("pos_weight", pos_weight)):
+        if value is not None:
+            value = _checks.as_float_array(f"{name}: {what}", value, None, logits.dtype)
+            try:
+                np.broadcast_to(value, logits.shape)
+            except ValueError:
+                raise ValueError(f"{name}: {what} has shape {value.shape}, which does not broadcast to "
+                                 f"{logits.shape}") from None
+        extra.append(value)
+    return logits, target, *extra
+
+
+def binary_cross_entropy_with_logits(logits, target, *, weight=None, pos_weight=None, reduction="mean"):
+    """-w [ p t log s + (1 - t) log(1 - s) ], s = sigmoid(logits), without overflow for any logit.
+
+    Parameters
+    ----------
+    logits, target : ndarray of one shape
+        Targets are probabilities.
+    weight, pos_weight : ndarray broadcast to `logits`, optional
+        w, and p, the weight of the positive class.
+    reduction : {"mean", "sum", "none"}
+    """
+    x, t, w, p = _binary("binary_cross_entropy_with_logits", logits, target, weight, pos_weight, reduction)
+    log_one_plus = np.log1p(np.exp(-np.abs(x)))  # log(1 + e^-|x|)
+    positive = t * (log_one_plus + np.maximum(-x, 0))  # -log s
+    losses = (positive if p is None else p * positive) + (1 - t) * (log_one_plus + np.maximum(x, 0))
+    return _reduce(losses if w is None else w * losses, reduction)
+
+
+def binary_cross_entropy_with_logits_backward(logits, target, *, weight=None, pos_weight=None,
+                                              reduction="mean"):
+    """w [ (1 - t) s - p t (1 - s) ], over the number of elements for the mean."""
+    x, t, w, p = _binary("binary_cross_entropy_with_logits_backward", logits, target, weight, pos_weight,
+                         reduction)
+    s = sigmoid(x)
+    grad = (1 - t) * s - (t if p is None else p * t) * (1 - s)
+    grad = grad if w is None else w * grad
+    return grad * x.dtype.type(_scale("mean", x.size)) if reduction == "mean" else grad

@@ -1,0 +1,66 @@
+"""Clipping of gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from .. import _checks
+from ..layers.module import Module, Parameter, coalesce
+
+
+def _gradients(params):
+    params = params.parameters() if isinstance(params, Module) else list(params)
+    return [grad for _, grad in coalesce(params)]
+
+
+def clip_grad_norm_(params: Module | Iterable[Parameter], max_norm: float, norm_type: float = 2.0,
+                    error_if_nonfinite: bool = False) -> float:
+    """Scale all gradients so that their common norm is at most `max_norm`; return the norm before.
+
+    The scale is max_norm / (norm + 1e-6) where that is below 1, as in torch.
+
+    Parameters
+    ----------
+    params : Module or iterable of Parameter
+    max_norm : float
+    norm_type : float, default 2
+        The p of the norm; infinity for the largest magnitude.
+    error_if_nonfinite : bool, default False
+        Raise ValueError where the norm is NaN or infinite, the gradients unchanged.
+    """
+    max_norm = _checks.real("clip_grad_norm_: max_norm", max_norm, 0.0)
+    if norm_type != math.inf:
+        norm_type = _checks.real("clip_grad_norm_: norm_type", norm_type, 1.0)
+    gradients = _gradients(params)
+    norm = _norm(gradients, norm_type)
+    if error_if_nonfinite and not math.isfinite(norm):
+        raise ValueError(f"clip_grad_norm_: the norm of the gradients is {norm}")
+    scale = max_norm / (norm + 1e-6)
+    if not scale >= 1:  # a NaN reaches the gradients, as the sum had it
+        for grad in gradients:
+            grad *= scale
+    return norm
+
+
+def _norm(gradients: list[np.ndarray], p: float) -> float:
+    if p == math.inf:
+        return max((float(np.abs(grad).max()) for grad in gradients if grad.size), default=0.0)
+    if p == 2:
+        # numpy sums products pairwise in blocks, in the dtype of the gradients; squares of large values
+        # may leave float32, so the rare overflow is taken again in float64.
+        total = sum(float(np.dot(grad, grad)) for grad in gradients)
+        if not math.isfinite(total):
+            total = sum(float(np.square(grad, dtype=np.float64).sum()) for grad in gradients)
+        return math.sqrt(total)
+    return float(sum((np.abs(grad).astype(np.float64) ** p).sum() for grad in gradients) ** (1 / p))
+
+
+def clip_grad_value_(params: Any, clip_value: float) -> None:
+    """Limit each element of the gradients to [-clip_value, clip_value]."""
+    clip_value = _checks.real("clip_grad_value_: clip_value", clip_value, 0.0)
+    for grad in _gradients(params):
+        np.clip(grad, -clip_value, clip_value, out=grad)

@@ -1,0 +1,182 @@
+"""Learning-rate schedules; torch.optim.lr_scheduler's names and values.
+
+A scheduler is made with an optimizer, whose groups' learning rates at that time are the bases, and stepped
+once an epoch (or once a batch, as one likes): each `step` sets the rates for the new count of steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .. import _checks
+from .optimizer import Optimizer
+
+
+class LRScheduler:
+    """Base class: a subclass gives the learning rate as a closed form of the number of steps."""
+
+    def __init__(self, optimizer: Optimizer):
+        self.optimizer = optimizer
+        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self.last_epoch = 0
+        self._apply()
+
+    def lr_at(self, step: int, base: float) -> float:
+        """Return the learning rate after `step` steps for a base rate."""
+        raise NotImplementedError
+
+    def _apply(self) -> None:
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = self.lr_at(self.last_epoch, base)
+
+    def step(self, metric: float | None = None) -> None:
+        """Go one step on. `metric` is what `ReduceLROnPlateau` watches; the others do not look at it."""
+        self.last_epoch += 1
+        self._apply()
+
+    def get_last_lr(self) -> list[float]:
+        """Return the learning rate of each group."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all but the optimizer."""
+        return {k: v for k, v in self.__dict__.items() if k != "optimizer" and not callable(v)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.__dict__.update(state_dict)
+
+
+class LambdaLR(LRScheduler):
+    """base * lr_lambda(step)."""
+
+    def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float]):
+        self.lr_lambda = lr_lambda
+        super().__init__(optimizer)
+
+    def lr_at(self, step, base):
+        return base * self.lr_lambda(step)
+
+
+class StepLR(LRScheduler):
+    """base * gamma^(step // step_size)."""
+
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1):
+        self.step_size = _checks.integer("StepLR: step_size", step_size)
+        self.gamma = _checks.real("StepLR: gamma", gamma, 0.0)
+        super().__init__(optimizer)
+
+    def lr_at(self, step, base):
+        return base * self.gamma ** (step // self.step_size)
+
+
+class MultiStepLR(LRScheduler):
+    """base * gamma^(number of milestones passed)."""
+
+    def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1):
+        self.milestones = sorted(_checks.integer("MultiStepLR: milestones", m, 0) for m in milestones)
+        self.gamma = _checks.real("MultiStepLR: gamma", gamma, 0.0)
+        super().__init__(optimizer)
+
+    def lr_at(self, step, base):
+        return base * self.gamma ** sum(step >= m for m in self.milestones)
+
+
+class ExponentialLR(LRScheduler):
+    """base * gamma^step."""
+
+    def __init__(self, optimizer: Optimizer, gamma: float):
+        self.gamma = _checks.real("ExponentialLR: gamma", gamma, 0.0)
+        super().__init__(optimizer)
+
+    def lr_at(self, step, base):
+        return base * self.gamma**step
+
+
+class LinearLR(LRScheduler):
+    """From base * start_factor to base * end_factor in `total_iters` steps: a warm-up."""
+
+    def __init__(self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0,
+                 total_iters: int = 5):
+        self.start_factor = _checks.real("LinearLR: start_factor", start_factor, 0.0, 1.0)
+        self.end_factor = _checks.real("LinearLR: end_factor", end_factor, 0.0, 1.0)
+        self.total_iters = _checks.integer("LinearLR: total_iters", total_iters)
+        super().__init__(optimizer)
+
+    def lr_at(self, step, base):
+        done = min(step, self.total_iters) / self.total_iters
+        return base * (self.start_factor + (self.end_factor - self.start_factor) * done)
+
+
+class CosineAnnealingLR(LRScheduler):
+    """eta_min + (base - eta_min) (1 + cos(pi step / T_max)) / 2 (Loshchilov and Hutter, 2017)."""
+
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0):
+        self.T_max = _checks.integer("CosineAnnealingLR: T_max", T_max)
+        self.eta_min = _checks.real("CosineAnnealingLR: eta_min", eta_min, 0.0)
+        super().__init__(optimizer)
+
+    def lr_at(self, step, base):
+        return self.eta_min + (base - self.eta_min) * (1 + math.cos(math.pi * step / self.T_max)) / 2
+
+
+class OneCycleLR(LRScheduler):
+    """Up from max_lr / div_factor to max_lr and down to a hundred-thousandth by cosines (Smith, 2017)."""
+
+    def __init__(self, optimizer: Optimizer, max_lr: float, total_steps: int, pct_start: float = 0.3,
+                 div_factor: float = 25.0, final_div_factor: float = 1e4):
+        self.max_lr = _checks.real("OneCycleLR: max_lr", max_lr, 0.0)
+        self.total_steps = _checks.integer("OneCycleLR: total_steps", total_steps, 2)
+        self.pct_start = _checks.real("OneCycleLR: pct_start", pct_start, 0.0, 1.0)
+        self.div_factor = _checks.real("OneCycleLR: div_factor", div_factor, 1.0)
+        self.final_div_factor = _checks.real("OneCycleLR: final_div_factor", final_div_factor, 1.0)
+        super().__init__(optimizer)
+
+    def lr_at(self, step, base):
+        if step >= self.total_steps:
+            raise ValueError(f"OneCycleLR: step {step} of {self.total_steps} total_steps")
+        first = self.max_lr / self.div_factor
+        peak = self.pct_start * self.total_steps - 1
+        last = self.total_steps - 1
+        if step <= peak:
+            return _cosine(first, self.max_lr, step / peak)
+        return _cosine(self.max_lr, first / self.final_div_factor, (step - peak) / (last - peak))
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+class ReduceLROnPlateau(LRScheduler):
+    """Multiply by `factor` when the metric given to `step` has not improved for more than `patience` steps."""
+
+    def __init__(self, optimizer: Optimizer, mode: str = "min", factor: float = 0.1, patience: int = 10,
+                 threshold: float = 1e-4, min_lr: float = 0.0):
+        self.mode = _checks.choice("ReduceLROnPlateau: mode", mode, ("min", "max"))
+        self.factor = _checks.real("ReduceLROnPlateau: factor", factor, 0.0, 1.0)
+        self.patience = _checks.integer("ReduceLROnPlateau: patience", patience, 0)
+        self.threshold = _checks.real("ReduceLROnPlateau: threshold", threshold, 0.0)
+        self.min_lr = _checks.real("ReduceLROnPlateau: min_lr", min_lr, 0.0)
+        self.best = math.inf if mode == "min" else -math.inf
+        self.bad_epochs = 0
+        super().__init__(optimizer)
+
+    def _apply(self) -> None:
+        pass
+
+    def step(self, metric: float | None = None) -> None:
+        """Look at the metric of one more epoch."""
+        if metric is None:
+            raise TypeError("ReduceLROnPlateau.step: metric is None, expected a number")
+        self.last_epoch += 1
+        sign = 1 if self.mode == "min" else -1
+        if sign * metric < sign * self.best - self.threshold * abs(self.best if math.isfinite(self.best) else 0):
+            self.best, self.bad_epochs = metric, 0
+        else:
+            self.bad_epochs += 1
+        if self.bad_epochs > self.patience:
+            self.bad_epochs = 0
+            for group in self.optimizer.param_groups:
+                group["lr"] = max(group["lr"] * self.factor, self.min_lr)

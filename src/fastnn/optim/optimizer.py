@@ -1,0 +1,150 @@
+"""What all optimizers share: groups of parameters, the pass over flat buffers, hooks, state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .. import _checks
+from ..layers.module import Module, Parameter, coalesce
+
+# An update is several in-place operations over the same arrays: a block of each stays in L1 and L2 meanwhile.
+BLOCK = 8192
+
+
+class Optimizer:
+    """Base class of optimizers.
+
+    All parameters of a network lie in one flat buffer, so a step is one pass over it, block by block;
+    `update` is the rule for one block.
+
+    Parameters
+    ----------
+    params : Module, iterable of Parameter, or list of dict
+        What is trained. Each dict is a group: its "params", and options that differ from the defaults.
+    defaults : dict
+        The options of groups that do not name them.
+    """
+
+    # The names of the arrays that the rule keeps for each parameter, such as a momentum.
+    state_names: tuple[str, ...] = ()
+
+    def __init__(self, params: Module | Iterable[Any], defaults: dict[str, Any]):
+        name = type(self).__name__
+        if isinstance(params, Module):
+            params = params.parameters()
+        params = list(params)
+        if not params:
+            raise ValueError(f"{name}: params is empty, expected at least one Parameter")
+        groups = params if isinstance(params[0], dict) else [{"params": params}]
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self._hooks: list[Callable[[list[np.ndarray]], Any]] = []
+        self.state: dict[str, Any] = {"step": 0}
+        seen: set[int] = set()
+        for group in groups:
+            members = group["params"]
+            members = members.parameters() if isinstance(members, Module) else list(members)
+            for p in members:
+                if not isinstance(p, Parameter):
+                    raise TypeError(f"{name}: params has a {type(p).__name__}, expected Parameters")
+                if id(p) in seen:
+                    raise ValueError(f"{name}: params has {p.name or 'a parameter'} twice")
+                seen.add(id(p))
+            unknown = set(group) - set(defaults) - {"params"}
+            if unknown:
+                raise ValueError(f"{name}: params has unknown options {sorted(unknown)}")
+            merged = {**defaults, **group, "params": members}
+            self.check(merged)
+            self.param_groups.append(merged)
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise ValueError or TypeError, by name, for an option out of range."""
+        name = type(self).__name__
+        _checks.real(f"{name}: lr", group["lr"], 0.0)
+        _checks.real(f"{name}: weight_decay", group["weight_decay"], 0.0)
+
+    def update(self, data: np.ndarray, grad: np.ndarray, state: list[np.ndarray], group: dict[str, Any],
+               step: int) -> None:
+        """Change `data` in place by the rule; `grad` is scratch space afterwards, `state` as in state_names."""
+        raise NotImplementedError
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """All parameters, group after group."""
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def add_hook(self, hook: Callable[[list[np.ndarray]], Any]) -> None:
+        """Call ``hook(gradients)``, a list of flat arrays, before each step; it may change them in place."""
+        self._hooks.append(hook)
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero."""
+        for _, grad in coalesce(self.parameters):
+            grad.fill(0)
+
+    def step(self) -> None:
+        """Update all parameters from their gradients, which stay as they are."""
+        if self._hooks:
+            gradients = [grad for _, grad in coalesce(self.parameters)]
+            for hook in self._hooks:
+                hook(gradients)
+        self.state["step"] += 1
+        for index, group in enumerate(self.param_groups):
+            offsets: dict[np.dtype, int] = {}
+            for data, grad in coalesce(group["params"]):
+                start = offsets.get(data.dtype, 0)
+                offsets[data.dtype] = start + data.size
+                state = [self._state_array(index, name, data.dtype)[start : start + data.size]
+                         for name in self.state_names]
+                self._pass(data, grad, state, group)
+
+    def _pass(self, data, grad, state, group):
+        scratch = np.empty(min(BLOCK, data.size), data.dtype)
+        for start in range(0, data.size, BLOCK):
+            block = slice(start, min(start + BLOCK, data.size))
+            g = scratch[: block.stop - start]
+            np.copyto(g, grad[block])
+            self.update(data[block], g, [s[block] for s in state], group, self.state["step"])
+
+    def _state_array(self, index, name, dtype):
+        key = f"{index}.{name}.{dtype}"
+        if key not in self.state:
+            size = sum(p.size for p in self.param_groups[index]["params"] if p.dtype == dtype)
+            self.state[key] = np.zeros(size, dtype)
+        return self.state[key]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of the state and the options of the groups, without the parameters."""
+        groups = [{k: v for k, v in group.items() if k != "params"} for group in self.param_groups]
+        state = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in self.state.items()}
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` of an optimizer of the same kind and sizes returned."""
+        name = type(self).__name__
+        groups = state_dict["param_groups"]
+        if len(groups) != len(self.param_groups):
+            raise ValueError(f"{name}.load_state_dict: state_dict has {len(groups)} groups, expected "
+                             f"{len(self.param_groups)}")
+        state: dict[str, Any] = {"step": _checks.integer(f"{name}: step", state_dict["state"]["step"], 0)}
+        for key, value in state_dict["state"].items():
+            if key == "step":
+                continue
+            index, what, dtype = key.split(".")
+            size = sum(p.size for p in self.param_groups[int(index)]["params"] if str(p.dtype) == dtype)
+            if what not in self.state_names or np.shape(value) != (size,):
+                raise ValueError(f"{name}.load_state_dict: state {key} has shape {np.shape(value)}, "
+                                 f"expected {(size,)}")
+            state[key] = np.array(value, dtype)
+        for ours, theirs in zip(self.param_groups, groups, strict=True):
+            self.check({**ours, **theirs})
+        for ours, theirs in zip(self.param_groups, groups, strict=True):
+            ours.update({k: v for k, v in theirs.items() if k in self.defaults})
+        self.state = state
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{k}={v!r}" for k, v in self.defaults.items())
+        return f"{type(self).__name__}({len(self.parameters)} parameters, {options})"

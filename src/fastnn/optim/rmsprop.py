@@ -1,0 +1,67 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import _checks
+from .optimizer import Optimizer
+
+
+class RMSprop(Optimizer):
+    """Gradients over the root of their mean square (Tieleman and Hinton, 2012); torch.optim.RMSprop.
+
+    ::
+
+        g <- g + weight_decay w
+        v <- alpha v + (1 - alpha) g^2          centered: a <- alpha a + (1 - alpha) g, v - a^2 for v below
+        w <- w - lr g / (sqrt(v) + eps)         with momentum: b <- momentum b + that fraction, w <- w - lr b
+
+    Parameters
+    ----------
+    params : Module, iterable of Parameter, or list of dict
+    lr : float, default 1e-2
+    alpha : float, default 0.99
+    eps : float, default 1e-8
+    weight_decay, momentum : float, default 0
+    centered : bool, default False
+    maximize : bool, default False
+    """
+
+    state_names = ("square", "buffer", "average")
+
+    def __init__(self, params: Any, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
+                 weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False, *,
+                 maximize: bool = False):
+        super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay,
+                                  "momentum": momentum, "centered": centered, "maximize": maximize})
+
+    def check(self, group):
+        super().check(group)
+        _checks.real("RMSprop: alpha", group["alpha"], 0.0, 1.0)
+        _checks.real("RMSprop: eps", group["eps"], 0.0)
+        _checks.real("RMSprop: momentum", group["momentum"], 0.0)
+
+    def update(self, data, grad, state, group, step):
+        square, buffer, average = state
+        alpha = group["alpha"]
+        if group["maximize"]:
+            grad *= -1
+        if group["weight_decay"]:
+            grad += group["weight_decay"] * data
+        square *= alpha
+        square += (1 - alpha) * np.square(grad)
+        if group["centered"]:
+            average *= alpha
+            average += (1 - alpha) * grad
+            grad /= np.sqrt(square - np.square(average)) + group["eps"]
+        else:
+            grad /= np.sqrt(square) + group["eps"]
+        if group["momentum"]:
+            buffer *= group["momentum"]
+            buffer += grad
+            grad[:] = buffer
+        grad *= group["lr"]
+        data -= grad

@@ -1,0 +1,290 @@
+"""The training loop, and its two companions that do not train."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import _checks, init
+from ..optim.clip import clip_grad_norm_
+from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from .callbacks import Callback
+from .history import History
+from .progress import Progress
+
+
+def _inputs(name: str, x: Any) -> tuple[tuple[np.ndarray, ...], int]:
+    """`x` as a tuple of arrays, and the number of samples in each."""
+    arrays = tuple(np.asarray(part) for part in (x if isinstance(x, tuple) else (x,)))
+    for i, array in enumerate(arrays):
+        if array.ndim == 0:
+            raise ValueError(f"{name}: x{[i] if len(arrays) > 1 else ''} has shape (), expected samples along "
+                             "the first axis")
+        if array.shape[0] != arrays[0].shape[0]:
+            raise ValueError(f"{name}: x[{i}] has {array.shape[0]} samples, x[0] has {arrays[0].shape[0]}")
+    return arrays, arrays[0].shape[0]
+
+
+def _targets(name: str, y: Any, samples: int) -> np.ndarray:
+    y = np.asarray(y)
+    if y.ndim == 0 or y.shape[0] != samples:
+        raise ValueError(f"{name}: y has shape {y.shape}, expected {samples} samples as x has")
+    return y
+
+
+def _batches(samples: int, batch_size: int, order: np.ndarray | None) -> Iterator[Any]:
+    """Index of each batch: a slice, or numbers in the given order."""
+    for start in range(0, samples, batch_size):
+        batch = slice(start, start + batch_size)
+        yield batch if order is None else order[batch]
+
+
+def _output(model: Any, batch: tuple[np.ndarray, ...]) -> np.ndarray:
+    """The output of a model; of a recurrent layer, the first of its outputs."""
+    y = model(*batch)
+    return y[0] if isinstance(y, tuple) else y
+
+
+class _Mean:
+    """Mean loss and accuracy over batches of unequal size."""
+
+    def __init__(self, loss: Any):
+        self.loss, self.total, self.count, self.right, self.seen = loss, 0.0, 0.0, 0.0, 0.0
+
+    def add(self, value: float, y: np.ndarray, target: np.ndarray) -> None:
+        """Count one batch."""
+        weight = self.loss.samples(target) if self.loss.reduction == "mean" else 1.0
+        if weight:  # a batch of ignored targets alone has no mean
+            self.total += value * weight
+            self.count += weight
+        if self.loss.classifies:
+            right, seen = self.loss.correct(y, target)
+            self.right += right
+            self.seen += seen
+
+    def numbers(self, prefix: str = "") -> dict[str, float]:
+        """The means: a summed loss stays a sum."""
+        divisor = self.count if self.loss.reduction == "mean" else 1.0
+        found = {f"{prefix}loss": self.total / divisor if divisor else math.nan}
+        if self.loss.classifies:
+            found[f"{prefix}accuracy"] = self.right / self.seen if self.seen else math.nan
+        return found
+
+
+class _Stop(Exception):
+    """Ends the epochs, with the reason."""
+
+
+def fit(
+    model: Any,
+    x: Any,
+    y: np.ndarray,
+    *,
+    loss: Any,
+    optimizer: Any,
+    epochs: int = 1,
+    batch_size: int = 32,
+    shuffle: bool = True,
+    validation_data: tuple[Any, np.ndarray] | None = None,
+    rng: int | np.random.Generator | None = None,
+    scheduler: LRScheduler | None = None,
+    clip_grad_norm: float | None = None,
+    callbacks: Iterable[Callback] = (),
+    progress: bool = True,
+) -> History:
+    """Train a model on samples and targets.
+
+    Parameters
+    ----------
+    model : Module
+    x : ndarray or tuple of ndarray
+        Samples along the first axis; of a tuple, each array is an argument of the model.
+    y : ndarray
+        Targets, as the loss expects them.
+    loss : Loss
+    optimizer : Optimizer
+    epochs, batch_size : int
+        The last batch of an epoch may be smaller; ``batch_size=len(x)`` is batch gradient descent.
+    shuffle : bool, default True
+        A new order every epoch.
+    validation_data : (x, y), optional
+        Evaluated after each epoch.
+    rng : int or numpy.random.Generator, optional
+        For the shuffling.
+    scheduler : LRScheduler, optional
+        Stepped after each epoch.
+    clip_grad_norm : float, optional
+        Largest norm of the gradients of a step.
+    callbacks : iterable of Callback
+    progress : bool, default True
+        Show a progress bar (extra "progress"), or without tqdm a line an epoch.
+
+    Returns
+    -------
+    History
+
+    Notes
+    -----
+    Ctrl-C ends the training: the best weights so far, by validation loss where there is one and training loss
+    else, are left in the model. So does a loss that is not finite, with a RuntimeWarning. The model is
+    afterwards in the mode (training or eval) it was in before.
+
+    Raises
+    ------
+    ValueError
+        If numbers of samples differ, there are none, or a number is out of range.
+    """
+    arrays, samples = _inputs("fit", x)
+    y = _targets("fit", y, samples)
+    if samples == 0:
+        raise ValueError("fit: x has no samples")
+    epochs = _checks.integer("fit: epochs", epochs, 0)
+    batch_size = _checks.integer("fit: batch_size", batch_size)
+    rng = init.as_generator("fit: rng", rng)
+    callbacks = list(callbacks)
+    history, best = History(), _Best(model)
+    was_training = model.training
+    model.__dict__["_loss"] = loss  # what evaluate falls back on
+    bar = Progress(progress, epochs, -(-samples // batch_size), type(model).__name__)
+    try:
+        for epoch in range(1, epochs + 1):
+            started = time.perf_counter()
+            model.train()
+            order = rng.permutation(samples) if shuffle else None
+            mean = _Mean(loss)
+            for i, batch in enumerate(_batches(samples, batch_size, order)):
+                value = _train_batch(model, tuple(a[batch] for a in arrays), y[batch], loss, optimizer,
+                                     clip_grad_norm, mean)
+                bar.batch(epoch, value)
+                _ask(callbacks, "on_batch_end", model, i, value)
+            numbers = mean.numbers()
+            if validation_data is not None:
+                found = evaluate(model, *validation_data, loss=loss, batch_size=max(batch_size, 256))
+                numbers.update({f"val_{k}": v for k, v in found.items()})
+            numbers["lr"] = optimizer.param_groups[0]["lr"]
+            numbers["seconds"] = time.perf_counter() - started
+            history.append(numbers)
+            best.offer(numbers.get("val_loss", numbers["loss"]))
+            bar.epoch(epoch, numbers)
+            if scheduler is not None:
+                watched = numbers.get("val_loss", numbers["loss"])
+                scheduler.step(watched if isinstance(scheduler, ReduceLROnPlateau) else None)
+            _ask(callbacks, "on_epoch_end", model, history)
+    except KeyboardInterrupt:
+        history.interrupted, history.stopped = True, "interrupted"
+        best.restore()
+    except _Stop as stop:
+        history.stopped = str(stop)
+    except FloatingPointError as error:
+        history.stopped = str(error)
+        best.restore()
+        warnings.warn(f"fit: {error}; stopped, with the best weights so far", RuntimeWarning, stacklevel=2)
+    finally:
+        bar.close()
+        model._release()
+        model.train(was_training)
+    for callback in callbacks:
+        callback.on_train_end(model, history)
+    return history
+
+
+def _train_batch(model, batch, target, loss, optimizer, clip_grad_norm, mean):
+    """One step; returns the loss of the batch."""
+    output = _output(model, batch)
+    value = loss(output, target)
+    if not math.isfinite(value) and loss.samples(target):
+        raise FloatingPointError(f"the loss became {value}")
+    optimizer.zero_grad()
+    model.backward(loss.backward(), input_grad=False)
+    if clip_grad_norm is not None:
+        clip_grad_norm_(optimizer.parameters, clip_grad_norm)
+    optimizer.step()
+    mean.add(value, output, target)
+    return value
+
+
+def _ask(callbacks, event, *arguments):
+    for callback in callbacks:
+        reason = getattr(callback, event)(*arguments)
+        if reason:
+            raise _Stop(reason)
+
+
+class _Best:
+    """The weights with the smallest loss so far, for a training that is cut short."""
+
+    def __init__(self, model: Any):
+        self.model, self.loss, self.weights = model, math.inf, None
+
+    def offer(self, loss: float) -> None:
+        """Keep the weights if `loss` is the smallest yet."""
+        if loss < self.loss or self.weights is None:
+            self.loss, self.weights = loss, self.model.state_dict()
+
+    def restore(self) -> None:
+        """Put them back, if an epoch was completed at all."""
+        if self.weights is not None:
+            self.model.load_state_dict(self.weights)
+
+
+def predict(model: Any, x: Any, *, batch_size: int = 256) -> np.ndarray:
+    """Return the outputs for all samples of `x`, computed in eval mode and in batches.
+
+    Parameters
+    ----------
+    model : Module
+    x : ndarray or tuple of ndarray
+        As for `fit`; may have no samples.
+    batch_size : int, default 256
+    """
+    arrays, samples = _inputs("predict", x)
+    batch_size = _checks.integer("predict: batch_size", batch_size)
+    was_training = model.training
+    if was_training:
+        model.eval()
+    try:
+        if samples <= batch_size:
+            return _output(model, arrays)
+        return np.concatenate([_output(model, tuple(a[batch] for a in arrays))
+                               for batch in _batches(samples, batch_size, None)])
+    finally:
+        if was_training:
+            model.train()
+
+
+def evaluate(model: Any, x: Any, y: np.ndarray, *, loss: Any = None, batch_size: int = 256) -> dict[str, float]:
+    """Return {"loss": ...} and, of a classifier, {"accuracy": ...} over all samples, in eval mode.
+
+    Parameters
+    ----------
+    model : Module
+    x, y
+        As for `fit`.
+    loss : Loss, optional
+        By default the one that `fit` last trained the model with.
+    batch_size : int, default 256
+    """
+    loss = model.__dict__.get("_loss") if loss is None else loss
+    if loss is None:
+        raise ValueError("evaluate: loss is None, and the model was not trained with fit; give loss=")
+    arrays, samples = _inputs("evaluate", x)
+    y = _targets("evaluate", y, samples)
+    batch_size = _checks.integer("evaluate: batch_size", batch_size)
+    was_training = model.training
+    if was_training:
+        model.eval()
+    try:
+        mean = _Mean(loss)
+        for batch in _batches(samples, batch_size, None):
+            output = _output(model, tuple(a[batch] for a in arrays))
+            mean.add(loss(output, y[batch]), output, y[batch])
+        loss._saved = None
+        return mean.numbers()
+    finally:
+        if was_training:
+            model.train()

@@ -1,0 +1,70 @@
+"""Truncated back-propagation through time over one long sequence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import _checks
+from ..optim.clip import clip_grad_norm_
+
+
+def fit_sequence(
+    rnn: Any,
+    head: Any,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    loss: Any,
+    optimizer: Any,
+    steps: int,
+    state: Any = None,
+    clip_grad_norm: float | None = None,
+) -> tuple[list[float], Any]:
+    """Train a recurrent layer and its output layer on a long sequence, chunk by chunk.
+
+    The sequence is cut in chunks of `steps`. The state passes from one chunk to the next, its gradient does
+    not: back-propagation through time is truncated at the cuts. Each chunk is one step of the optimizer.
+
+    Parameters
+    ----------
+    rnn : RNN, LSTM or GRU
+        ``out, state = rnn(x, state)``; time is the first axis, or the second with batch_first.
+    head : Module
+        From the states to the predictions, such as Linear or RNNOutput.
+    x, y : ndarray
+        Inputs and targets, with time on the same axis.
+    loss : Loss
+    optimizer : Optimizer
+        Over the parameters of both.
+    steps : int
+        Time steps of a chunk; the last may be shorter.
+    state : optional
+        The initial state; zero by default.
+    clip_grad_norm : float, optional
+
+    Returns
+    -------
+    losses : list of float
+        One a chunk.
+    state
+        The state after the last step, to go on from.
+    """
+    steps = _checks.integer("fit_sequence: steps", steps)
+    axis = 1 if getattr(rnn, "batch_first", False) else 0
+    x, y = np.asarray(x), np.asarray(y)
+    if min(x.ndim, y.ndim) <= axis or x.shape[axis] != y.shape[axis]:
+        raise ValueError(f"fit_sequence: x has shape {x.shape} and y {y.shape}; they must agree in axis "
+                         f"{axis}, time")
+    losses = []
+    for start in range(0, x.shape[axis], steps):
+        chunk = (slice(None),) * axis + (slice(start, start + steps),)
+        out, state = rnn(x[chunk], state)
+        losses.append(loss(head(out), y[chunk]))
+        optimizer.zero_grad()
+        rnn.backward(head.backward(loss.backward()), input_grad=False)
+        if clip_grad_norm is not None:
+            clip_grad_norm_(optimizer.parameters, clip_grad_norm)
+        optimizer.step()
+    return losses, state
