@@ -94,7 +94,8 @@ class _Recurrent(Module):
             The final state, in the form of the argument; given to the next call, it carries on.
         """
         kind = type(self).__name__
-        x = _checks.as_float_array(f"{kind}: x", x, (2, 3), self._dtype)
+        x = _checks.as_float_array(f"{kind}: x", x, None, self._dtype)
+        _checks.check_ndim(f"{kind}: x", x, (2, 3))
         if x.shape[-1] != self.input_size:
             raise ValueError(f"{kind}: x has shape {x.shape}, expected input_size = {self.input_size} "
                              "in the last dimension")
