@@ -24,6 +24,16 @@ from .conv1d import conv1d, conv1d_backward
 from .conv_transpose import conv_transpose2d, conv_transpose2d_backward
 from .convolve import convolve2d
 from .linear import linear, linear_backward
+from .loss import (
+    binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_backward,
+    cross_entropy,
+    cross_entropy_backward,
+    half_squared_error,
+    half_squared_error_backward,
+    mse_loss,
+    mse_loss_backward,
+)
 from .recurrent import (
     gru,
     gru_backward,
@@ -34,13 +44,4 @@ from .recurrent import (
     rnn,
     rnn_backward,
     rnn_forward,
-from .loss import (
-    binary_cross_entropy_with_logits,
-    binary_cross_entropy_with_logits_backward,
-    cross_entropy,
-    cross_entropy_backward,
-    half_squared_error,
-    half_squared_error_backward,
-    mse_loss,
-    mse_loss_backward,
 )

@@ -33,6 +33,16 @@ from .conv import (
     convolve2d,
 )
 from .linear import linear, linear_backward
+from .loss import (
+    binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_backward,
+    cross_entropy,
+    cross_entropy_backward,
+    half_squared_error,
+    half_squared_error_backward,
+    mse_loss,
+    mse_loss_backward,
+)
 from .recurrent import (
     gru,
     gru_backward,
@@ -43,13 +53,4 @@ from .recurrent import (
     rnn,
     rnn_backward,
     rnn_forward,
-from .loss import (
-    binary_cross_entropy_with_logits,
-    binary_cross_entropy_with_logits_backward,
-    cross_entropy,
-    cross_entropy_backward,
-    half_squared_error,
-    half_squared_error_backward,
-    mse_loss,
-    mse_loss_backward,
 )
