@@ -167,7 +167,11 @@ cdef void backward_steps(const Layer* layer, const real* panels, Py_ssize_t n0, 
 
 
 cdef Py_ssize_t block_rows(Py_ssize_t batch, Py_ssize_t mr) noexcept nogil:
-    """Sequences of a block: a register tile's rows at most, in an even number of even blocks."""
+    """Sequences of a block: the rows of a register tile at most, and evenly cut.
+
+    From 8 sequences on their number is even, for two threads to share; a tile of 4 rows still keeps the
+    multipliers busy.
+    """
     cdef Py_ssize_t blocks = (batch + mr - 1) // mr
     if blocks % 2 and batch >= 8:
         blocks += 1

@@ -170,7 +170,8 @@ class _Recurrent(Module):
         if self.dropout == 1:
             return np.zeros_like(y)
         scale = y.dtype.type(1 / (1 - self.dropout))
-        return (self._rng.random(y.shape, np.float32) >= self.dropout) * scale
+        mask: np.ndarray = (self._rng.random(y.shape, np.float32) >= self.dropout) * scale
+        return mask
 
     # --- The caller's form of sequences and states, and ours: (T, N, ...), and sorted (layers, N, H)
 
