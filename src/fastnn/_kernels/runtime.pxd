@@ -68,6 +68,14 @@ cdef extern from "kernels.h" nogil:
         void (*map)(int op, Py_ssize_t n, double alpha, const void* x, void* y) noexcept nogil
         void (*map_backward)(int op, Py_ssize_t n, double alpha, const void* grad_y, const void* saved,
                              void* grad_x) noexcept nogil
+        void (*column_moments)(Py_ssize_t m, Py_ssize_t c, const void* x, const void* center, const void* g,
+                               void* sum, void* total) noexcept nogil
+        void (*column_affine)(Py_ssize_t m, Py_ssize_t c, const void* x, const void* a, const void* b,
+                              const void* g, const void* d, void* y) noexcept nogil
+        void (*layer_norm)(Py_ssize_t n, const void* x, const void* w, const void* b, double eps,
+                           void* y) noexcept nogil
+        void (*layer_norm_backward)(Py_ssize_t n, const void* grad_y, const void* x, const void* w,
+                                    double eps, void* grad_x, void* grad_w, void* grad_b) noexcept nogil
         void (*softmax)(Py_ssize_t n, const void* x, void* y, int log) noexcept nogil
         void (*softmax_backward)(Py_ssize_t n, const void* grad_y, const void* y, void* grad_x,
                                  int log) noexcept nogil

@@ -150,7 +150,7 @@ def _cosine(start: float, end: float, share: float) -> float:
 
 
 class ReduceLROnPlateau(LRScheduler):
-    """Multiply by `factor` when the metric given to `step` has not improved for more than `patience` steps."""
+    """Multiply by `factor` when the metric given to `step` did not improve for more than `patience` steps."""
 
     def __init__(self, optimizer: Optimizer, mode: str = "min", factor: float = 0.1, patience: int = 10,
                  threshold: float = 1e-4, min_lr: float = 0.0):
@@ -172,7 +172,8 @@ class ReduceLROnPlateau(LRScheduler):
             raise TypeError("ReduceLROnPlateau.step: metric is None, expected a number")
         self.last_epoch += 1
         sign = 1 if self.mode == "min" else -1
-        if sign * metric < sign * self.best - self.threshold * abs(self.best if math.isfinite(self.best) else 0):
+        margin = self.threshold * abs(self.best) if math.isfinite(self.best) else 0.0
+        if sign * metric < sign * self.best - margin:
             self.best, self.bad_epochs = metric, 0
         else:
             self.bad_epochs += 1

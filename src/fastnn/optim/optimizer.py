@@ -68,7 +68,7 @@ class Optimizer:
 
     def update(self, data: np.ndarray, grad: np.ndarray, state: list[np.ndarray], group: dict[str, Any],
                step: int) -> None:
-        """Change `data` in place by the rule; `grad` is scratch space afterwards, `state` as in state_names."""
+        """Change `data` in place by the rule; `grad` is scratch space, `state` the arrays of state_names."""
         raise NotImplementedError
 
     @property

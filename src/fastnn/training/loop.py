@@ -23,8 +23,8 @@ def _inputs(name: str, x: Any) -> tuple[tuple[np.ndarray, ...], int]:
     arrays = tuple(np.asarray(part) for part in (x if isinstance(x, tuple) else (x,)))
     for i, array in enumerate(arrays):
         if array.ndim == 0:
-            raise ValueError(f"{name}: x{[i] if len(arrays) > 1 else ''} has shape (), expected samples along "
-                             "the first axis")
+            part = f"[{i}]" if len(arrays) > 1 else ""
+            raise ValueError(f"{name}: x{part} has shape (), expected samples along the first axis")
         if array.shape[0] != arrays[0].shape[0]:
             raise ValueError(f"{name}: x[{i}] has {array.shape[0]} samples, x[0] has {arrays[0].shape[0]}")
     return arrays, arrays[0].shape[0]
@@ -257,7 +257,8 @@ def predict(model: Any, x: Any, *, batch_size: int = 256) -> np.ndarray:
             model.train()
 
 
-def evaluate(model: Any, x: Any, y: np.ndarray, *, loss: Any = None, batch_size: int = 256) -> dict[str, float]:
+def evaluate(model: Any, x: Any, y: np.ndarray, *, loss: Any = None,
+             batch_size: int = 256) -> dict[str, float]:
     """Return {"loss": ...} and, of a classifier, {"accuracy": ...} over all samples, in eval mode.
 
     Parameters

@@ -7,6 +7,7 @@
 #include "gemm_tile.h"
 #include "recurrent.h"
 #include "softmax.h"
+#include "norm.h"
 #include "winograd.h"
 
 const fnn_kernels NAME(fnn_kernels) = {
@@ -25,6 +26,10 @@ const fnn_kernels NAME(fnn_kernels) = {
     .winograd_filter_gradient = NAME(winograd_filter_gradient),
     .map = NAME(map),
     .map_backward = NAME(map_backward),
+    .column_moments = NAME(column_moments),
+    .column_affine = NAME(column_affine),
+    .layer_norm = NAME(layer_norm),
+    .layer_norm_backward = NAME(layer_norm_backward),
     .softmax = NAME(softmax),
     .softmax_backward = NAME(softmax_backward),
     .cell = {[FNN_RNN_TANH] = NAME(rnn_tanh),

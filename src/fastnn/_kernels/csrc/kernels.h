@@ -93,6 +93,15 @@ typedef struct {
     void (*cell[FNN_CELLS])(const fnn_cell *step);
     void (*cell_backward[FNN_CELLS])(const fnn_cell_grad *step);
 
+    /* norm.h */
+    void (*column_moments)(ptrdiff_t m, ptrdiff_t c, const void *x, const void *center, const void *g,
+                           void *sum, void *total);
+    void (*column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x, const void *a, const void *b,
+                          const void *g, const void *d, void *y);
+    void (*layer_norm)(ptrdiff_t n, const void *x, const void *w, const void *b, double eps, void *y);
+    void (*layer_norm_backward)(ptrdiff_t n, const void *grad_y, const void *x, const void *w, double eps,
+                                void *grad_x, void *grad_w, void *grad_b);
+
     /* softmax.h */
     void (*softmax)(ptrdiff_t n, const void *x, void *y, int log);
     void (*softmax_backward)(ptrdiff_t n, const void *grad_y, const void *y, void *grad_x, int log);

@@ -1,0 +1,111 @@
+/* Normalisation over channels-last rows: sums down the columns, and affine maps along them; and layer
+ * normalisation of single rows. Arrays are m rows of c contiguous columns. */
+
+/* sum[j] = sum_i (x_ij - center_j) g_ij, total[j] = sum_i g_ij; g is x - center itself where it is NULL. */
+static void NAME(column_moments)(ptrdiff_t m, ptrdiff_t c, const void *x_, const void *center_,
+                                 const void *g_, void *sum_, void *total_) {
+    const real *center = center_;
+    for (ptrdiff_t j = 0; j < c; j += VLEN) {
+        const ptrdiff_t n = c - j;
+        const real *x = (const real *)x_ + j, *g = g_ ? (const real *)g_ + j : NULL;
+        const vec mean = n >= VLEN ? load(center + j) : load_part(center + j, n);
+        vec sum = {0}, total = {0};
+        for (ptrdiff_t i = 0; i < m; i++, x += c) {
+            const vec d = (n >= VLEN ? load(x) : load_part(x, n)) - mean;
+            const vec w = !g ? d : n >= VLEN ? load(g + i * c) : load_part(g + i * c, n);
+            sum += d * w;
+            total += w;
+        }
+        n >= VLEN ? store((real *)sum_ + j, sum) : store_part((real *)sum_ + j, sum, n);
+        n >= VLEN ? store((real *)total_ + j, total) : store_part((real *)total_ + j, total, n);
+    }
+}
+
+/* y_ij = a_j x_ij + b_j, or with g: y_ij = a_j x_ij + b_j + d_j g_ij */
+static void NAME(column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x_, const void *a_, const void *b_,
+                                const void *g_, const void *d_, void *y_) {
+    const real *a = a_, *b = b_, *d = d_;
+    for (ptrdiff_t i = 0; i < m; i++) {
+        const real *x = (const real *)x_ + i * c, *g = g_ ? (const real *)g_ + i * c : NULL;
+        real *y = (real *)y_ + i * c;
+        ptrdiff_t j = 0;
+        for (; j + VLEN <= c; j += VLEN) {
+            const vec v = load(x + j) * load(a + j) + load(b + j);
+            store(y + j, g ? v + load(g + j) * load(d + j) : v);
+        }
+        for (; j < c; j++) y[j] = x[j] * a[j] + b[j] + (g ? g[j] * d[j] : 0);
+    }
+}
+
+/* Mean and 1 / sqrt(variance + eps) of one row, in two passes: the mean first. */
+INLINE void NAME(row_moments)(ptrdiff_t n, const real *x, double eps, real *mean, real *inverse) {
+    vec sums = {0};
+    ptrdiff_t i = 0;
+    for (; i + VLEN <= n; i += VLEN) sums += load(x + i);
+    if (i < n) sums += load_part(x + i, n - i);
+    const real m = NAME(sum_lanes)(sums) / (real)n;
+    sums = (vec){0};
+    for (i = 0; i + VLEN <= n; i += VLEN) {
+        const vec d = load(x + i) - m;
+        sums += d * d;
+    }
+    real rest = 0;
+    for (; i < n; i++) rest += (x[i] - m) * (x[i] - m);
+    *mean = m;
+    *inverse = (real)(1 / __builtin_sqrt((double)(NAME(sum_lanes)(sums) + rest) / (double)n + eps));
+}
+
+/* y = (x - mean) / sqrt(variance + eps) w + b over one row; w and b may be NULL. */
+static void NAME(layer_norm)(ptrdiff_t n, const void *x_, const void *w_, const void *b_, double eps,
+                             void *y_) {
+    const real *x = x_, *w = w_, *b = b_;
+    real *y = y_, mean, inverse;
+    NAME(row_moments)(n, x, eps, &mean, &inverse);
+    ptrdiff_t i = 0;
+    for (; i + VLEN <= n; i += VLEN) {
+        const vec h = (load(x + i) - mean) * inverse;
+        const vec s = w ? h * load(w + i) : h;
+        store(y + i, b ? s + load(b + i) : s);
+    }
+    for (; i < n; i++) {
+        const real h = (x[i] - mean) * inverse, s = w ? h * w[i] : h;
+        y[i] = b ? s + b[i] : s;
+    }
+}
+
+/* grad_x of one row; the row's part of the gradients of w and b is added to grad_w and grad_b.
+ *
+ *     grad_x = (g - mean g - h mean(g h)) / sqrt(variance + eps),    g = grad_y w,  h = normalised x
+ */
+static void NAME(layer_norm_backward)(ptrdiff_t n, const void *grad_y_, const void *x_, const void *w_,
+                                      double eps, void *grad_x_, void *grad_w_, void *grad_b_) {
+    const real *grad_y = grad_y_, *x = x_, *w = w_;
+    real *grad_x = grad_x_, *grad_w = grad_w_, *grad_b = grad_b_, mean, inverse, sum_g = 0, sum_gh = 0;
+    NAME(row_moments)(n, x, eps, &mean, &inverse);
+    vec gs = {0}, ghs = {0};
+    ptrdiff_t i = 0;
+    for (; i + VLEN <= n; i += VLEN) {
+        const vec dy = load(grad_y + i), h = (load(x + i) - mean) * inverse, g = w ? dy * load(w + i) : dy;
+        gs += g;
+        ghs += g * h;
+        store(grad_w + i, load(grad_w + i) + dy * h);
+        store(grad_b + i, load(grad_b + i) + dy);
+    }
+    for (; i < n; i++) {
+        const real h = (x[i] - mean) * inverse, g = w ? grad_y[i] * w[i] : grad_y[i];
+        sum_g += g;
+        sum_gh += g * h;
+        grad_w[i] += grad_y[i] * h;
+        grad_b[i] += grad_y[i];
+    }
+    sum_g = (sum_g + NAME(sum_lanes)(gs)) / (real)n;
+    sum_gh = (sum_gh + NAME(sum_lanes)(ghs)) / (real)n;
+    for (i = 0; i + VLEN <= n; i += VLEN) {
+        const vec dy = load(grad_y + i), h = (load(x + i) - mean) * inverse, g = w ? dy * load(w + i) : dy;
+        store(grad_x + i, (g - sum_g - h * sum_gh) * inverse);
+    }
+    for (; i < n; i++) {
+        const real h = (x[i] - mean) * inverse, g = w ? grad_y[i] * w[i] : grad_y[i];
+        grad_x[i] = (g - sum_g - h * sum_gh) * inverse;
+    }
+}
