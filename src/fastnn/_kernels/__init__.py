@@ -29,6 +29,6 @@ import os as _os
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & _os.environ.keys():
     _os.environ["GOMP_SPINCOUNT"] = "1000"
     try:
-        from . import runtime as _runtime  # noqa: F401
+        from . import runtime as _runtime
     finally:
         del _os.environ["GOMP_SPINCOUNT"]

@@ -23,6 +23,8 @@ from .conv import conv2d, conv2d_backward
 from .conv1d import conv1d, conv1d_backward
 from .conv_transpose import conv_transpose2d, conv_transpose2d_backward
 from .convolve import convolve2d
+from .dropout import dropout_mask
+from .embedding import embedding, embedding_backward
 from .linear import linear, linear_backward
 from .loss import (
     binary_cross_entropy_with_logits,
@@ -34,6 +36,7 @@ from .loss import (
     mse_loss,
     mse_loss_backward,
 )
+from .norm import batch_norm, batch_norm_backward, batch_norm_stats, layer_norm, layer_norm_backward
 from .recurrent import (
     gru,
     gru_backward,

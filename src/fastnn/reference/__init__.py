@@ -32,6 +32,8 @@ from .conv import (
     conv_transpose2d_backward,
     convolve2d,
 )
+from .dropout import dropout_mask
+from .embedding import embedding, embedding_backward
 from .linear import linear, linear_backward
 from .loss import (
     binary_cross_entropy_with_logits,
@@ -43,6 +45,7 @@ from .loss import (
     mse_loss,
     mse_loss_backward,
 )
+from .norm import batch_norm, batch_norm_backward, batch_norm_stats, layer_norm, layer_norm_backward
 from .recurrent import (
     gru,
     gru_backward,

@@ -1,0 +1,215 @@
+"""Batch and layer normalisation, forward beside backward."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import _checks
+from .._kernels import norm as _kernel
+from ._layout import by_dtype
+
+_moments = by_dtype(_kernel.column_moments)
+_affine = by_dtype(_kernel.column_affine)
+_layer_norm = by_dtype(_kernel.layer_norm)
+_layer_norm_backward = by_dtype(_kernel.layer_norm_backward)
+_NONE = {dtype: np.empty(0, dtype) for dtype in _moments}
+_NO_ROWS = {dtype: np.empty((0, 1), dtype) for dtype in _moments}
+
+
+def _rows(x):
+    """(N, C, ...) as rows of channels (M, C), and the shape to go back from."""
+    moved = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    return moved.reshape(-1, x.shape[1]) if x.size else moved.reshape(0, x.shape[1]), moved.shape
+
+
+def _back(rows, shape):
+    return np.moveaxis(rows.reshape(shape), -1, 1)
+
+
+def _images(name, x, dtype=None):
+    x = _checks.as_float_array(f"{name}: x", x, None, dtype)
+    if x.ndim < 2:
+        raise ValueError(f"{name}: x has shape {x.shape}, expected (N, C) or (N, C, ...)")
+    return x
+
+
+def _channels(name, x, **vectors):
+    """Check that each vector has a number for each channel; None stays None."""
+    checked = []
+    for what, vector in vectors.items():
+        if vector is not None:
+            vector = _checks.as_float_array(f"{name}: {what}", vector, 1, x.dtype)
+            _checks.same_shape(f"{name}: {what}", vector, (x.shape[1],), "one number a channel")
+        checked.append(vector)
+    return checked
+
+
+def _column_moments(rows, center, g=None):
+    products, totals = np.empty(rows.shape[1]), np.empty(rows.shape[1])
+    _moments[rows.dtype](rows, center, _NO_ROWS[rows.dtype] if g is None else g, products, totals)
+    return products, totals
+
+
+def batch_norm_stats(x):
+    """Mean and (biased) variance of each channel, over all other axes.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C) or (N, C, ...)
+
+    Returns
+    -------
+    mean, var : ndarray, (C,)
+        NaN where there is no element.
+
+    Notes
+    -----
+    Two passes: the mean, then the squares about it. Sums are taken in blocks of 64 in the dtype of `x` and in
+    float64 across blocks.
+    """
+    x = _images("batch_norm_stats", x)
+    rows, _ = _rows(x)
+    if not rows.shape[0]:
+        empty = np.full(x.shape[1], np.nan, x.dtype)
+        return empty, empty.copy()
+    # The first row as a pilot keeps the deviations small whatever the offset of the data.
+    pilot = rows[0].copy()
+    mean64 = pilot + _column_moments(rows, pilot)[1] / rows.shape[0]
+    mean = mean64.astype(x.dtype)
+    squares, deviations = _column_moments(rows, mean)
+    count = rows.shape[0]
+    var = squares / count - np.square(deviations / count)  # the mean was rounded: take that out
+    return mean, np.maximum(var, 0).astype(x.dtype)
+
+
+def batch_norm(x, mean, var, weight=None, bias=None, eps=1e-5):
+    """Normalise each channel.
+
+    ::
+
+        y = (x - mean) / sqrt(var + eps) * weight + bias
+
+    Parameters
+    ----------
+    x : ndarray, (N, C) or (N, C, ...)
+    mean, var : ndarray, (C,)
+        Of the batch (`batch_norm_stats`), or running ones.
+    weight, bias : ndarray, (C,), optional
+    eps : float, default 1e-5
+
+    Returns
+    -------
+    y : ndarray of the shape of `x`
+        Channels-last in memory.
+    """
+    x = _images("batch_norm", x)
+    mean, var, weight, bias = _channels("batch_norm", x, mean=mean, var=var, weight=weight, bias=bias)
+    scale = 1 / np.sqrt(var.astype(np.float64) + _checks.real("batch_norm: eps", eps, 0.0))
+    if weight is not None:
+        scale = scale * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    rows, shape = _rows(x)
+    y = np.empty(rows.shape, x.dtype)
+    _affine[x.dtype](rows, scale.astype(x.dtype), shift.astype(x.dtype), _NO_ROWS[x.dtype], _NONE[x.dtype], y)
+    return _back(y, shape)
+
+
+def batch_norm_backward(grad_y, x, mean, var, weight=None, bias=None, eps=1e-5, *, training=True):
+    """Gradients of `batch_norm` with respect to x, weight and bias.
+
+    ::
+
+        h = (x - mean) / sqrt(var + eps),  g = grad_y weight
+        grad_x = (g - mean(g) - h mean(g h)) / sqrt(var + eps)      training: mean and var came from x
+        grad_x = g / sqrt(var + eps)                                else: they are constants
+        grad_weight = sum grad_y h          grad_bias = sum grad_y
+
+    Returns
+    -------
+    grad_x : ndarray of the shape of `x`
+    grad_weight, grad_bias : ndarray, (C,), or None where there is no weight or bias
+    """
+    name = "batch_norm_backward"
+    x = _images(name, x)
+    grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, x.ndim, x.dtype)
+    _checks.same_shape(f"{name}: grad_y", grad_y, x.shape, "as x has")
+    mean, var, weight, bias = _channels(name, x, mean=mean, var=var, weight=weight, bias=bias)
+    inverse = 1 / np.sqrt(var.astype(np.float64) + _checks.real(f"{name}: eps", eps, 0.0))
+    rows, shape = _rows(x)
+    grad_rows, _ = _rows(grad_y)
+    products, totals = _column_moments(rows, mean, grad_rows)
+    scale = inverse if weight is None else inverse * weight
+    a, b, count = np.zeros_like(scale), np.zeros_like(scale), max(rows.shape[0], 1)
+    if training:
+        a = -scale * np.square(inverse) * products / count
+        b = -a * mean - scale * totals / count
+    grad_x = np.empty(rows.shape, x.dtype)
+    _affine[x.dtype](rows, a.astype(x.dtype), b.astype(x.dtype), grad_rows, scale.astype(x.dtype), grad_x)
+    grad_weight = None if weight is None else (products * inverse).astype(x.dtype)
+    return _back(grad_x, shape), grad_weight, None if bias is None else totals.astype(x.dtype)
+
+
+def _normalized(name, x, normalized_shape, weight, bias):
+    """Check the arguments of layer norm; returns x as rows of the normalised axes."""
+    x = _checks.as_float_array(f"{name}: x", x)
+    if isinstance(normalized_shape, (tuple, list)):
+        shape = tuple(_checks.integer(f"{name}: normalized_shape", n) for n in normalized_shape)
+    else:
+        shape = (_checks.integer(f"{name}: normalized_shape", normalized_shape),)
+    if not shape or x.shape[-len(shape):] != shape:
+        raise ValueError(f"{name}: x has shape {x.shape}, which does not end in normalized_shape = {shape}")
+    vectors = []
+    for what, vector in (("weight", weight), ("bias", bias)):
+        if vector is not None:
+            vector = _checks.as_float_array(f"{name}: {what}", vector, len(shape), x.dtype)
+            _checks.same_shape(f"{name}: {what}", vector, shape, "as normalized_shape says")
+            vector = np.ascontiguousarray(vector).reshape(-1)
+        vectors.append(vector)
+    return x, _as_rows(x, shape), shape, *vectors
+
+
+def _as_rows(x, shape):
+    return np.ascontiguousarray(x).reshape(-1, int(np.prod(shape)))
+
+
+def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
+    """Normalise over the last axes (Ba, Kiros and Hinton, 2016).
+
+    ::
+
+        y = (x - mean) / sqrt(var + eps) * weight + bias      mean and var over the last axes
+
+    Parameters
+    ----------
+    x : ndarray, (..., *normalized_shape)
+    normalized_shape : int or tuple of int
+    weight, bias : ndarray of shape normalized_shape, optional
+    eps : float, default 1e-5
+    """
+    x, rows, _, weight, bias = _normalized("layer_norm", x, normalized_shape, weight, bias)
+    none = _NONE[x.dtype]
+    y = np.empty(rows.shape, x.dtype)
+    _layer_norm[x.dtype](rows, none if weight is None else weight, none if bias is None else bias,
+                         _checks.real("layer_norm: eps", eps, 0.0), y)
+    return y.reshape(x.shape)
+
+
+def layer_norm_backward(grad_y, x, normalized_shape, weight=None, bias=None, eps=1e-5):
+    """Gradients of `layer_norm` with respect to x, weight and bias.
+
+    ::
+
+        h = (x - mean) / sqrt(var + eps),  g = grad_y weight
+        grad_x = (g - mean(g) - h mean(g h)) / sqrt(var + eps)
+        grad_weight = sum over rows of grad_y h          grad_bias = sum over rows of grad_y
+    """
+    name = "layer_norm_backward"
+    x, rows, shape, weight, bias = _normalized(name, x, normalized_shape, weight, bias)
+    grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, x.ndim, x.dtype)
+    _checks.same_shape(f"{name}: grad_y", grad_y, x.shape, "as x has")
+    grad_x = np.empty(rows.shape, x.dtype)
+    grad_weight, grad_bias = np.empty(rows.shape[1], x.dtype), np.empty(rows.shape[1], x.dtype)
+    _layer_norm_backward[x.dtype](_as_rows(grad_y, shape), rows, _NONE[x.dtype] if weight is None else weight,
+                                  _checks.real(f"{name}: eps", eps, 0.0), grad_x, grad_weight, grad_bias)
+    return (grad_x.reshape(x.shape), None if weight is None else grad_weight.reshape(shape),
+            None if bias is None else grad_bias.reshape(shape))

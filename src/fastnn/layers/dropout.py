@@ -1,0 +1,49 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import _checks, init
+from ..functional.dropout import dropout_mask
+from .module import Module
+
+
+class Dropout(Module):
+    """In training mode set each element to zero with probability p and scale the rest by 1 / (1 - p).
+
+    In eval mode the identity. torch.nn.Dropout; Srivastava et al., 2014.
+
+    Parameters
+    ----------
+    p : float, default 0.5
+    rng : int or numpy.random.Generator, optional
+        For the masks.
+    """
+
+    def __init__(self, p: float = 0.5, *, rng: Any = None):
+        super().__init__()
+        self.p = _checks.real("Dropout: p", p, 0.0, 1.0)
+        self._rng = init.as_generator("Dropout: rng", rng)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return x times a new mask, or in eval mode x itself."""
+        x = _checks.as_float_array("Dropout: x", x)
+        if not self.training:
+            return x
+        mask = dropout_mask(x.shape, self.p, self._rng, x.dtype)
+        self._save(mask)
+        return x * mask
+
+    def backward(self, grad_y: np.ndarray) -> np.ndarray:
+        """Return grad_y times the mask of the last call."""
+        (mask,) = self._take()
+        grad_y = _checks.as_float_array("Dropout.backward: grad_y", grad_y, None, mask.dtype)
+        _checks.same_shape("Dropout.backward: grad_y", grad_y, mask.shape, "as the output has")
+        return grad_y * mask
+
+    def extra_repr(self) -> str:
+        """Return the configuration as `repr` shows it."""
+        return f"p={self.p}"
