@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import _checks, init
+from .. import _checks
+from .._random import as_generator
 
 
 def dropout_mask(shape: tuple[int, ...], p: float, rng: Any = None, dtype: Any = np.float32) -> np.ndarray:
@@ -22,5 +23,5 @@ def dropout_mask(shape: tuple[int, ...], p: float, rng: Any = None, dtype: Any =
     """
     p = _checks.real("dropout_mask: p", p, 0.0, 1.0)
     dtype = _checks.float_dtype("dropout_mask: dtype", dtype)
-    kept = init.as_generator("dropout_mask: rng", rng).random(shape, np.float32) >= p
+    kept = as_generator("dropout_mask: rng", rng).random(shape, np.float32) >= p
     return kept * dtype.type(1 / (1 - p) if p < 1 else 0)

@@ -17,6 +17,7 @@ from .. import _checks, init
 from .._kernels import runtime
 from ..functional import _recurrence
 from ..functional._recurrence import CELLS, Cell, Packed, Ragged, Weights
+from ..functional.dropout import dropout_mask
 from .activation import Softmax
 from .linear import Linear
 from .module import Module, Parameter
@@ -167,11 +168,7 @@ class _Recurrent(Module):
     def _dropout_mask(self, y: np.ndarray) -> np.ndarray | None:
         if not (self.training and self.dropout):
             return None
-        if self.dropout == 1:
-            return np.zeros_like(y)
-        scale = y.dtype.type(1 / (1 - self.dropout))
-        mask: np.ndarray = (self._rng.random(y.shape, np.float32) >= self.dropout) * scale
-        return mask
+        return dropout_mask(y.shape, self.dropout, self._rng, y.dtype)
 
     # --- The caller's form of sequences and states, and ours: (T, N, ...), and sorted (layers, N, H)
 
