@@ -1,6 +1,7 @@
 """fastnn: neural-network layers over NumPy arrays, forward and backward, at the speed of the hardware."""
 
 from . import functional, init, io, losses, optim, training
+from ._config import num_threads, show_config
 from ._kernels.runtime import get_num_threads, set_num_threads
 from ._version import __version__
 from .init import manual_seed

@@ -1,0 +1,54 @@
+# Two commands are complete on a fresh clone, on a machine with Python >= 3.11, its venv, and a C compiler:
+#     make demo    trains on handwritten digits and on names, and draws what happened
+#     make test    installs the package and runs its tests
+# Both work in .venv; the system's Python is not touched. PYTHON=... names another interpreter.
+
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+SOURCES = $(shell find src -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -path '*/csrc/*.c') \
+          pyproject.toml setup.py
+
+.PHONY: demo test lint bench dev sdist clean help
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed          ## train on real data, save runs/demo.png
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/installed          ## run the tests against the installed package
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed          ## ruff and cython-lint
+	$(BIN)/ruff check .
+	$(BIN)/cython-lint src
+
+bench: $(VENV)/installed         ## kernels against the NumPy reference, by pytest-benchmark
+	$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only
+
+dev: $(VENV)/python              ## an editable installation, and the extensions built in place
+	$(BIN)/pip install --quiet --editable ".[examples,lint,test]"
+
+sdist: $(VENV)/python            ## dist/*.tar.gz
+	$(BIN)/pip install --quiet build
+	$(BIN)/python -m build --sdist
+
+# The interpreter: the first of these that is new enough and can make an environment.
+$(VENV)/python:
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	    if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "using $$python ($$($$python --version))"; \
+	        $$python -m venv --clear $(VENV) && touch $@ && exit 0; exit 1; \
+	    fi; \
+	done; \
+	echo "fastnn needs Python 3.11 or newer with venv; name one by PYTHON=/path/to/python3" >&2; exit 1
+
+$(VENV)/installed: $(VENV)/python $(SOURCES)
+	$(BIN)/pip install --quiet --disable-pip-version-check ".[examples,lint,test]"
+	@touch $@
+
+clean:                           ## remove what was built
+	rm -rf $(VENV) build dist runs .pytest_cache .hypothesis .ruff_cache src/*.egg-info
+	find src -name '*.so' -delete
+	find src/fastnn/_kernels -maxdepth 1 -name '*.c' -delete
+
+help:                            ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'

@@ -1,0 +1,65 @@
+"""What this build is and how it runs: `show_config`, and threads for a while."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from . import _kernels
+from ._kernels import runtime
+from ._version import __version__
+
+
+def show_config(mode: str = "print") -> dict[str, Any] | None:
+    """Print version, instruction sets, OpenMP, threads and build flags.
+
+    Parameters
+    ----------
+    mode : {"print", "dict"}
+        "dict" returns a dictionary instead of printing.
+    """
+    if mode not in ("print", "dict"):
+        raise ValueError(f"show_config: mode must be 'print' or 'dict', got {mode!r}")
+    version = runtime.openmp_version()
+    config = {
+        "fastnn": __version__,
+        "numpy": np.__version__,
+        "instruction set": runtime.get_isa(),
+        "available": runtime.available_isas(),
+        "openmp": f"{version} ({_openmp_library() or 'library not found'})" if version
+        else "none: a serial build",
+        "idle threads": _kernels.WAITING,
+        "threads": runtime.get_num_threads(),
+        "build flags": runtime.build_flags(),
+    }
+    if mode == "dict":
+        return config
+    width = max(map(len, config))
+    for key, value in config.items():
+        print(f"{key:<{width}}  {' '.join(value) if isinstance(value, list) else value}")
+    return None
+
+
+def _openmp_library() -> str | None:
+    """The file of the OpenMP runtime in this process, where the system tells (Linux)."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+            found = re.findall(r"\S*/(lib(?:gomp|omp|iomp5)[^\s/]*)", maps.read())
+    except OSError:
+        return None
+    return ", ".join(sorted(set(found))) or None
+
+
+@contextmanager
+def num_threads(n: int) -> Iterator[None]:
+    """Let kernels use up to `n` threads inside a ``with`` block; process-wide, as `set_num_threads`."""
+    before = runtime.get_num_threads()
+    runtime.set_num_threads(n)
+    try:
+        yield
+    finally:
+        runtime.set_num_threads(before)
