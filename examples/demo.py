@@ -34,7 +34,8 @@ def train(network, inputs, target, train_on, held_out, *, epochs, batch_size, lr
 def beside_reference(name, make, inputs, target, train_on, held_out, epoch_seconds, **options):
     """Print the time of an epoch beside that of the same epoch on the NumPy reference."""
     started = time.perf_counter()
-    train(on_reference(make()), inputs, target, train_on, held_out, progress=False, **{**options, "epochs": 1})
+    options = {**options, "epochs": 1}
+    train(on_reference(make()), inputs, target, train_on, held_out, progress=False, **options)
     reference = time.perf_counter() - started
     print(f"{name}: an epoch took {epoch_seconds:.2f} s (median), on the NumPy reference {reference:.2f} s: "
           f"{reference / epoch_seconds:.1f} times as long", flush=True)
@@ -75,8 +76,8 @@ def run_names():
     history = train(network, (letters, lengths), sexes, train_on, held_out, seed=seed, **options)
     accuracy = network.evaluate((letters[held_out], lengths[held_out]), sexes[held_out])["accuracy"]
     majority = max(np.mean(sexes[held_out]), 1 - np.mean(sexes[held_out]))
-    print(f"names: accuracy on the held-out fifth {accuracy:.4f}, of always saying the majority {majority:.4f}",
-          flush=True)
+    print(f"names: accuracy on the held-out fifth {accuracy:.4f}, "
+          f"of always saying the majority {majority:.4f}", flush=True)
     beside_reference("names", lambda: NameNetwork(len(ALPHABET), seed), (letters, lengths), sexes, train_on,
                      held_out, float(np.median(history.seconds)), seed=seed, **options)
     male = fn.functional.softmax(network.predict((letters[held_out], lengths[held_out])))[:, 1]

@@ -106,8 +106,8 @@ class ReferenceGRU(fn.GRU):
     def forward(self, x, hx=None, *, lengths=None):
         x = np.ascontiguousarray(x.swapaxes(0, 1))
         zeros = np.zeros((x.shape[1], self.hidden_size), x.dtype)
-        runs = [reference.gru_forward(x, zeros, *(p._data for p in self._weights(suffix)), reverse=bool(suffix),
-                                      lengths=lengths) for suffix in ("", "_reverse")]
+        runs = [reference.gru_forward(x, zeros, *(p._data for p in self._weights(suffix)),
+                                      reverse=bool(suffix), lengths=lengths) for suffix in ("", "_reverse")]
         self._save([saved for _, _, saved in runs], runs[0][0])
         return np.concatenate([y for y, _, _ in runs], 2).swapaxes(0, 1), np.stack([h for _, h, _ in runs])
 
@@ -115,7 +115,8 @@ class ReferenceGRU(fn.GRU):
         saved, y = self._take()
         grad_x = 0
         for direction, suffix in enumerate(("", "_reverse")):
-            part, _, *grads = reference.gru_backward(np.zeros_like(y), grad_state[direction], saved[direction])
+            part, _, *grads = reference.gru_backward(np.zeros_like(y), grad_state[direction],
+                                                     saved[direction])
             for parameter, grad in zip(self._weights(suffix), grads, strict=True):
                 parameter._grad += grad
             grad_x = grad_x + part
