@@ -24,7 +24,7 @@ def measure(benchmark, group, function, *arguments, flops=None, **options):
     """Time a call in its group; GFLOP/s as extra information."""
     benchmark.group = group
     benchmark.pedantic(function, arguments, options, rounds=5, warmup_rounds=1)
-    if flops:
+    if flops and benchmark.stats:  # there are none with --benchmark-disable
         benchmark.extra_info["GFLOP/s"] = round(flops / benchmark.stats.stats.median / 1e9, 1)
 
 
@@ -43,8 +43,8 @@ def test_conv2d_backward(benchmark, shape, side):
     x = draw(shape.n, shape.c, shape.size, shape.size)
     weight = draw(shape.k, shape.c // shape.groups, shape.kernel, shape.kernel)
     grad_y = draw(shape.n, shape.k, shape.output, shape.output)
-    measure(benchmark, f"conv2d_backward {shape}", side.conv2d_backward, grad_y, x, weight, None, shape.stride,
-            shape.padding, shape.dilation, shape.groups, flops=2 * shape.flops)
+    measure(benchmark, f"conv2d_backward {shape}", side.conv2d_backward, grad_y, x, weight, None,
+            shape.stride, shape.padding, shape.dilation, shape.groups, flops=2 * shape.flops)
 
 
 @SIDES

@@ -43,7 +43,7 @@ class Convolution(NamedTuple):
         return self._replace(n=n)
 
 
-# A cross-section: few channels, pointwise, 3 x 3 of every size, strided, depthwise, grouped, dilated, batches.
+# A cross-section: few channels, pointwise, 3 x 3 of every size, strided, depthwise, grouped, dilated.
 TABLE = [
     Convolution(1, 3, 224, 64, 7, 2),
     Convolution(1, 64, 56, 64, 1),
