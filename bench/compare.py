@@ -8,8 +8,9 @@ lets them work in turn: round by round, shape by shape, one at a time. A library
 rounds of its time for one call, the rounds of one shape following each other closely; ratios compare medians
 of one run. A library that is not installed is left out and said to be.
 
-Weights are prepared outside the timed call wherever a library can (fastnn in eval mode, ONNX Runtime, OpenVINO).
-Inputs lie in the layout each library prefers: torch is measured in both of its layouts, the better one counts.
+Weights are prepared outside the timed call wherever a library can (fastnn in eval mode, ONNX Runtime,
+OpenVINO). Inputs lie in the layout each library prefers: torch is measured in both of its layouts, the better
+one counts.
 """
 
 from __future__ import annotations
@@ -30,15 +31,14 @@ LIBRARIES = ["fastnn", "torch", "torch_channels_last", "onnxruntime", "openvino"
 ROUNDS = 7
 
 
-def suite_shapes(suite, batches):
-    """The shapes of a suite: the table as it is, the networks at each batch size."""
+def all_shapes(batches):
+    """The table as it is, the networks at each batch size."""
     from shapes import NETWORKS, TABLE
 
     shapes = list(TABLE)
     for network in NETWORKS.values():
         shapes += [shape.batch(n) for shape in network for n in batches]
-    shapes = list(dict.fromkeys(shapes))
-    return [s for s in shapes if s.groups == 1 or suite == "forward"]
+    return list(dict.fromkeys(shapes))
 
 
 class Worker:
@@ -170,7 +170,7 @@ def main():
     parser.add_argument("--output", type=Path, help="save the table (.md) here, and a chart (.png) beside it")
     options = parser.parse_args()
     libraries = options.libraries or (LIBRARIES if options.suite == "forward" else LIBRARIES[:3])
-    shapes = suite_shapes(options.suite, options.batches)
+    shapes = all_shapes(options.batches)
     times, versions = run(libraries, shapes, options.threads, options.suite, options.isa, options.rounds)
     if "fastnn" not in times:
         sys.exit(f"fastnn is not installed here: {versions.get('fastnn')}")

@@ -43,8 +43,8 @@ class Fastnn:
     def prepare(self, shape):
         """A function of no arguments that makes one call."""
         x, weight, bias = draw(shape)
-        layer = self.fastnn.Conv2d(shape.c, shape.k, shape.kernel, shape.stride, shape.padding, shape.dilation,
-                                   shape.groups)
+        layer = self.fastnn.Conv2d(shape.c, shape.k, shape.kernel, shape.stride, shape.padding,
+                                   shape.dilation, shape.groups)
         layer.weight, layer.bias = weight, bias
         # Few channels come as images do, in C order; else as a layer before would leave them.
         x = x if shape.c < 16 else channels_last(x)
@@ -88,7 +88,8 @@ class Torch:
 
             return call
         x.requires_grad_()
-        grad_y = torch.ones(shape.n, shape.k, shape.output, shape.output).contiguous(memory_format=self.format)
+        grad_y = torch.ones(shape.n, shape.k, shape.output, shape.output)
+        grad_y = grad_y.contiguous(memory_format=self.format)
 
         def step():
             x.grad = layer.weight.grad = layer.bias.grad = None
