@@ -46,7 +46,8 @@ def as_float_array(name: str, x: Any, ndim: Rank = None, dtype: np.dtype | None 
         # Native dtypes are singletons, so `is` decides the good case; all others go the slow way below.
         # Aligned also says that strides are whole elements (a field of a packed record has neither).
         if ((found is FLOAT32 or found is FLOAT64) and (dtype is None or found is dtype)
-                and (ndim is None or x.ndim == ndim) and x.flags.aligned):
+                and (ndim is None or x.ndim == ndim or (type(ndim) is tuple and x.ndim in ndim))
+                and x.flags.aligned):
             return x
     return _convert_float_array(name, x, ndim, dtype)
 

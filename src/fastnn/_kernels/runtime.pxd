@@ -45,6 +45,22 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t y_stride
         void* grad_h
         void* grad_c
+    ctypedef struct fnn_window:
+        Py_ssize_t first
+        Py_ssize_t taps
+        Py_ssize_t divisor
+
+    ctypedef struct fnn_pool_columns:
+        const fnn_window* windows
+        Py_ssize_t outputs
+        Py_ssize_t channels
+        Py_ssize_t dilation
+        Py_ssize_t origin
+        Py_ssize_t row_divisor
+        const void* run
+        const void* places
+        void* y
+        void* y_places
 
     ctypedef struct fnn_kernels:
         const char* isa
@@ -81,6 +97,15 @@ cdef extern from "kernels.h" nogil:
                                  int log) noexcept nogil
         void (*cell[FNN_CELLS])(const fnn_cell* step) noexcept nogil
         void (*cell_backward[FNN_CELLS])(const fnn_cell_grad* step) noexcept nogil
+        void (*max_rows)(Py_ssize_t n, Py_ssize_t taps, Py_ssize_t stride, const void* x,
+                         void* run) noexcept nogil
+        void (*max_columns)(const fnn_pool_columns* p) noexcept nogil
+        void (*sum_rows)(Py_ssize_t n, Py_ssize_t taps, Py_ssize_t stride, const void* x,
+                         void* run) noexcept nogil
+        void (*mean_columns)(const fnn_pool_columns* p) noexcept nogil
+        void (*argmax_rows)(Py_ssize_t n, Py_ssize_t taps, Py_ssize_t stride, const void* x, Py_ssize_t place,
+                            Py_ssize_t place_step, void* run, void* places) noexcept nogil
+        void (*argmax_columns)(const fnn_pool_columns* p) noexcept nogil
 
 cdef extern from "threads.h" nogil:
     int thread_id "fnn_thread_id"() noexcept

@@ -37,6 +37,24 @@ from .loss import (
     mse_loss_backward,
 )
 from .norm import batch_norm, batch_norm_backward, batch_norm_stats, layer_norm, layer_norm_backward
+from .pooling import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool1d_backward,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    avg_pool1d,
+    avg_pool1d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    global_avg_pool1d,
+    global_avg_pool1d_backward,
+    global_avg_pool2d,
+    global_avg_pool2d_backward,
+    max_pool1d,
+    max_pool1d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+)
 from .recurrent import (
     gru,
     gru_backward,

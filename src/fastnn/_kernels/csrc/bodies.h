@@ -6,6 +6,7 @@
 #include "elementwise.h"
 #include "gemm_tile.h"
 #include "recurrent.h"
+#include "pool.h"
 #include "softmax.h"
 #include "norm.h"
 #include "winograd.h"
@@ -40,6 +41,12 @@ const fnn_kernels NAME(fnn_kernels) = {
                       [FNN_RNN_RELU] = NAME(rnn_relu_backward),
                       [FNN_LSTM] = NAME(lstm_backward),
                       [FNN_GRU] = NAME(gru_backward)},
+    .max_rows = NAME(max_rows),
+    .max_columns = NAME(max_columns),
+    .sum_rows = NAME(sum_rows),
+    .mean_columns = NAME(mean_columns),
+    .argmax_rows = NAME(argmax_rows),
+    .argmax_columns = NAME(argmax_columns),
 };
 
 #include "simd_end.h"

@@ -61,6 +61,26 @@ typedef struct {
                              /* it does not come through the sums                                   */
     void *grad_c;            /* [rows][H]: gradient of the new c in, of the old c out (LSTM)        */
 } fnn_cell_grad;
+/* Where the window of one output lies along one axis. */
+typedef struct {
+    ptrdiff_t first;       /* its first tap inside the input                                      */
+    ptrdiff_t taps;        /* how many are inside                                                 */
+    ptrdiff_t divisor;     /* a mean divides by the product of both axes' divisors                */
+} fnn_window;
+
+/* The second step of pooling: a row of outputs from a run of folded rows. See pool.h. */
+typedef struct {
+    const fnn_window *windows; /* [outputs], along W                                              */
+    ptrdiff_t outputs;
+    ptrdiff_t channels;
+    ptrdiff_t dilation;    /* pixels between the taps of a window                                 */
+    ptrdiff_t origin;      /* the w of the run's first pixel                                      */
+    ptrdiff_t row_divisor; /* divisor of the window's rows                                        */
+    const void *run;       /* [pixels][channels]                                                  */
+    const void *places;    /* of the run, an integer of the element's size each (argmax alone)    */
+    void *y;               /* [outputs][channels]                                                 */
+    void *y_places;
+} fnn_pool_columns;
 
 typedef struct {
     const char *isa;       /* "scalar", "avx2", ...                                               */
@@ -105,6 +125,15 @@ typedef struct {
     /* softmax.h */
     void (*softmax)(ptrdiff_t n, const void *x, void *y, int log);
     void (*softmax_backward)(ptrdiff_t n, const void *grad_y, const void *y, void *grad_x, int log);
+
+    /* pool.h */
+    void (*max_rows)(ptrdiff_t n, ptrdiff_t taps, ptrdiff_t stride, const void *x, void *run);
+    void (*max_columns)(const fnn_pool_columns *p);
+    void (*sum_rows)(ptrdiff_t n, ptrdiff_t taps, ptrdiff_t stride, const void *x, void *run);
+    void (*mean_columns)(const fnn_pool_columns *p);
+    void (*argmax_rows)(ptrdiff_t n, ptrdiff_t taps, ptrdiff_t stride, const void *x,
+                        ptrdiff_t place, ptrdiff_t place_step, void *run, void *places);
+    void (*argmax_columns)(const fnn_pool_columns *p);
 } fnn_kernels;
 
 /* Instruction sets of this build, best last; `scalar` is always the first. */
