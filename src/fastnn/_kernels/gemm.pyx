@@ -273,15 +273,13 @@ def linear_backward(const real[:, ::1] grad_y, const real[:, ::1] x, const real[
                     real[:, ::1] grad_x, real[:, ::1] grad_weight, real[::1] grad_bias):
     """grad_x = grad_y W, grad_weight = grad_y^T x, grad_bias = the column sums of grad_y.
 
-    grad_x and grad_bias may have no rows: they are then not computed.
+    grad_x and grad_bias may have no rows: they are then not computed. weight is not empty.
     """
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = weight.shape[0], zero = 0
     cdef Py_ssize_t size = max(panel_elements(k, n, sizeof(real)),
                                gradient_workspace(n, k, m, sizeof(real)), <Py_ssize_t>1)
     cdef real* workspace
     cdef int threads = team_size(product_ns(m, n, k))
-    if n == 0 or k == 0:
-        return
     workspace = <real*>malloc(size * sizeof(real))
     if workspace is NULL:
         raise MemoryError(f"linear_backward: no memory for a workspace of {size} elements")

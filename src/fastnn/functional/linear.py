@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .. import _checks
@@ -23,13 +25,18 @@ def pack_weight(weight: np.ndarray) -> np.ndarray:
     return panels
 
 
+def _rows(x):
+    """View x (..., n) as contiguous (M, n); copied only where it is not. n may be 0, so no -1 for M."""
+    return np.ascontiguousarray(x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1]))
+
+
 def product(x, panels, bias, out_features, activation):
     """The checked arguments' linear map: x (..., in), y (..., out)."""
     dtype = x.dtype
-    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    rows = _rows(x)
     y = np.empty((rows.shape[0], out_features), dtype)
     bias = _NONE[dtype] if bias is None else np.ascontiguousarray(bias)
-    _forward[dtype](np.ascontiguousarray(rows), panels, bias, y, activation == "relu")
+    _forward[dtype](rows, panels, bias, y, activation == "relu")
     y = _fused.forward(activation, y)
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], out_features)
 
@@ -124,12 +131,13 @@ def linear_backward(grad_y, x, weight, bias=None, *, activation=None, y=None, in
 def product_gradients(grad_z, x, weight, has_bias, input_grad):
     """The checked arguments' gradients."""
     dtype = x.dtype
-    out_features, in_features = weight.shape
-    rows = np.ascontiguousarray(x.reshape(-1, in_features))
-    grad_rows = np.ascontiguousarray(grad_z.reshape(-1, out_features))
+    rows, grad_rows = _rows(x), _rows(grad_z)
+    if not weight.size:  # no features, or no outputs: sums of nothing, but for the bias
+        grad_x = np.zeros(x.shape, dtype) if input_grad else None
+        return grad_x, np.empty(weight.shape, dtype), grad_rows.sum(0) if has_bias else None
     grad_x = np.empty(rows.shape, dtype) if input_grad else _NO_ROWS[dtype]
     grad_weight = np.empty(weight.shape, dtype)
-    grad_bias = np.empty(out_features, dtype) if has_bias else None
+    grad_bias = np.empty(weight.shape[0], dtype) if has_bias else None
     _backward[dtype](grad_rows, rows, np.ascontiguousarray(weight), grad_x, grad_weight,
                      grad_bias if has_bias else _NONE[dtype])
     return (grad_x.reshape(x.shape) if input_grad else None), grad_weight, grad_bias
