@@ -13,7 +13,7 @@ from fastnn._kernels.conv_gradient cimport depthwise_gradient, weight_gradient
 from fastnn._kernels.convolve cimport convolve, convolve_depthwise
 from fastnn._kernels.gemm cimport pack, panel_elements
 from fastnn._kernels.runtime cimport real, team_size
-from fastnn._kernels.walk cimport Walk
+from fastnn._kernels.walk cimport Walk, ceil_div
 
 cdef struct Filter:
     # The window of a convolution, in the order in which the interface takes it.
@@ -41,9 +41,23 @@ cdef void pad_row(const real* x, Py_ssize_t w, Py_ssize_t c, Py_ssize_t x_w, Py_
             y[j * c + k] = x[j * x_w + k * x_c]
 
 
-cdef bint few_channels(Py_ssize_t c, const Filter* f) noexcept nogil:
-    """Whether to copy the input into a padded image, so that a filter row is one run of S * C numbers."""
-    return f.groups == 1 and f.s > 1 and f.dilation_w == 1 and c < 16
+cdef Py_ssize_t padded(Py_ssize_t size, Py_ssize_t pad, Py_ssize_t output, Py_ssize_t stride,
+                       Py_ssize_t reach) noexcept nogil:
+    """The size of an axis with all the padding that its windows read."""
+    return max(size + pad, (output - 1) * stride + reach)
+
+
+cdef bint worth_a_copy(const Walk* walk, Py_ssize_t h, Py_ssize_t w, Py_ssize_t c,
+                       const Filter* f) noexcept nogil:
+    """Whether to copy the input into a padded image, so that a filter row is one run of S * C numbers.
+
+    Not where most of the image would be padding: strides and paddings may be large.
+    """
+    cdef double rows = padded(h, f.pad_h, walk.p, f.stride_h, (f.r - 1) * f.dilation_h + 1)
+    cdef double columns = padded(w, f.pad_w, walk.q, f.stride_w, f.s)
+    if f.groups > 1 or f.s == 1 or f.dilation_w > 1 or c >= 16:
+        return False
+    return rows * columns <= 4.0 * (h * w + walk.p * walk.q) + 4096
 
 
 cdef int filter_walk(Walk* walk, Py_ssize_t n, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k,
@@ -68,9 +82,8 @@ cdef real* padded_source(Walk* walk, const real* x, Py_ssize_t h, Py_ssize_t w, 
                          Py_ssize_t x_h, Py_ssize_t x_w, Py_ssize_t x_c, const Filter* f) noexcept nogil:
     """Copy the images with their padding, and walk over the copy by filter rows. NULL without memory."""
     cdef Py_ssize_t row
-    cdef Py_ssize_t padded_h = max(h + f.pad_h,
-                                   (walk.p - 1) * walk.stride_h + (f.r - 1) * f.dilation_h + 1)
-    cdef Py_ssize_t padded_w = max(w + f.pad_w, (walk.q - 1) * walk.stride_w + f.s)
+    cdef Py_ssize_t padded_h = padded(h, f.pad_h, walk.p, f.stride_h, (f.r - 1) * f.dilation_h + 1)
+    cdef Py_ssize_t padded_w = padded(w, f.pad_w, walk.q, f.stride_w, f.s)
     cdef real* copy = <real*>calloc(walk.n * padded_h * padded_w * c + 1, sizeof(real))
     if copy is NULL:
         return NULL
@@ -135,7 +148,7 @@ def forward(const real[:, :, :, :] x, const real[::1] panels, const real[::1] bi
     status = source_walk(&walk, x, &f, y.shape[1], y.shape[2], k, &copy)
     if status == 0:
         with nogil:
-            source = copy if copy is not NULL else &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] * c else NULL
+            source = copy if copy is not NULL else &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL
             if f.groups == c and k == c and c > 1:
                 status = convolve_depthwise(&walk, source, &panels[0], bias_data, &y[0, 0, 0, 0], c, relu)
             else:
@@ -153,7 +166,7 @@ cdef int source_walk(Walk* walk, const real[:, :, :, :] x, const Filter* f, Py_s
     cdef Py_ssize_t size = sizeof(real)
     if filter_walk(walk, x.shape[0], p, q, k, f) != 0:
         return -1
-    if few_channels(x.shape[3], f):
+    if worth_a_copy(walk, x.shape[1], x.shape[2], x.shape[3], f):
         copy[0] = padded_source(walk, &x[0, 0, 0, 0] if x.size else NULL, x.shape[1], x.shape[2], x.shape[3],
                                 x.strides[0] // size, x.strides[1] // size, x.strides[2] // size,
                                 x.strides[3] // size, f)
@@ -177,9 +190,11 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     """
     cdef Filter f = window(geometry)
     cdef Walk walk
-    cdef Py_ssize_t c = grad_x.shape[3], k = grad_y.shape[3], taps = f.r * f.s, g, first = 0, a, b
+    cdef Py_ssize_t c = grad_x.shape[3], k = grad_y.shape[3], taps = f.r * f.s, used, g, first = 0, a, b
     cdef Py_ssize_t columns = c // f.groups, depth = k // f.groups
     cdef Py_ssize_t size = panel_elements(columns, taps * depth, sizeof(real))
+    # Classes beyond the image have no pixels.
+    cdef Py_ssize_t classes_h = min(f.stride_h, grad_x.shape[1]), classes_w = min(f.stride_w, grad_x.shape[2])
     cdef bint depthwise = f.groups == c and k == c and c > 1
     cdef Py_ssize_t* order
     cdef real* panels
@@ -196,22 +211,23 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
         with nogil:
             walk.n, walk.h, walk.w = grad_y.shape[0], grad_y.shape[1], grad_y.shape[2]
             walk.x_n, walk.x_h, walk.x_w = walk.h * walk.w * k, walk.w * k, k
-            tap_order(&f, order)
+            used = tap_order(&f, classes_h, classes_w, order)
+            size = panel_elements(columns, used * depth, sizeof(real))
             if depthwise:
-                pack_depthwise(&weight[0, 0, 0, 0], order, taps, c, panels)
-            elif k and taps:
+                pack_depthwise(&weight[0, 0, 0, 0], order, used, taps, c, panels)
+            elif used:
                 for g in range(f.groups):
-                    pack(&weight[g * depth, 0, 0, 0], order, taps, depth, columns * taps, columns, taps,
+                    pack(&weight[g * depth, 0, 0, 0], order, used, depth, columns * taps, columns, taps,
                          panels + g * size)
-            for a in range(f.stride_h):
-                for b in range(f.stride_w):
+            for a in range(classes_h):
+                for b in range(classes_w):
                     class_walk(&walk, &f, a, b, grad_x.shape[1], grad_x.shape[2], c)
                     if depthwise:
                         status |= convolve_depthwise(&walk, &grad_y[0, 0, 0, 0], panels + first * c,
                                                      <const real*>NULL, &grad_x[0, 0, 0, 0], c, False)
                     else:
                         status |= convolve(&walk, &grad_y[0, 0, 0, 0] if grad_y.shape[0] else NULL,
-                                           panels + first * depth * panel_width(sizeof(real)), taps, depth,
+                                           panels + first * depth * panel_width(sizeof(real)), used, depth,
                                            <const real*>NULL, &grad_x[0, 0, 0, 0], columns, f.groups, False)
                     first += walk.taps
     free(walk.tap_h)
@@ -231,25 +247,30 @@ cdef bint in_class(Py_ssize_t residue, Py_ssize_t pad, Py_ssize_t tap, Py_ssize_
     return (residue + pad - tap * dilation) % stride == 0
 
 
-cdef void tap_order(const Filter* f, Py_ssize_t* order) noexcept nogil:
-    """The taps sorted by the class of input pixels that read them: those of each class lie together."""
+cdef Py_ssize_t tap_order(const Filter* f, Py_ssize_t classes_h, Py_ssize_t classes_w,
+                          Py_ssize_t* order) noexcept nogil:
+    """The taps sorted by the class of input pixels that read them: those of each class lie together.
+
+    Returns how many are read at all.
+    """
     cdef Py_ssize_t a, b, r, s, count = 0
-    for a in range(f.stride_h):
-        for b in range(f.stride_w):
+    for a in range(classes_h):
+        for b in range(classes_w):
             for r in range(f.r):
                 for s in range(f.s):
                     if (in_class(a, f.pad_h, r, f.dilation_h, f.stride_h)
                             and in_class(b, f.pad_w, s, f.dilation_w, f.stride_w)):
                         order[count] = r * f.s + s
                         count += 1
+    return count
 
 
 cdef void class_walk(Walk* walk, const Filter* f, Py_ssize_t a, Py_ssize_t b, Py_ssize_t h, Py_ssize_t w,
                      Py_ssize_t c) noexcept nogil:
     """The walk over grad_y of the pixels (a + p stride_h, b + q stride_w) of grad_x, of h x w x c."""
     cdef Py_ssize_t r, s
-    walk.p = (h - a + f.stride_h - 1) // f.stride_h if h > a else 0
-    walk.q = (w - b + f.stride_w - 1) // f.stride_w if w > b else 0
+    walk.p = ceil_div(h - a, f.stride_h)
+    walk.q = ceil_div(w - b, f.stride_w)
     walk.y_n, walk.y_p, walk.y_q = h * w * c, f.stride_h * w * c, f.stride_w * c
     walk.y_start = (a * w + b) * c
     walk.stride_h, walk.stride_w = 1, 1
@@ -263,10 +284,10 @@ cdef void class_walk(Walk* walk, const Filter* f, Py_ssize_t a, Py_ssize_t b, Py
                 walk.taps += 1
 
 
-cdef void pack_depthwise(const real* weight, const Py_ssize_t* order, Py_ssize_t taps, Py_ssize_t channels,
-                         real* filters) noexcept nogil:
+cdef void pack_depthwise(const real* weight, const Py_ssize_t* order, Py_ssize_t used, Py_ssize_t taps,
+                         Py_ssize_t channels, real* filters) noexcept nogil:
     cdef Py_ssize_t tap, c
-    for tap in range(taps):
+    for tap in range(used):
         for c in range(channels):
             filters[tap * channels + c] = weight[c * taps + order[tap]]
 
@@ -279,22 +300,24 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
     cdef Py_ssize_t c = x.shape[3], k = grad_y.shape[3]
     cdef real* copy = NULL
     cdef const real* source
-    cdef const real* grad_data = &grad_y[0, 0, 0, 0] if grad_y.size else NULL
     cdef int status
     if grad_weight.size == 0:
+        return
+    if grad_y.size == 0:
+        grad_weight[:] = 0
         return
     status = source_walk(&walk, x, &f, grad_y.shape[1], grad_y.shape[2], k, &copy)
     if status == 0:
         with nogil:
-            source = copy if copy is not NULL else &x[0, 0, 0, 0] if x.shape[0] else NULL
+            source = copy if copy is not NULL else &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL
             if f.groups == c and k == c and c > 1:
-                status = depthwise_gradient(&walk, source, grad_data, c, &grad_weight[0, 0, 0, 0])
+                status = depthwise_gradient(&walk, source, &grad_y[0, 0, 0, 0], c, &grad_weight[0, 0, 0, 0])
             elif copy is not NULL:
-                status = weight_gradient_by_rows(&walk, source, grad_data, c, k, f.s,
+                status = weight_gradient_by_rows(&walk, source, &grad_y[0, 0, 0, 0], c, k, f.s,
                                                  &grad_weight[0, 0, 0, 0])
             else:
-                status = weight_gradient(&walk, source, grad_data, f.groups, c // f.groups, k // f.groups,
-                                         &grad_weight[0, 0, 0, 0])
+                status = weight_gradient(&walk, source, &grad_y[0, 0, 0, 0], f.groups, c // f.groups,
+                                         k // f.groups, &grad_weight[0, 0, 0, 0])
     release(&walk, copy)
     if status:
         raise MemoryError("conv2d_backward: no memory for the workspace")
