@@ -6,6 +6,7 @@ number of processors this process may use.
 """
 
 import os
+import weakref
 
 cdef extern from "kernels.h" nogil:
     int fnn_isa_count()
@@ -27,6 +28,9 @@ cdef extern from *:
 
 # A thread is woken only for at least this much work: waking costs 2-10 microseconds.
 cdef double GRAIN_NS = 20e3
+
+# Modules that hold weights packed for the instruction set in use, whose tile sets the width of a panel.
+packed_for_isa = weakref.WeakSet()
 
 cdef int active_isa = 0
 cdef int thread_limit = 1
@@ -63,6 +67,8 @@ def set_isa(name):
     for i in range(fnn_isa_count()):
         if fnn_isa_supported(i) and fnn_isa_name(i).decode() == name:
             active_isa = i
+            for module in list(packed_for_isa):
+                module._drop_cache()
             return
     raise ValueError(
         f"FASTNN_ISA: this build on this processor offers {', '.join(available_isas())}; got {name!r}"

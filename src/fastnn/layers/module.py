@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from .. import _checks
+from .._kernels.runtime import packed_for_isa
 from .parameter import Parameter, coalesce, flatten
 
 __all__ = ["IncompatibleKeys", "Module", "Parameter", "coalesce", "flatten"]
@@ -122,6 +123,7 @@ class Module:
             value = self._cache[key] = build()
         for _, p in self._own(Parameter):
             p._buffer.readers.add(self)
+        packed_for_isa.add(self)
         return value
 
     def _drop_cache(self) -> None:
