@@ -1,0 +1,436 @@
+"""Convolution in one and two dimensions: functions and layers against the reference and by differences."""
+
+import functools
+import pickle
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from arrays import LAYOUTS, assert_close, assert_gradients, assert_same_bits, draw, in_double
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import fastnn as fn
+from fastnn import functional, reference
+from fastnn._kernels import runtime
+
+# Errors relative to the largest result, of sums of up to a thousand products of normal numbers. A sum of n
+# rounded terms is off by about sqrt(n) units in the last place (6e-8, 1.1e-16). Winograd's algorithm
+# multiplies differences of inputs, weighted by up to 5 in each direction, which costs another digit.
+DIRECT = {np.float32: 2e-6, np.float64: 4e-15}
+WINOGRAD = {np.float32: 2e-5, np.float64: 4e-14}
+
+
+class Case(NamedTuple):
+    """Sizes and options of a convolution."""
+
+    n: int
+    c: int
+    h: int
+    w: int
+    k: int
+    kernel: tuple[int, int] = (3, 3)
+    stride: Any = 1
+    padding: Any = 0
+    dilation: Any = 1
+    groups: int = 1
+
+    @property
+    def options(self):
+        return dict(zip(("stride", "padding", "dilation", "groups"), self[6:], strict=True))
+
+    def arrays(self, dtype=np.float64):
+        """Draw x, weight and bias, such that outputs are around 1 whatever the sizes."""
+        weight = draw(self.k, self.c // self.groups, *self.kernel, seed=2)
+        weight = (weight / weight[0].size**0.5).astype(dtype)
+        x, bias = draw(self.n, self.c, self.h, self.w, dtype=dtype, seed=1), draw(self.k, dtype=dtype, seed=3)
+        return x, weight, bias
+
+
+def run(module, args, grad_y=None, *, name="conv2d", activation=None, **options):
+    """Return y, its gradient (drawn if None), and the gradients of all arguments."""
+    y = getattr(module, name)(*args, activation=activation, **options)
+    grad_y = draw(*y.shape, seed=4).astype(y.dtype) if grad_y is None else grad_y
+    backward = getattr(module, f"{name}_backward")
+    return [y, grad_y, *backward(grad_y, *args, activation=activation, y=y, **options)]
+
+
+def check(args, tolerance, **options):
+    """Compare the kernels with the reference in float64, from the numbers that the kernels see."""
+    dtype = args[0].dtype
+    actual = run(functional, args, **options)
+    expected = run(reference, in_double(*args), *in_double(actual[1]), **options)
+    assert_close(actual, expected, tolerance[dtype.type], dtype)
+
+
+# --- The functions against the reference
+
+SIZES = (1, 2, 3, 5, 7, 15, 16, 17, 31, 33, 63, 65, 97)  # around the widths of vectors and register tiles
+
+GEOMETRIES = {
+    "1x1": Case(2, 5, 4, 3, 7, (1, 1)),
+    "1x1 strided": Case(2, 17, 5, 6, 9, (1, 1), stride=2),
+    "one pixel": Case(3, 4, 1, 1, 6, (1, 1)),
+    "one output": Case(2, 3, 5, 4, 4, (5, 4)),
+    "3x3 same": Case(2, 16, 9, 10, 16, padding="same"),
+    "3x3 valid": Case(2, 17, 9, 10, 18, padding="valid"),
+    "even kernel same": Case(2, 3, 6, 7, 5, (2, 4), padding="same"),
+    "dilated same": Case(1, 18, 9, 8, 5, (2, 3), padding="same", dilation=(3, 2)),
+    "strided": Case(2, 3, 11, 12, 8, (5, 3), stride=2, padding=(2, 1)),
+    "stride by axis": Case(1, 20, 9, 11, 6, stride=(1, 3), padding=(0, 2)),
+    "stride beyond kernel": Case(2, 19, 13, 12, 5, (2, 3), stride=(4, 5), padding=1),
+    "stride beyond input": Case(1, 3, 4, 5, 2, (2, 2), stride=(7, 100)),
+    "padding beyond kernel": Case(2, 3, 3, 4, 4, (2, 2), padding=(4, 5)),
+    "padding beyond kernel, many channels": Case(1, 17, 3, 4, 16, padding=4),
+    "dilated": Case(2, 17, 12, 11, 9, dilation=(2, 3), padding=1),
+    "dilated and strided": Case(1, 3, 14, 13, 5, (3, 2), stride=(3, 2), padding=(2, 1), dilation=(2, 4)),
+    "dilation and stride share a factor": Case(1, 4, 13, 14, 4, stride=4, padding=3, dilation=2),
+    "groups": Case(2, 12, 7, 8, 9, groups=3, padding=1),
+    "groups of many channels": Case(1, 66, 5, 6, 34, groups=2, padding=1, stride=2),
+    "groups of one filter": Case(1, 8, 5, 6, 4, (2, 2), groups=4),
+    "depthwise": Case(2, 33, 7, 8, 33, groups=33, padding=1),
+    "depthwise, strided and dilated": Case(2, 17, 9, 10, 17, (2, 3), 2, padding=2, dilation=2, groups=17),
+    "depthwise, stride beyond kernel": Case(1, 9, 11, 12, 9, (2, 3), stride=(4, 5), padding=1, groups=9),
+    "depth multiplier": Case(2, 5, 7, 8, 15, groups=5, padding=1),
+    "only padding": Case(2, 3, 0, 4, 5, (2, 2), padding=1),
+    "only padding, many channels": Case(2, 17, 3, 0, 16, padding=2),
+    "taller than wide": Case(1, 2, 40, 1, 3, (7, 1), padding=(3, 0)),
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_geometries(isa, dtype, name):
+    check(GEOMETRIES[name].arrays(dtype), DIRECT, **GEOMETRIES[name].options, algorithm="direct")
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (2, 3)])
+def test_channels_and_filters_around_the_width_of_a_tile(isa, dtype, kernel):
+    for i, c in enumerate(SIZES):
+        k = SIZES[(5 * i + 3) % len(SIZES)]
+        check(Case(1 + i % 3, c, 5, 6, k, kernel).arrays(dtype), DIRECT, padding=kernel[0] // 2,
+              algorithm="direct")
+
+
+@pytest.mark.parametrize("algorithm", ["winograd", "auto"])
+def test_algorithms(isa, dtype, algorithm):
+    for c, k, h, w, padding in ((1, 1, 3, 3, 0), (3, 5, 4, 4, 1), (16, 17, 9, 10, "same"), (17, 65, 8, 7, 3),
+                                (33, 16, 12, 11, 2), (31, 33, 6, 30, (0, 1)), (130, 20, 9, 9, 1)):
+        check(Case(2, c, h, w, k).arrays(dtype), WINOGRAD, padding=padding, algorithm=algorithm)
+
+
+def test_auto_is_winograd_where_it_pays_and_direct_elsewhere():
+    def bits(case, algorithm):
+        return run(functional, case.arrays(np.float32), algorithm=algorithm, **case.options)
+
+    large, small = Case(4, 16, 12, 12, 16, padding=1), Case(1, 16, 6, 6, 16, padding=1)
+    assert_same_bits(bits(large, "auto")[:3], bits(large, "winograd")[:3])
+    assert_same_bits(bits(small, "auto"), bits(small, "direct"))
+    assert not np.array_equal(bits(large, "direct")[0], bits(large, "winograd")[0])
+    strided = large._replace(stride=2)
+    assert_same_bits(bits(strided, "auto"), bits(strided, "direct"))
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("case", [
+    Case(2, 3, 6, 7, 5), Case(2, 17, 6, 7, 9, padding=1), Case(1, 9, 6, 7, 9, groups=9),
+    Case(4, 16, 9, 9, 16, padding=1),
+], ids=["few channels", "direct", "depthwise", "winograd"])
+def test_fused_activations(isa, dtype, case, activation):
+    check(case.arrays(dtype), WINOGRAD, activation=activation, **case.options)
+
+
+def test_without_bias_without_batch_and_without_gradient_of_the_input(dtype):
+    x, weight, bias = Case(1, 3, 6, 7, 5).arrays(dtype)
+    y, grad_y, grad_x, grad_weight, grad_bias = run(functional, (x, weight, bias))
+    without = run(functional, (x, weight), grad_y)
+    assert_close(without, [y - bias[:, None, None], grad_y, grad_x, grad_weight, None], DIRECT[dtype])
+    assert_same_bits(run(functional, (x[0], weight, bias), grad_y[0]),
+                     [y[0], grad_y[0], grad_x[0], grad_weight, grad_bias])
+    assert_same_bits(functional.conv2d_backward(grad_y, x, weight, bias, input_grad=False),
+                     [None, grad_weight, grad_bias])
+
+
+def test_long_sums_keep_their_accuracy():
+    """More pixels and channels than one block of the kernels takes, with numbers that do not cancel.
+
+    Up to 6400 positive terms: a random walk of so many roundings is 80 units in the last place long.
+    """
+    for case in (Case(2, 500, 4, 5, 7), Case(4, 3, 40, 41, 4, padding=1), Case(4, 6, 40, 41, 6, groups=6)):
+        x, weight, bias = (np.abs(a) for a in case.arrays(np.float32))
+        check((x, weight, bias), {np.float32: 80 * 6e-8}, **case.options, algorithm="direct")
+
+
+sizes = st.integers(1, 4)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.data())
+def test_any_geometry(data):
+    """Whatever the sizes and options: float64, gradients included."""
+    draw_pair = functools.partial(st.tuples, sizes, sizes)
+    groups, kernel, dilation = data.draw(sizes), data.draw(draw_pair()), data.draw(draw_pair())
+    padding = data.draw(st.one_of(st.tuples(st.integers(0, 5), st.integers(0, 5)),
+                                  st.sampled_from(("same", "valid"))))
+    stride = (1, 1) if padding == "same" else data.draw(draw_pair())
+    size = st.integers(0, 12)
+    case = Case(data.draw(st.integers(0, 3)), groups * data.draw(st.integers(1, 18)), data.draw(size),
+                data.draw(size), groups * data.draw(st.integers(1, 18)), kernel, stride, padding, dilation,
+                groups)
+    around = {"valid": (0, 0), "same": tuple(d * (k - 1) / 2 for k, d in zip(kernel, dilation, strict=True))}
+    pads = around.get(padding, padding)
+    assume(all(s + 2 * p > d * (k - 1) for s, p, d, k in zip((case.h, case.w), pads, dilation, kernel,
+                                                             strict=True)))
+    check(case.arrays(), WINOGRAD, **case.options)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(0, 2), st.integers(1, 9), st.integers(0, 20), st.integers(1, 9), sizes, sizes, sizes,
+       st.integers(0, 4))
+def test_any_geometry_in_one_dimension(n, c, length, k, kernel, stride, dilation, padding):
+    assume(length + 2 * padding > dilation * (kernel - 1))
+    x, weight, bias = draw(n, c, length, seed=1), draw(k, c, kernel, seed=2), draw(k, seed=3)
+    check((x, weight, bias), DIRECT, name="conv1d", stride=stride, padding=padding, dilation=dilation)
+
+
+def test_one_dimension_is_two_of_height_one(isa, dtype):
+    x, weight, bias = Case(2, 6, 1, 11, 4, (1, 3), groups=2).arrays(dtype)
+    args, options = (x[:, :, 0], weight[:, :, 0], bias), {"groups": 2, "activation": "tanh"}
+    for stride, padding, dilation in ((1, 0, 1), (2, 1, 1), (1, "same", 2), (1, "valid", 1),
+                                      ((2,), (3,), (2,))):
+        one = {"stride": stride, "padding": padding, "dilation": dilation, **options}
+        check(args, DIRECT, name="conv1d", **one)
+        pad = padding if isinstance(padding, str) else (0, *np.ravel(padding).tolist())
+        two = {"stride": (1, *np.ravel(stride).tolist()), "padding": pad,
+               "dilation": (1, *np.ravel(dilation).tolist()), **options}
+        flat = run(functional, args, name="conv1d", **one)
+        deep = run(functional, (x, weight, bias), flat[1][:, :, None], **two)
+        assert_same_bits(flat, [*(a[:, :, 0] for a in deep[:-1]), deep[-1]])
+
+
+def test_one_dimension_without_batch(dtype):
+    args = Case(1, 3, 1, 9, 4, (1, 2)).arrays(dtype)
+    x, weight, bias = args[0][:, :, 0], args[1][:, :, 0], args[2]
+    y, grad_y, grad_x, *grads = run(functional, (x, weight, bias), name="conv1d")
+    single = run(functional, (x[0], weight, bias), grad_y[0], name="conv1d")
+    assert_same_bits(single, [y[0], grad_y[0], grad_x[0], *grads])
+
+
+# --- Gradients
+
+
+@pytest.mark.parametrize("module", [functional, reference], ids=["kernels", "reference"])
+@pytest.mark.parametrize("activation", [None, "tanh", "sigmoid"])
+@pytest.mark.parametrize("case", [
+    Case(2, 2, 4, 5, 3, (2, 3)), Case(1, 4, 5, 4, 2, (2, 2), stride=(2, 1), padding=(1, 2), groups=2),
+    Case(1, 3, 5, 5, 3, (2, 2), dilation=2, padding="same", groups=3),
+    Case(1, 2, 4, 5, 4, stride=3, padding=2, groups=2),
+], ids=["plain", "groups", "depthwise", "multiplier"])
+def test_gradients_are_finite_differences(module, case, activation):
+    args = case.arrays()
+    options = {"activation": activation, **case.options}
+    _, grad_y, *grads = run(module, args, **options)
+    assert_gradients(functools.partial(module.conv2d, **options), args, grad_y, grads)
+
+
+def test_gradients_of_winograd_and_of_relu_are_finite_differences():
+    args = Case(1, 2, 5, 6, 3).arrays()
+    for options in ({"algorithm": "winograd", "padding": 1}, {"activation": "relu"}):
+        _, grad_y, *grads = run(functional, args, **options)
+        assert_gradients(functools.partial(functional.conv2d, **options), args, grad_y, grads)
+
+
+# --- Memory, threads, numbers that are none
+
+KINDS = {
+    "few channels": Case(2, 3, 6, 7, 5, padding=1), "direct": Case(2, 17, 6, 7, 9, padding=1),
+    "groups": Case(2, 8, 6, 7, 6, groups=2, stride=2), "depthwise": Case(2, 9, 6, 7, 9, groups=9),
+    "one channel": Case(2, 1, 6, 7, 1, padding=1), "winograd": Case(2, 16, 15, 14, 17, padding=1),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_of_arguments_changes_no_bit_and_is_not_written(dtype, kind, layout):
+    options = KINDS[kind].options
+    args = KINDS[kind].arrays(dtype)
+    expected = run(functional, args, **options)
+    copies = [LAYOUTS[layout](a) for a in args]
+    actual = run(functional, copies, LAYOUTS[layout](expected[1]), **options)
+    assert_same_bits(copies, [LAYOUTS[layout](a) for a in args])
+    actual[1] = expected[1]
+    assert_same_bits(actual, expected)
+
+
+def test_outputs_are_channels_last_in_memory():
+    y, _, grad_x, *_ = run(functional, Case(2, 3, 6, 7, 5).arrays())
+    for a in (y, grad_x):
+        assert a.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+@pytest.mark.parametrize("case", [
+    Case(4, 3, 40, 41, 16, padding=1), Case(3, 40, 20, 21, 40, (2, 2)), Case(4, 64, 20, 21, 64, groups=64),
+    Case(2, 64, 20, 21, 48, groups=4, stride=2), Case(2, 300, 6, 6, 300, (1, 1)),
+    Case(4, 32, 21, 20, 33, padding=1), Case(1, 64, 8, 8, 160, padding=1),
+    Case(1, 150, 18, 18, 150, padding=1),
+], ids=["few channels", "direct", "depthwise", "groups", "1x1", "winograd", "one block", "shared products"])
+def test_equal_bits_for_any_number_of_threads(threads, case):
+    results = []
+    for n in (1, 2, 3):
+        threads(n)
+        results.append(run(functional, case.arrays(np.float32), **case.options))
+    assert_same_bits(results[1], results[0])
+    assert_same_bits(results[2], results[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_empty_batch(kind):
+    args = KINDS[kind]._replace(n=0).arrays()
+    y, _, grad_x, grad_weight, grad_bias = run(functional, args, **KINDS[kind].options)
+    assert y.shape == reference.conv2d(*args, **KINDS[kind].options).shape
+    assert grad_x.shape == args[0].shape
+    assert_same_bits([grad_weight, grad_bias], [np.zeros_like(args[1]), np.zeros_like(args[2])])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_not_a_number_and_infinity_reach_what_reads_them_and_nothing_else(isa, dtype, kind):
+    x, weight, bias = KINDS[kind].arrays(dtype)
+    x[0, -1, 2, 3], x[1, 0, 4, 1] = np.nan, np.inf
+    options = {"algorithm": "direct", **KINDS[kind].options}
+    for activation in (None, "relu", "tanh"):
+        y = functional.conv2d(x, weight, bias, activation=activation, **options)
+        expected = reference.conv2d(*in_double(x, weight, bias), activation=activation, **options)
+        assert_close([y], [expected], DIRECT[dtype], dtype)
+        assert np.isnan(y).any()
+    _, _, _, grad_weight, _ = run(functional, (x, weight, bias), **options)
+    assert np.isnan(grad_weight).any()
+
+
+def test_winograd_spreads_not_a_number_within_its_tile_of_outputs_alone():
+    x, weight, bias = Case(1, 16, 12, 12, 16, padding=1).arrays()
+    clean = functional.conv2d(x, weight, bias, padding=1, algorithm="winograd")
+    x[0, 0, 5, 5] = np.nan
+    y = functional.conv2d(x, weight, bias, padding=1, algorithm="winograd")
+    assert np.isnan(y[:, :, 4:7, 4:7]).all()
+    tile = np.zeros(y.shape, bool)
+    tile[:, :, 4:8, 4:8] = True
+    assert_same_bits([y[~tile]], [clean[~tile]])
+
+
+# --- convolve2d
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12), st.integers(1, 12))
+def test_convolve2d_of_any_sizes(ma, na, mb, nb):
+    a, b = draw(ma, na, seed=1), draw(mb, nb, seed=2)
+    c = functional.convolve2d(a, b)
+    assert_close([c, functional.convolve2d(b, a)], [reference.convolve2d(a, b)] * 2, DIRECT[np.float64])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_convolve2d_reads_any_memory(isa, dtype, layout):
+    a, b = draw(9, 8, dtype=dtype, seed=1), draw(3, 4, dtype=dtype, seed=2)
+    c = functional.convolve2d(LAYOUTS[layout](a), LAYOUTS[layout](b))
+    assert_same_bits([c], [functional.convolve2d(a, b)])
+    assert_close([c], [reference.convolve2d(*in_double(a, b))], DIRECT[dtype], dtype)
+    assert_close([c[:, 0]], [np.convolve(a[:, 0].astype(float), b[:, 0].astype(float))], DIRECT[dtype], dtype)
+
+
+# --- Layers
+
+LAYERS = {
+    "Conv2d": lambda **o: fn.Conv2d(6, 4, (3, 2), 2, 1, (1, 2), 2, activation="tanh", rng=0, **o),
+    "depthwise": lambda **o: fn.Conv2d(5, 10, 3, groups=5, padding="same", rng=0, **o),
+    "winograd": lambda **o: fn.Conv2d(16, 17, 3, padding=1, bias=False, rng=0, **o),
+    "Conv1d": lambda **o: fn.Conv1d(6, 4, 3, 2, 1, 2, 2, activation="sigmoid", rng=0, **o),
+}
+
+
+def input_of(layer, seed=1):
+    rank = 1 if isinstance(layer, fn.Conv1d) else 2
+    return draw(2, layer.in_channels, *(13, 14)[:rank], dtype=layer.dtype, seed=seed)
+
+
+def as_function(layer):
+    """The layer as the call of a function: (args, options) for `run`."""
+    options = {key: getattr(layer, key) for key in ("stride", "padding", "dilation", "groups", "activation")}
+    bias = () if layer.bias is None else (layer.bias.data,)
+    return (layer.weight.data, *bias), {"name": type(layer).__name__.lower(), **options}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_are_their_functions(dtype, name):
+    layer = LAYERS[name](dtype=dtype)
+    x = input_of(layer)
+    parameters, options = as_function(layer)
+    y, grad_y, grad_x, *grads = run(functional, (x, *parameters), **options)
+    for times in (1, 2):  # gradients are added
+        assert_same_bits([layer(x), layer.backward(grad_y)], [y, grad_x])
+        expected = [times * g for g in grads if g is not None]
+        assert_same_bits([p.grad for p in layer.parameters()], expected)
+    layer(x)
+    assert layer.backward(grad_y, input_grad=False) is None
+    single = LAYERS[name](dtype=dtype)
+    assert_same_bits([single(x[0])], [run(functional, (x[0], *parameters), grad_y[0], **options)[0]])
+    assert single.backward(grad_y[0]).shape == x[0].shape
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_eval_mode_packs_once_until_parameters_change(name):
+    layer, other = LAYERS[name](), LAYERS[name]()
+    for p in other.parameters():
+        p.data = -p.data
+    x = input_of(layer)
+    y, y_other = layer(x), other(x)
+    layer.eval()
+    assert_same_bits([layer(x), layer(x)], [y, y])
+    layer.load_state_dict(other.state_dict())
+    assert_same_bits([layer(x)], [y_other])
+    layer.weight = -other.weight.data
+    if layer.bias is not None:
+        layer.bias = -other.bias.data
+    assert_same_bits([layer(x), pickle.loads(pickle.dumps(layer))(x)], [y, y])
+
+
+def test_eval_mode_serves_images_of_all_sizes_with_filters_packed_for_each_algorithm():
+    layer = fn.Conv2d(16, 16, 3, padding=1, rng=0).eval()
+    for size in (3, 30, 4, 12, 3):
+        x = draw(1, 16, size, size, dtype=np.float32)
+        expected = reference.conv2d(*in_double(x, layer.weight.data, layer.bias.data), padding=1)
+        assert_close([layer(x)], [expected], WINOGRAD[np.float32], np.float32)
+
+
+def test_eval_mode_packs_anew_for_another_instruction_set(isa):
+    layer = LAYERS["Conv2d"]().eval()
+    x = input_of(layer)
+    y = layer(x)
+    for name in runtime.available_isas():
+        runtime.set_isa(name)
+        assert_close([layer(x)], [y], DIRECT[np.float32])
+
+
+def test_backward_needs_a_forward_of_its_own():
+    layer = fn.Conv2d(3, 4, 3)
+    x, grad_y = draw(1, 3, 5, 5, dtype=np.float32), draw(1, 4, 3, 3, dtype=np.float32)
+    message = r"Conv2d\.backward: call forward in training mode first"
+    with pytest.raises(ValueError, match=message):
+        layer.backward(grad_y)
+    layer(x)
+    layer.backward(grad_y)
+    with pytest.raises(ValueError, match=message):
+        layer.backward(grad_y)
+    layer.eval()(x)
+    with pytest.raises(ValueError, match=message):
+        layer.backward(grad_y)
+
+
+def test_initial_values_and_representation():
+    layer = fn.Conv2d(8, 20, (3, 5), groups=2, rng=0)
+    bound = (4 * 3 * 5) ** -0.5
+    for p in layer.parameters():
+        assert 0.8 * bound < np.abs(p.data).max() <= bound
+    again = fn.Conv2d(8, 20, (3, 5), groups=2, rng=0)
+    assert_same_bits(layer.state_dict().values(), again.state_dict().values())
+    assert repr(layer) == "Conv2d(8, 20, kernel_size=(3, 5), stride=(1, 1), groups=2)"
+    assert repr(fn.Conv1d(2, 3, 4, 2, "valid", bias=False)) == (
+        "Conv1d(2, 3, kernel_size=(4,), stride=(2,), padding='valid', bias=False)")
