@@ -434,3 +434,142 @@ def test_initial_values_and_representation():
     assert repr(layer) == "Conv2d(8, 20, kernel_size=(3, 5), stride=(1, 1), groups=2)"
     assert repr(fn.Conv1d(2, 3, 4, 2, "valid", bias=False)) == (
         "Conv1d(2, 3, kernel_size=(4,), stride=(2,), padding='valid', bias=False)")
+
+
+# --- Refusals
+
+HUGE = 2**31 - 1
+
+
+def refusals():
+    """Rows (error, words of the message, call): the message names the function and the argument."""
+    x, weight, bias = Case(2, 4, 6, 7, 6, groups=2).arrays(np.float32)
+    y = functional.conv2d(x, weight, bias, groups=2)
+    conv = functools.partial(functional.conv2d, groups=2)
+    back = functools.partial(functional.conv2d_backward, groups=2)
+    double, small = x.astype(np.float64), np.ones((1, 1, 6, 7), np.float32)
+    yield (TypeError, r"conv2d: x has dtype int64, expected float32 or float64",
+           lambda: conv(x.astype(int), weight))
+    yield TypeError, r"conv2d: x has dtype float16", lambda: conv(x.astype(np.float16), weight)
+    yield TypeError, r"conv2d: x has dtype complex64", lambda: conv(x.astype(np.complex64), weight)
+    yield TypeError, r"conv2d: x is None", lambda: conv(None, weight)
+    yield TypeError, r"conv2d: x is a list of dtype int64", lambda: conv([[[[1, 2]]]], weight)
+    yield TypeError, r"conv2d: x is a masked array", lambda: conv(np.ma.masked_array(x), weight)
+    yield TypeError, r"conv2d: weight has dtype float32, expected float64", lambda: conv(double, weight)
+    yield TypeError, r"conv2d: bias has dtype float64", lambda: conv(x, weight, bias.astype(float))
+    yield (ValueError, r"conv2d: x has 2 dimensions \(shape \(6, 7\)\), expected 3 or 4",
+           lambda: conv(x[0, 0], weight))
+    yield ValueError, r"conv2d: x has 5 dimensions", lambda: conv(x[None], weight)
+    yield ValueError, r"conv2d: weight has 3 dimensions", lambda: conv(x, weight[0])
+    yield ValueError, r"conv2d: bias has 2 dimensions", lambda: conv(x, weight, bias[None])
+    yield ValueError, r"conv2d: bias has shape \(5,\), expected \(6,\)", lambda: conv(x, weight, bias[1:])
+    yield (ValueError, r"conv2d: x has 3 channels, weight expects 4 \(weight.shape\[1\] \* groups = 2 \* 2\)",
+           lambda: conv(x[:, 1:], weight))
+    yield ValueError, r"conv2d: weight has 5 filters, which groups = 2 does not", lambda: conv(x, weight[1:])
+    yield ValueError, r"conv2d: weight has shape \(0, ", lambda: conv(x, weight[:0])
+    yield ValueError, r"conv2d: weight has shape .*no zero sizes", lambda: conv(x, weight[:, :, :0])
+    yield ValueError, r"conv2d: weight has shape .*no zero sizes", lambda: conv(x[:, :0], weight[:, :0])
+    yield (ValueError, r"conv2d: the kernel spans 3 pixels of axis H .* input's 2",
+           lambda: conv(x[:, :, :2], weight))
+    yield ValueError, r"conv2d: the kernel spans 9 pixels of axis W", lambda: conv(x, weight, dilation=(1, 4))
+    yield ValueError, r"conv2d: the kernel spans 3 .* padded input's 0", lambda: conv(x[:, :, :0], weight)
+    for name, low in (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1)):
+        for value, words in ((low - 1, f"at least {low}, got {low - 1}"), (-(2**31), f"at least {low}, got"),
+                             (2**31, r"below 2\*\*31, got"), (2**64 + 1, r"below 2\*\*31, got"),
+                             (10**400, "got an integer of 1329 bits")):
+            call = functools.partial(functional.conv2d, x, weight, **{name: value})
+            yield ValueError, f"conv2d: {name} must be .*{words}", call
+        for value in (1.5, True, None, [1.0, 1.0]):
+            call = functools.partial(functional.conv2d, x, weight, **{name: value})
+            yield TypeError, f"conv2d: {name} must be an integer", call
+    yield (ValueError, r"conv2d: stride must be an integer or 2 of them",
+           lambda: conv(x, weight, stride=(1, 2, 3)))
+    yield (ValueError, r"conv2d: padding must be 'same' or 'valid', got 'full'",
+           lambda: conv(x, weight, padding="full"))
+    yield (ValueError, r"conv2d: padding 'same' needs stride 1, got stride \(2, 2\)",
+           lambda: conv(x, weight, stride=2, padding="same"))
+    yield ValueError, r"conv2d: activation must be None, 'relu'", lambda: conv(x, weight, activation="elu")
+    yield ValueError, r"conv2d: algorithm must be 'auto'", lambda: conv(x, weight, algorithm="fft")
+    yield (ValueError, r"conv2d: algorithm 'winograd' is for 3 x 3 filters .* groups 2",
+           lambda: conv(x, weight, algorithm="winograd"))
+    yield ValueError, r"conv2d: the kernel spans \d+ pixels", lambda: conv(x, weight, dilation=HUGE)
+    yield ValueError, r"conv2d_backward: grad_y has shape \(1, 6", lambda: back(y[:1], x, weight)
+    yield ValueError, r"conv2d_backward: grad_y has 3 dimensions", lambda: back(y[0], x, weight)
+    yield TypeError, r"conv2d_backward: grad_y has dtype float64", lambda: back(y.astype(float), x, weight)
+    yield TypeError, r"conv2d_backward: y is None", lambda: back(y, x, weight, activation="tanh")
+    yield (ValueError, r"conv2d_backward: y has shape",
+           lambda: back(y, x, weight, y=y[:, :, 1:], activation="tanh"))
+    yield ValueError, r"conv2d_backward: x has 3 channels", lambda: back(y, x[:, 1:], weight)
+    yield ValueError, r"conv1d: x has 4 dimensions", lambda: functional.conv1d(x, weight[:, :, 0])
+    yield (ValueError, r"conv1d: stride must be an integer or 1 of them",
+           lambda: functional.conv1d(x[:, :, 0], weight[:, :, 0], stride=(1, 1), groups=2))
+    yield (ValueError, r"conv1d_backward: grad_y has shape \(2, 6, 1, 4\), expected \(2, 6, 1, 5\)",
+           lambda: functional.conv1d_backward(y[:, :, 0, 1:], x[:, :, 0], weight[:, :, 0], groups=2))
+    yield ValueError, r"convolve2d: a has 4 dimensions", lambda: functional.convolve2d(small, small[0, 0])
+    yield ValueError, r"convolve2d: b is empty", lambda: functional.convolve2d(x[0, 0], x[0, 0, :0])
+    yield (TypeError, r"convolve2d: b has dtype float64, expected float32",
+           lambda: functional.convolve2d(x[0, 0], double[0, 0]))
+    yield ValueError, r"Conv2d: in_channels must be at least 1, got 0", lambda: fn.Conv2d(0, 4, 3)
+    yield TypeError, r"Conv2d: out_channels must be an integer, got 4.0", lambda: fn.Conv2d(4, 4.0, 3)
+    yield ValueError, r"Conv2d: kernel_size must be at least 1", lambda: fn.Conv2d(4, 4, (3, 0))
+    yield (ValueError, r"Conv2d: out_channels = 4 is not divided by groups = 3",
+           lambda: fn.Conv2d(3, 4, 3, groups=3))
+    yield ValueError, r"Conv2d: stride must be below 2\*\*31", lambda: fn.Conv2d(3, 4, 3, stride=2**31)
+    yield ValueError, r"Conv2d: padding must be at least 0", lambda: fn.Conv2d(3, 4, 3, padding=-1)
+    yield (ValueError, r"Conv2d: padding 'same' needs stride 1",
+           lambda: fn.Conv2d(3, 4, 3, stride=2, padding="same"))
+    yield (ValueError, r"Conv2d: padding_mode must be 'zeros'",
+           lambda: fn.Conv2d(3, 4, 3, padding_mode="reflect"))
+    yield TypeError, r"Conv2d: bias must be True or False", lambda: fn.Conv2d(3, 4, 3, bias=1)
+    yield TypeError, r"Conv2d: dtype must be float32 or float64", lambda: fn.Conv2d(3, 4, 3, dtype=np.float16)
+    yield ValueError, r"Conv2d: activation must be", lambda: fn.Conv2d(3, 4, 3, activation="gelu")
+    yield ValueError, r"Conv1d: kernel_size must be an integer or 1 of", lambda: fn.Conv1d(3, 4, (3, 3))
+    yield ValueError, r"Conv2d: x has 2 dimensions", lambda: fn.Conv2d(4, 6, 3)(x[0, 0])
+    yield ValueError, r"Conv2d: x has 4 channels, weight expects 3", lambda: fn.Conv2d(3, 6, 3)(x)
+    yield TypeError, r"Conv2d: x has dtype float64, expected float32", lambda: fn.Conv2d(4, 6, 3)(double)
+
+
+@pytest.mark.parametrize(("error", "words", "call"), [*refusals()])
+def test_refusals_name_the_argument(error, words, call):
+    with pytest.raises(error, match=words):
+        call()
+
+
+@pytest.mark.parametrize("groups", [1, 4], ids=["all channels", "depthwise"])
+@pytest.mark.parametrize("options", [
+    {"stride": HUGE}, {"stride": (1, HUGE)}, {"stride": HUGE, "padding": 1},
+    {"stride": HUGE, "padding": HUGE // 2}, {"stride": HUGE, "padding": HUGE - 1},
+    {"padding": 2**30, "dilation": HUGE}, {"padding": HUGE, "dilation": HUGE, "stride": HUGE},
+], ids=str)
+def test_options_near_the_largest_are_computed_where_the_output_is_small(options, groups):
+    """The reference cannot: it pads in memory. Every output is a sum over the few taps inside the image."""
+    def pair(key, default):
+        return np.broadcast_to(options.get(key, default), 2)
+
+    x, weight, bias = Case(1, 4, 3, 4, 4, groups=groups).arrays()
+    weight = weight[:, :, :2, :2].copy()
+    y, grad_y, grad_x, grad_weight, _ = run(functional, (x, weight, bias), groups=groups, **options)
+    expected = np.broadcast_to(bias[:, None, None], y.shape[1:]).copy()
+    expected_x, expected_weight = np.zeros_like(x), np.zeros_like(weight)
+    for p, q, r, s in np.ndindex(*y.shape[2:], 2, 2):
+        h, w = (i * step + t * spread - pad for i, t, step, spread, pad in zip(
+            (p, q), (r, s), pair("stride", 1), pair("dilation", 1), pair("padding", 0), strict=True))
+        if not (0 <= h < 3 and 0 <= w < 4):
+            continue
+        z, f = grad_y[0, :, p, q], weight[:, :, r, s]
+        if groups == 1:
+            expected[:, p, q] += f @ x[0, :, h, w]
+            expected_x[0, :, h, w] += f.T @ z
+            expected_weight[:, :, r, s] += np.outer(z, x[0, :, h, w])
+        else:
+            expected[:, p, q] += f[:, 0] * x[0, :, h, w]
+            expected_x[0, :, h, w] += f[:, 0] * z
+            expected_weight[:, 0, r, s] += z * x[0, :, h, w]
+    assert_close([y[0], grad_x, grad_weight], [expected, expected_x, expected_weight], DIRECT[np.float64])
+
+
+def test_an_output_beyond_memory_is_an_error_and_no_crash():
+    x, weight, _ = Case(1, 4, 6, 7, 6).arrays()
+    for options in ({"padding": HUGE}, {"padding": (0, 2**30)}):
+        with pytest.raises((MemoryError, ValueError)):
+            functional.conv2d(np.broadcast_to(x, (2**16, 4, 6, 7)), weight, **options)
