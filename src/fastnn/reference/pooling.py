@@ -45,6 +45,7 @@ def _window(x, rows, columns):
 
 
 def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """The largest of each window, the first of equals; a NaN wins. With indices into the plane if asked."""
     (rows, _), (columns, _) = _axes(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     y = np.empty((*x.shape[:-2], len(rows), len(columns)), x.dtype)
     indices = np.empty(y.shape, np.int64)
@@ -58,6 +59,7 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
 
 
 def max_pool2d_backward(grad_y, indices, input_shape):
+    """Each gradient goes to the place that its maximum came from."""
     grad_x = np.zeros(input_shape, grad_y.dtype)
     for index in np.ndindex(grad_y.shape):
         h, w = divmod(indices[index], input_shape[-1])
@@ -66,12 +68,14 @@ def max_pool2d_backward(grad_y, indices, input_shape):
 
 
 def max_pool1d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """max_pool2d over images of height 1."""
     y, indices = max_pool2d(x[..., None, :], _row(kernel_size), _row(stride), _row(padding, 0),
                             _row(dilation), ceil_mode, True)
     return (y[..., 0, :], indices[..., 0, :]) if return_indices else y[..., 0, :]
 
 
 def max_pool1d_backward(grad_y, indices, input_shape):
+    """max_pool2d_backward over images of height 1."""
     shape = (*input_shape[:-1], 1, input_shape[-1])
     return max_pool2d_backward(grad_y[..., None, :], indices[..., None, :], shape)[..., 0, :]
 
@@ -107,56 +111,68 @@ def _average_axes(shape, kernel_size, stride, padding, ceil_mode, count_include_
 
 def avg_pool2d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
                divisor_override=None):
+    """The sum of each window over its number of taps, or over divisor_override."""
     return _means(x, _average_axes(x.shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
                                    divisor_override))
 
 
 def avg_pool2d_backward(grad_y, input_shape, kernel_size, stride=None, padding=0, ceil_mode=False,
                         count_include_pad=True, divisor_override=None):
+    """Each gradient spreads evenly over its window."""
     return _means_backward(grad_y, input_shape, _average_axes(input_shape, kernel_size, stride, padding,
                                                               ceil_mode, count_include_pad, divisor_override))
 
 
 def avg_pool1d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
+    """avg_pool2d over images of height 1."""
     return avg_pool2d(x[..., None, :], _row(kernel_size), _row(stride), _row(padding, 0), ceil_mode,
                       count_include_pad)[..., 0, :]
 
 
 def avg_pool1d_backward(grad_y, input_shape, kernel_size, stride=None, padding=0, ceil_mode=False,
                         count_include_pad=True):
+    """avg_pool2d_backward over images of height 1."""
     shape = (*input_shape[:-1], 1, input_shape[-1])
     return avg_pool2d_backward(grad_y[..., None, :], shape, _row(kernel_size), _row(stride), _row(padding, 0),
                                ceil_mode, count_include_pad)[..., 0, :]
 
 
 def adaptive_avg_pool2d(x, output_size):
+    """The mean of window i from floor(i size / outputs) to ceil((i + 1) size / outputs)."""
     return _means(x, list(map(_adaptive, x.shape[-2:], _pair(output_size))))
 
 
 def adaptive_avg_pool2d_backward(grad_y, input_shape):
+    """Each gradient spreads evenly over its window."""
     return _means_backward(grad_y, input_shape, list(map(_adaptive, input_shape[-2:], grad_y.shape[-2:])))
 
 
 def adaptive_avg_pool1d(x, output_size):
+    """adaptive_avg_pool2d over images of height 1."""
     return adaptive_avg_pool2d(x[..., None, :], _row(output_size) or (1, None))[..., 0, :]
 
 
 def adaptive_avg_pool1d_backward(grad_y, input_shape):
+    """adaptive_avg_pool2d_backward over images of height 1."""
     shape = (*input_shape[:-1], 1, input_shape[-1])
     return adaptive_avg_pool2d_backward(grad_y[..., None, :], shape)[..., 0, :]
 
 
 def global_avg_pool2d(x):
+    """The mean of each plane."""
     return x.mean((-2, -1), keepdims=True)
 
 
 def global_avg_pool2d_backward(grad_y, input_shape):
+    """Each gradient spreads evenly over its plane."""
     return np.broadcast_to(grad_y / (input_shape[-2] * input_shape[-1]), input_shape).copy()
 
 
 def global_avg_pool1d(x):
+    """The mean of each signal."""
     return x.mean(-1, keepdims=True)
 
 
 def global_avg_pool1d_backward(grad_y, input_shape):
+    """Each gradient spreads evenly over its signal."""
     return np.broadcast_to(grad_y / input_shape[-1], input_shape).copy()
