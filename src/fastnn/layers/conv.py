@@ -243,3 +243,8 @@ class ConvTranspose2d(_Convolution):
             grad_y, x, self.weight._data, self._bias(), *self._arguments(), input_grad=input_grad)
         self._add(*grads)
         return grad_x
+
+    def extra_repr(self) -> str:
+        """Return the configuration as `repr` shows it."""
+        extra = f", output_padding={self.output_padding}" if any(self.output_padding) else ""
+        return super().extra_repr() + extra
