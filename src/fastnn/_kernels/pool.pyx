@@ -8,8 +8,9 @@ A task makes a row of outputs, or a block of it where the row is long::
           |
     y: outputs of the task             csrc/pool.h has the bodies
 
-Windows come as one table for each axis (fnn_window: where the window begins, how many of its taps lie
-inside the image), so that padding, ceil_mode and adaptive windows are the same to the kernels.
+Windows come as tables, of the rows and of the columns of outputs (fnn_window: where the window begins,
+how many of its taps lie inside the image), so that padding, ceil_mode and adaptive windows are the same to
+the kernels.
 
 The gradient of a mean is such a pooling, too: each pixel sums the outputs whose windows cover it, and for
 every pixel these are a range of rows by a range of columns.
@@ -35,7 +36,7 @@ from fastnn._kernels.runtime cimport (
 
 cdef double NS_PER_BYTE = 0.1       # one core streams about 10 GB/s
 cdef enum:
-    RUN_BYTES = 4 * 1024           # half of an L1: the run stays in it while rows stream by
+    RUN_BYTES = 4 * 1024            # the run stays in L1 while rows stream by (16 KB: a third slower)
     CACHE_LINE = 64
     MANY_IMAGES = 8                 # enough to share; fewer are cut in slices of ...
     SLICE = 32                      # ... channels: two cache lines of float

