@@ -11,7 +11,7 @@ where it goes over grad_y. The blocks are those of gemm.pyx.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
-from fastnn._kernels.runtime cimport fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
+from fastnn._kernels.runtime cimport fnn_depthwise_row, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
 from fastnn._kernels.walk cimport Walk, ceil_div, source_rows, target_rows
 
 # Block sizes; the reasons stand in gemm.pyx.
@@ -108,38 +108,43 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
 
 cdef int convolve_depthwise(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,
                             Py_ssize_t channels, bint relu) noexcept nogil:
-    """One filter a channel: `filters` is [tap][channel]. Returns -1 when memory is short."""
+    """One filter a channel: `filters` is [tap][channel]; threads share the rows of outputs.
+
+    The taps of a walk are a grid, row by row. Returns -1 when memory is short.
+    """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t pixels = walk.n * walk.p * walk.q
-    cdef Py_ssize_t mc = 4 * kern.mr
-    cdef Py_ssize_t tasks = ceil_div(pixels, mc), task
-    cdef Py_ssize_t table_size = max(walk.taps, <Py_ssize_t>1) * kern.mr
-    cdef int threads = team_size(0.05 * pixels * channels * walk.taps)
-    cdef const void** tables = <const void**>malloc(threads * table_size * sizeof(void*))
-    cdef real* zeros = <real*>calloc(channels + 1, sizeof(real))
-    if tables is NULL or zeros is NULL:
-        free(tables)
-        free(zeros)
+    cdef Py_ssize_t rows = walk.n * walk.p, row, s = 0, r
+    cdef int threads = team_size(0.05 * rows * walk.q * channels * walk.taps)
+    cdef const void** tables
+    while s < walk.taps and walk.tap_h[s] == walk.tap_h[0]:
+        s += 1
+    r = walk.taps // s if s else 0
+    tables = <const void**>malloc(threads * (r + 1) * sizeof(void*))
+    if tables is NULL:
         return -1
-    for task in prange(tasks, schedule="static", num_threads=threads):
-        depthwise_task(kern, walk, x, zeros, filters, bias, y, channels, task * mc,
-                       min(pixels, (task + 1) * mc), relu, tables + thread_id() * table_size)
+    for row in prange(rows, schedule="static", num_threads=threads):
+        depthwise_row(kern, walk, x, filters, bias, y, channels, relu, row // walk.p, row % walk.p, r, s,
+                      tables + thread_id() * (r + 1))
     free(tables)
-    free(zeros)
     return 0
 
 
-cdef void depthwise_task(const fnn_kernels* kern, const Walk* walk, const real* x, const real* zeros,
-                         const real* filters, const real* bias, real* y, Py_ssize_t channels,
-                         Py_ssize_t m0, Py_ssize_t m1, bint relu, const void** table) noexcept nogil:
-    cdef fnn_tile tile
-    tile.a_offset = 0
-    tile.depth = 1
-    tile.b = filters
-    tile.b_panel = 0
-    tile.c_offset = 0
-    tile.columns = channels
-    tile.bias = bias
-    tile.accumulate = False
-    tile.relu = relu
-    tiles(kern, kern.depthwise_rows, walk, &tile, x, zeros, y, 0, walk.taps, m0, m1, table)
+cdef void depthwise_row(const fnn_kernels* kern, const Walk* walk, const real* x, const real* filters,
+                        const real* bias, real* y, Py_ssize_t channels, bint relu, Py_ssize_t n, Py_ssize_t p,
+                        Py_ssize_t r, Py_ssize_t s, const void** table) noexcept nogil:
+    """Row p of the outputs of image n."""
+    cdef fnn_depthwise_row task
+    cdef Py_ssize_t i, h
+    for i in range(r):
+        h = p * walk.stride_h + walk.tap_h[i * s]
+        table[i] = x + n * walk.x_n + h * walk.x_h if 0 <= h < walk.h else NULL
+    task.rows = table
+    task.r, task.s = r, s
+    task.w, task.channels, task.x_pixel = walk.w, channels, walk.x_w
+    task.q, task.y_pixel, task.stride = walk.q, walk.y_q, walk.stride_w
+    task.tap_w = walk.tap_w
+    task.filters = filters
+    task.bias = bias
+    task.y = y + walk.y_start + n * walk.y_n + p * walk.y_p
+    task.relu = relu
+    kern.depthwise_row(&task)

@@ -62,6 +62,22 @@ cdef extern from "kernels.h" nogil:
         void* y
         void* y_places
 
+    ctypedef struct fnn_depthwise_row:
+        const void* const* rows
+        Py_ssize_t r
+        Py_ssize_t s
+        Py_ssize_t w
+        Py_ssize_t channels
+        Py_ssize_t x_pixel
+        Py_ssize_t q
+        Py_ssize_t y_pixel
+        Py_ssize_t stride
+        const Py_ssize_t* tap_w
+        const void* filters
+        const void* bias
+        void* y
+        int relu
+
     ctypedef struct fnn_kernels:
         const char* isa
         int lanes
@@ -69,7 +85,7 @@ cdef extern from "kernels.h" nogil:
         int nr
         void (*gemm_rows)(const fnn_tile* tile) noexcept nogil
         void (*gemm_columns)(const fnn_tile* tile) noexcept nogil
-        void (*depthwise_rows)(const fnn_tile* tile) noexcept nogil
+        void (*depthwise_row)(const fnn_depthwise_row* row) noexcept nogil
         void (*depthwise_gradient)(const fnn_tile* tile) noexcept nogil
         void (*winograd_input)(const void* const* pixels, Py_ssize_t channels, void* v,
                                Py_ssize_t stride) noexcept nogil

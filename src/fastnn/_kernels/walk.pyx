@@ -30,9 +30,14 @@ cdef void source_rows(const Walk* walk, const real* x, const real* zeros, Py_ssi
 
 cdef void target_rows(const Walk* walk, real* y, Py_ssize_t m, int rows, void** table) noexcept nogil:
     """table[i] = where grid pixel m + i is written."""
-    cdef Py_ssize_t pixel
+    cdef Py_ssize_t q = m % walk.q, p = m // walk.q % walk.p, n = m // (walk.q * walk.p)
     cdef int i
     for i in range(rows):
-        pixel = m + i
-        table[i] = (y + walk.y_start + pixel // (walk.q * walk.p) * walk.y_n
-                    + pixel // walk.q % walk.p * walk.y_p + pixel % walk.q * walk.y_q)
+        table[i] = y + walk.y_start + n * walk.y_n + p * walk.y_p + q * walk.y_q
+        q += 1
+        if q == walk.q:
+            q = 0
+            p += 1
+            if p == walk.p:
+                p = 0
+                n += 1

@@ -30,6 +30,22 @@ typedef struct {
     int relu;              /* clip at zero before the store                                       */
 } fnn_tile;
 
+/* One row of outputs of a depthwise convolution. See depthwise.h. */
+typedef struct {
+    const void *const *rows; /* the input row under each row of the filter, or NULL where there is none */
+    ptrdiff_t r, s;          /* the filter: rows x columns                                             */
+    ptrdiff_t w, channels;   /* the input row: pixels and channels                                     */
+    ptrdiff_t x_pixel;       /* elements from one input pixel to the next                              */
+    ptrdiff_t q;             /* outputs                                                                */
+    ptrdiff_t y_pixel;       /* elements from one output pixel to the next                             */
+    ptrdiff_t stride;        /* input pixels from one output to the next                               */
+    const ptrdiff_t *tap_w;  /* [s] the input pixel of output 0 under each column of the filter        */
+    const void *filters;     /* [r][s][channels]                                                       */
+    const void *bias;        /* [channels] or NULL                                                     */
+    void *y;
+    int relu;
+} fnn_depthwise_row;
+
 /* The functions of elementwise.h. */
 enum { FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH, FNN_EXP };
 
@@ -92,7 +108,7 @@ typedef struct {
     void (*gemm_columns)(const fnn_tile *tile);  /* A(i, k) = a[k][i]: rows run along i            */
 
     /* depthwise.h */
-    void (*depthwise_rows)(const fnn_tile *tile);
+    void (*depthwise_row)(const fnn_depthwise_row *row);
     void (*depthwise_gradient)(const fnn_tile *tile);
 
     /* winograd.h */
