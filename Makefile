@@ -19,16 +19,17 @@ test: $(VENV)/installed          ## run the tests against the installed package
 
 lint: $(VENV)/installed          ## ruff and cython-lint
 	$(BIN)/ruff check .
-	$(BIN)/cython-lint src
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint src     # which calls pycodestyle by name
 
 bench: $(VENV)/installed         ## kernels against the NumPy reference, by pytest-benchmark
 	$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only
 
 dev: $(VENV)/python              ## an editable installation, and the extensions built in place
-	$(BIN)/pip install --quiet --editable ".[examples,lint,test]"
+	@rm -f $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable ".[examples,lint,test]"
 
 sdist: $(VENV)/python            ## dist/*.tar.gz
-	$(BIN)/pip install --quiet build
+	$(BIN)/python -m pip install --quiet build
 	$(BIN)/python -m build --sdist
 
 # The interpreter: the first of these that is new enough and can make an environment.
@@ -42,7 +43,8 @@ $(VENV)/python:
 	echo "fastnn needs Python 3.11 or newer with venv; name one by PYTHON=/path/to/python3" >&2; exit 1
 
 $(VENV)/installed: $(VENV)/python $(SOURCES)
-	$(BIN)/pip install --quiet --disable-pip-version-check ".[examples,lint,test]"
+	@echo "installing fastnn and what it is tested with into $(VENV); kernels compile for a minute or two"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check ".[examples,lint,test]"
 	@touch $@
 
 clean:                           ## remove what was built

@@ -50,16 +50,26 @@ NO_COMPILER = (
     "(tried '{command}'). Install one (for example 'apt install gcc' or 'xcode-select --install'), "
     "or point the CC environment variable at it."
 )
+NO_HEADERS = (
+    "fastnn is compiled from C when no wheel fits your system, and Python's own headers (Python.h) were not "
+    "found. Install them (for example 'apt install python3-dev')."
+)
 
 
 class BuildKernels(build_ext):
     """Asks the compiler what it can do before it is asked to build, and says so in plain words."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def build_extensions(self):
         if not self._compiles("int main(void) { return 0; }\n"):
             command = " ".join(getattr(self.compiler, "compiler", ["cc"])[:1])
             # Not a traceback: pip and setuptools print a PlatformError's sentence alone.
             raise PlatformError(NO_COMPILER.format(command=command))
+        if not self._compiles("#include <Python.h>\nint main(void) { return 0; }\n"):
+            raise PlatformError(NO_HEADERS)
         openmp = self._openmp_flags()
         if WANT_OPENMP and not openmp:
             print("fastnn: this compiler has no OpenMP; building for one thread", file=sys.stderr)
@@ -69,6 +79,10 @@ class BuildKernels(build_ext):
             extension.extra_compile_args = compile_args
             extension.extra_link_args = [*openmp, *sanitize, *([] if DEBUG else ["-Wl,-s"] * _has_gnu_ld())]
             extension.define_macros.append(("FASTNN_BUILD_FLAGS", f'"{" ".join(compile_args)}"'))
+        translated = cythonize(self.extensions, compiler_directives=DIRECTIVES, include_path=["src"],
+                               force=self.force or None, quiet=True)
+        for extension, c in zip(self.extensions, translated, strict=True):
+            extension.sources = c.sources
         super().build_extensions()
 
     def _openmp_flags(self):
@@ -116,12 +130,4 @@ def extensions():
 
 
 os.chdir(HERE)
-setup(
-    ext_modules=cythonize(
-        list(extensions()),
-        compiler_directives=DIRECTIVES,
-        include_path=["src"],
-        quiet=True,
-    ),
-    cmdclass={"build_ext": BuildKernels},
-)
+setup(ext_modules=list(extensions()), cmdclass={"build_ext": BuildKernels})

@@ -1,0 +1,100 @@
+"""`show_config`, threads, instruction sets and the environment variables that choose them."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastnn as fn
+from fastnn._kernels import runtime
+
+
+def test_show_config(capsys):
+    assert fn.show_config() is None
+    shown = capsys.readouterr().out
+    config = fn.show_config(mode="dict")
+    assert capsys.readouterr().out == ""
+    assert config["fastnn"] == fn.__version__
+    assert config["numpy"] == np.__version__
+    assert config["instruction set"] in config["available"]
+    assert config["threads"] == fn.get_num_threads()
+    for key, value in config.items():
+        assert key in shown
+        assert (" ".join(value) if isinstance(value, list) else str(value)) in shown
+    with pytest.raises(ValueError, match="show_config: mode must be 'print' or 'dict', got 'json'"):
+        fn.show_config("json")
+
+
+def test_openmp_is_found_where_the_build_has_it():
+    openmp = fn.show_config(mode="dict")["openmp"]
+    if not runtime.openmp_version():
+        assert openmp == "none: a serial build"
+    elif sys.platform == "linux":
+        assert "omp" in openmp.split("(")[1]
+
+
+def test_threads_are_set_and_restored(threads):
+    threads(3)
+    expected = 3 if runtime.openmp_version() else 1
+    assert fn.get_num_threads() == expected
+    with fn.num_threads(1):
+        assert fn.get_num_threads() == 1
+    assert fn.get_num_threads() == expected
+    with pytest.raises(KeyError), fn.num_threads(1):
+        raise KeyError
+    assert fn.get_num_threads() == expected
+
+
+@pytest.mark.parametrize(("n", "error", "message"), [
+    (0, ValueError, "n must be between 1 and 1024, got 0"),
+    (1025, ValueError, "n must be between 1 and 1024, got 1025"),
+    (2.0, TypeError, "n must be an integer, got float"),
+    (True, TypeError, "n must be an integer, got bool"),
+    (None, TypeError, "n must be an integer, got NoneType"),
+])
+def test_wrong_number_of_threads(n, error, message):
+    with pytest.raises(error, match=message):
+        fn.set_num_threads(n)
+    with pytest.raises(error, match=message), fn.num_threads(n):
+        pass
+
+
+def test_instruction_sets():
+    available = runtime.available_isas()
+    assert available[0] == "scalar"
+    assert runtime.get_isa() in available
+    with pytest.raises(ValueError, match="this build on this processor offers scalar.*; got 'sse9'"):
+        runtime.set_isa("sse9")
+
+
+def started_with(program="fn.show_config()", **variables):
+    """Run a program in a new process with environment variables."""
+    environment = {key: value for key, value in os.environ.items()
+                   if key not in ("FASTNN_ISA", "FASTNN_NUM_THREADS", "OMP_NUM_THREADS")}
+    return subprocess.run([sys.executable, "-c", f"import fastnn as fn; {program}"], text=True,
+                          capture_output=True, env={**environment, **variables}, check=False)
+
+
+@pytest.mark.parametrize("isa", runtime.available_isas())
+def test_environment_pins_the_instruction_set(isa):
+    run = started_with("print(fn.show_config(mode='dict')['instruction set'])", FASTNN_ISA=isa)
+    assert run.stdout == f"{isa}\n"
+
+
+def test_environment_names_an_unknown_instruction_set():
+    run = started_with(FASTNN_ISA="sse9")
+    assert run.returncode
+    assert "ValueError: FASTNN_ISA: this build on this processor offers scalar" in run.stderr
+
+
+@pytest.mark.parametrize(("variables", "expected"), [
+    ({"FASTNN_NUM_THREADS": "3", "OMP_NUM_THREADS": "2"}, 3),
+    ({"OMP_NUM_THREADS": "2"}, 2),
+    ({"FASTNN_NUM_THREADS": "many", "OMP_NUM_THREADS": "2"}, 2),
+])
+def test_environment_sets_the_number_of_threads(variables, expected):
+    if not runtime.openmp_version():
+        expected = 1
+    assert started_with("print(fn.get_num_threads())", **variables).stdout == f"{expected}\n"
