@@ -85,7 +85,7 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     cdef Slices cut = gradient_slices(kern, pixels, walk.taps, depth, columns)
     cdef Py_ssize_t row_tiles = walk.taps * ceil_div(depth, kern.mr)
     cdef Py_ssize_t panel_size = panel_elements(columns, GRADIENT_PIXELS, sizeof(real))
-    cdef Py_ssize_t tasks = groups * cut.count * cut.parts, task, s, i, g
+    cdef Py_ssize_t tasks = groups * cut.count * cut.parts, task, g
     cdef int threads = team_size(0.02 * pixels * columns * groups * rows)
     cdef real* panels = <real*>malloc(threads * panel_size * sizeof(real))
     cdef real* sums = <real*>malloc(groups * cut.count * rows * columns * sizeof(real))

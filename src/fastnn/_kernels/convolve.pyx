@@ -11,7 +11,9 @@ where it goes over grad_y. The blocks are those of gemm.pyx.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
-from fastnn._kernels.runtime cimport fnn_depthwise_row, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
+from fastnn._kernels.runtime cimport (
+    fnn_depthwise_row, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
+)
 from fastnn._kernels.walk cimport Walk, ceil_div, source_rows, target_rows
 
 # Block sizes; the reasons stand in gemm.pyx.

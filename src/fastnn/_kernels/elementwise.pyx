@@ -34,7 +34,7 @@ def map(int op, double alpha, const real[::1] x, real[::1] y):
 
 
 def map_backward(int op, double alpha, const real[::1] grad_y, const real[::1] saved, real[::1] grad_x):
-    """grad_x = grad_y f', f' from what was saved: the output of RELU, SIGMOID, TANH and EXP, else the input."""
+    """grad_x = grad_y f', from what was saved: the output of RELU, SIGMOID, TANH, EXP, else the input."""
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t n = saved.shape[0], block
     for block in prange((n + BLOCK - 1) // BLOCK, nogil=True, schedule="static",

@@ -20,7 +20,7 @@ from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastnn._kernels.runtime cimport fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
+from fastnn._kernels.runtime cimport fnn_kernels, fnn_tile, kernels, real, team_size
 
 # Block sizes. KC: 14 rows x 384 floats are 21 KB of a 32 KB L1. NC: KC x 256 floats are 384 KB, under
 # half of the 1 MB L2 of the smallest AVX-512 machine. MC: rows of a task, so that B is used often

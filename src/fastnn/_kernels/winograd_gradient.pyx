@@ -40,8 +40,8 @@ cdef Plan make_plan(const fnn_kernels* kern, Py_ssize_t tiles, Py_ssize_t c, Py_
                     Py_ssize_t itemsize) noexcept nogil:
     cdef Plan plan
     plan.c, plan.k = c, k
-    plan.block = max(<Py_ssize_t>32, min(<Py_ssize_t>MAX_BLOCK, SHARED_BYTES // (PRODUCTS * (c + k) * itemsize)))
-    plan.block = min(plan.block, tiles)
+    plan.block = SHARED_BYTES // (PRODUCTS * (c + k) * itemsize)
+    plan.block = min(max(<Py_ssize_t>32, min(<Py_ssize_t>MAX_BLOCK, plan.block)), tiles)
     plan.slices = max(<Py_ssize_t>1, min(<Py_ssize_t>4, tiles // plan.block)) if c * k <= 128 * 128 else 1
     plan.parts = 1 if plan.slices > 1 else 4
     plan.tiles = ceil_div(tiles, plan.slices)
