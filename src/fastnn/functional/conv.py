@@ -6,7 +6,8 @@ channels-last in memory. See ``fastnn/_kernels/conv.pyx`` for how it is computed
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,6 +68,14 @@ def choose_algorithm(name: str, algorithm: str, window: Window, x_shape: tuple, 
     tiles = x_shape[0] * -(-window.output[0] // 4) * -(-window.output[1] // 4)
     pays = possible and min(x_shape[1], filters) >= 16 and tiles >= fewest_tiles
     return "winograd" if pays else "direct"
+
+
+@lru_cache(maxsize=512)
+def plan(name: str, algorithm: str, fewest_tiles: int, x_shape: tuple, weight_shape: tuple,
+         bias_shape: tuple | None, *geometry: Any) -> tuple[Window, str]:
+    """The window and the algorithm of a layer's call, cached: a network calls with the same few shapes."""
+    window = conv_window(name, x_shape, weight_shape, bias_shape, *geometry)
+    return window, choose_algorithm(name, algorithm, window, x_shape, weight_shape[0], fewest_tiles)
 
 
 def pack_filters(weight: np.ndarray, window: Window, algorithm: str) -> Packed:
