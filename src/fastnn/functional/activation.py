@@ -37,12 +37,12 @@ def _run(op, x, alpha=0.0):
 
 
 def _run_backward(name, op, grad_y, saved, alpha=0.0, saved_name="y"):
-    """grad_y f' in the memory layout of grad_y; `saved` is copied where its layout is another."""
+    """grad_y f' in the memory layout of `saved`; grad_y is copied where its layout is another."""
     saved = _checks.as_float_array(f"{name}: {saved_name}", saved)
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, None, saved.dtype)
     _checks.same_shape(f"{name}: grad_y", grad_y, saved.shape, f"as {saved_name} has")
-    order = _dense_order(saved)
-    if order is None or order == tuple(range(saved.ndim)):
+    order = None if saved.flags.c_contiguous else _dense_order(saved)
+    if order is None:
         return _backward_as_it_lies(op, grad_y, saved, alpha)
     grad_x = _backward_as_it_lies(op, grad_y.transpose(order), saved.transpose(order), alpha)
     return grad_x.transpose(np.argsort(order))
@@ -137,25 +137,37 @@ def silu_backward(grad_y, x):
 
 def _axis(name, dim, ndim):
     """`dim` counted from the front."""
-    dim = _checks.integer(f"{name}: dim", dim, -max(ndim, 1))
-    if dim >= max(ndim, 1):
+    ndim = max(ndim, 1)  # a scalar is a row of one
+    dim = _checks.integer(f"{name}: dim", dim, -ndim)
+    if dim >= ndim:
         raise ValueError(f"{name}: dim = {dim} is out of range for {ndim} dimensions")
-    return dim % max(ndim, 1)
+    return dim % ndim
 
 
-def _rows(x, dim):
-    """`x` as a matrix whose rows run along `dim`, and the shape to bring back."""
-    moved = np.ascontiguousarray(np.moveaxis(x, dim, -1)) if x.ndim else x.reshape(1)
-    return moved.reshape(-1, moved.shape[-1]) if moved.size else moved.reshape(0, 1), moved.shape
+def _last(x, dim):
+    """`x` with the axis `dim` last; moveaxis alone takes longer than a small softmax."""
+    return x if dim >= x.ndim - 1 else np.moveaxis(x, dim, -1)
+
+
+def _rows(x):
+    """A contiguous matrix of the rows along the last axis."""
+    return np.ascontiguousarray(x).reshape(-1, x.shape[-1] if x.size and x.ndim else 1)
+
+
+def _back(rows, shape, dim):
+    """The array whose axis `dim`, moved to the end, gave `shape` and these rows."""
+    y = rows.reshape(shape)
+    return y if dim >= y.ndim - 1 else np.moveaxis(y, -1, dim)
 
 
 def _softmax_of(name, x, dim, log):
     x = _checks.as_float_array(f"{name}: x", x)
     dim = _axis(name, dim, x.ndim)
-    rows, shape = _rows(x, dim)
+    moved = _last(x, dim)
+    rows = _rows(moved)
     y = np.empty(rows.shape, x.dtype)
     _softmax[x.dtype](rows, y, log)
-    return np.moveaxis(y.reshape(shape), -1, dim) if x.ndim else y.reshape(())
+    return _back(y, moved.shape, dim)
 
 
 def _softmax_gradient(name, grad_y, y, dim, log):
@@ -163,10 +175,11 @@ def _softmax_gradient(name, grad_y, y, dim, log):
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, None, y.dtype)
     _checks.same_shape(f"{name}: grad_y", grad_y, y.shape, "as y has")
     dim = _axis(name, dim, y.ndim)
-    rows, shape = _rows(y, dim)
+    moved = _last(y, dim)
+    rows = _rows(moved)
     grad_x = np.empty(rows.shape, y.dtype)
-    _softmax_backward[y.dtype](_rows(grad_y, dim)[0], rows, grad_x, log)
-    return np.moveaxis(grad_x.reshape(shape), -1, dim) if y.ndim else grad_x.reshape(())
+    _softmax_backward[y.dtype](_rows(_last(grad_y, dim)), rows, grad_x, log)
+    return _back(grad_x, moved.shape, dim)
 
 
 def softmax(x, dim=-1):
