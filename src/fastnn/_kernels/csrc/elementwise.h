@@ -31,7 +31,6 @@ INLINE vec NAME(function)(int op, vec x, real alpha) {
 INLINE vec NAME(derivative)(int op, vec s, real alpha) {
     const vec one = splat(1);
     switch (op) {
-    case FNN_RELU: return select(s <= (vec){0}, (vec){0}, one); /* NaN passes the gradient on, as in torch */
     case FNN_LEAKY_RELU: return select(s > (vec){0}, one, splat(alpha));
     case FNN_SIGMOID: return s * (1 - s);
     case FNN_TANH: return 1 - s * s;
@@ -52,6 +51,11 @@ INLINE vec NAME(derivative)(int op, vec s, real alpha) {
     }
 }
 
+/* g f'(x). A relu that is off passes nothing, not even infinity times 0; NaN passes g on, as in torch. */
+INLINE vec NAME(gradient)(int op, vec g, vec s, real alpha) {
+    return op == FNN_RELU ? select(s <= (vec){0}, (vec){0}, g) : g * NAME(derivative)(op, s, alpha);
+}
+
 INLINE void NAME(map_run)(int op, ptrdiff_t n, real alpha, const real *x, real *y) {
     ptrdiff_t i = 0;
     for (; i + VLEN <= n; i += VLEN) store(y + i, NAME(function)(op, load(x + i), alpha));
@@ -62,11 +66,10 @@ INLINE void NAME(map_backward_run)(int op, ptrdiff_t n, real alpha, const real *
                                    real *grad_x) {
     ptrdiff_t i = 0;
     for (; i + VLEN <= n; i += VLEN)
-        store(grad_x + i, load(grad_y + i) * NAME(derivative)(op, load(s + i), alpha));
+        store(grad_x + i, NAME(gradient)(op, load(grad_y + i), load(s + i), alpha));
     if (i < n)
         store_part(grad_x + i,
-                   load_part(grad_y + i, n - i) * NAME(derivative)(op, load_part(s + i, n - i), alpha),
-                   n - i);
+                   NAME(gradient)(op, load_part(grad_y + i, n - i), load_part(s + i, n - i), alpha), n - i);
 }
 
 #define CASE(op) case op: NAME(map_run)(op, n, (real)alpha, x, y); break;
