@@ -1,0 +1,290 @@
+"""Activations: functions and layers against the reference, by finite differences, and at their edges."""
+
+import functools
+
+import numpy as np
+import pytest
+from arrays import LAYOUTS, assert_gradients, assert_same_bits, draw, in_double
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastnn as fn
+from fastnn import functional, reference
+
+# name: (function, options, what its backward takes)
+FUNCTIONS = {
+    "relu": ("relu", {}, "y"),
+    "leaky_relu": ("leaky_relu", {"negative_slope": 0.2}, "x"),
+    "sigmoid": ("sigmoid", {}, "y"),
+    "tanh": ("tanh", {}, "y"),
+    "silu": ("silu", {}, "x"),
+    "gelu": ("gelu", {}, "x"),
+    "gelu of tanh": ("gelu", {"approximate": "tanh"}, "x"),
+    "softmax": ("softmax", {"dim": 1}, "y"),
+    "log_softmax": ("log_softmax", {"dim": 1}, "y"),
+}
+ELEMENTWISE = [name for name in FUNCTIONS if "softmax" not in name]
+SOFTMAX = ["softmax", "log_softmax"]
+
+LAYERS = {
+    "relu": fn.ReLU, "leaky_relu": lambda: fn.LeakyReLU(0.2), "sigmoid": fn.Sigmoid, "tanh": fn.Tanh,
+    "silu": fn.SiLU, "gelu": fn.GELU, "gelu of tanh": lambda: fn.GELU("tanh"),
+    "softmax": lambda: fn.Softmax(1), "log_softmax": lambda: fn.LogSoftmax(1),
+}
+
+# Errors of a result, in units of the machine epsilon, relative to the result or to 1, whichever is more:
+# those of exp, tanh, erfc (tests/test_math.py) and of the few operations around them.
+EPSILONS = dict.fromkeys(FUNCTIONS, 8)
+# In their derivatives 1 - sigmoid or 1 - tanh^2 keeps the rounding of a number near 1, which x or x^3
+# multiplies, in the reference no less than in the kernel.
+EPSILONS |= {"silu": 40, "gelu of tanh": 80}
+
+
+def run(module, name, x, grad_y=None):
+    """Return y, its gradient (drawn if None), and the gradient of x."""
+    function, options, saves = FUNCTIONS[name]
+    y = getattr(module, function)(x, **options)
+    grad_y = draw(*y.shape, seed=4).astype(y.dtype) if grad_y is None else grad_y
+    backward = getattr(module, f"{function}_backward")
+    return [y, grad_y, backward(grad_y, y if saves == "y" else x, **options)]
+
+
+def check(name, x):
+    """Compare the kernel with the reference in float64, from the numbers that the kernel sees.
+
+    The gradient of a function of its output is taken at the output that the kernel gave.
+    """
+    function, options, saves = FUNCTIONS[name]
+    y, grad_y, grad_x = run(functional, name, x)
+    saved = in_double(y if saves == "y" else x)[0]
+    with np.errstate(over="ignore", under="ignore"):  # magnitudes without bounds are meant
+        expected = [getattr(reference, function)(*in_double(x), **options),
+                    getattr(reference, f"{function}_backward")(*in_double(grad_y), saved, **options)]
+    tolerance = EPSILONS[name] * np.finfo(x.dtype).eps
+    for actual, e in zip((y, grad_x), expected, strict=True):
+        assert actual.dtype == x.dtype
+        assert actual.shape == e.shape
+        np.testing.assert_allclose(actual, e, rtol=tolerance, atol=tolerance)
+
+
+# --- Numbers
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_sizes_around_the_width_of_a_vector(isa, dtype, name):
+    for size in (1, 2, 3, 5, 7, 15, 16, 17, 31, 33, 63, 65, 97):
+        check(name, 3 * draw(3, size, dtype=dtype))
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_all_magnitudes(isa, dtype, name):
+    magnitudes = 10.0 ** np.arange(-37, 10)
+    x = np.concatenate([np.linspace(-30, 30, 3001), magnitudes, -magnitudes, [0.0, -0.0]])
+    check(name, x.astype(dtype))
+
+
+@pytest.mark.parametrize(("name", "limits", "slopes"), [
+    ("relu", (0, np.inf), (0, 1)), ("leaky_relu", (-np.inf, np.inf), (0.2, 1)), ("sigmoid", (0, 1), (0, 0)),
+    ("tanh", (-1, 1), (0, 0)), ("silu", (0, np.inf), (0, 1)), ("gelu", (0, np.inf), (0, 1)),
+    ("gelu of tanh", (0, np.inf), (0, 1)),
+])
+def test_infinity_gives_the_limit_and_not_a_number_stays(isa, dtype, name, limits, slopes):
+    y, _, grad_x = run(functional, name, np.array([-np.inf, np.inf, np.nan] * 7, dtype), np.ones(21, dtype))
+    np.testing.assert_array_equal(y.reshape(7, 3), np.tile([*limits, np.nan], (7, 1)))
+    at_nan = {"relu": 1, "leaky_relu": 0.2}.get(name, np.nan)  # which side it is on, none can say
+    np.testing.assert_allclose(grad_x.reshape(7, 3), np.tile([*slopes, at_nan], (7, 1)), rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu"])
+def test_a_gradient_that_is_no_number_does_not_pass_a_unit_that_is_off(isa, dtype, name):
+    x = np.array([-1, 0, 2, np.nan] * 5, dtype)
+    for grad in (np.nan, np.inf):
+        grad_x = run(functional, name, x, np.full_like(x, grad))[2].reshape(5, 4)
+        off = 0 if name == "relu" else grad
+        np.testing.assert_array_equal(grad_x, np.tile([off, off, grad, grad], (5, 1)))
+
+
+def test_signs_of_zeros_and_values_at_zero(dtype):
+    zeros = np.array([0.0, -0.0], dtype)
+    assert_same_bits([functional.tanh(zeros)], [zeros])
+    assert_same_bits([functional.sigmoid(zeros)], [np.full(2, 0.5, dtype)])
+    for name in ("relu", "leaky_relu", "silu", "gelu"):
+        np.testing.assert_array_equal(run(functional, name, zeros)[0], 0)
+    np.testing.assert_array_equal(functional.relu_backward(zeros + 1, zeros), 0)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("module", [functional, reference], ids=["kernels", "reference"])
+def test_gradients_are_finite_differences(module, name):
+    function, options, _ = FUNCTIONS[name]
+    x = 2 * draw(3, 5, 2)
+    _, grad_y, grad_x = run(module, name, x)
+    assert_gradients(functools.partial(getattr(module, function), **options), [x], grad_y, [grad_x])
+
+
+# --- Softmax
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=4), st.data())
+def test_softmax_along_any_axis(shape, data):
+    dim = data.draw(st.integers(-len(shape), len(shape) - 1))
+    x = 5 * draw(*shape)
+    for name in SOFTMAX:
+        y = getattr(functional, name)(x, dim)
+        grad_y = draw(*shape, seed=4)
+        grad_x = getattr(functional, f"{name}_backward")(grad_y, y, dim)
+        assert y.shape == grad_x.shape == x.shape
+        if x.size:
+            np.testing.assert_allclose(y, getattr(reference, name)(x, dim), rtol=1e-14, atol=1e-14)
+            expected = getattr(reference, f"{name}_backward")(grad_y, y, dim)
+            np.testing.assert_allclose(grad_x, expected, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", SOFTMAX)
+def test_softmax_of_large_and_of_infinite_numbers(isa, dtype, name):
+    far = np.array([[1e30, -1e30, 0], [1000, 999, -1000], [-1e4, -1e4 - 1, -2e4], [0, -np.inf, 1]], dtype)
+    check(name, np.concatenate([np.tile(far, (1, 7)), far.repeat(7, axis=1)]))
+    hopeless = np.array([[np.nan, 0, 1], [np.inf, 0, 1], [-np.inf, -np.inf, -np.inf]], dtype)
+    y = run(functional, name, hopeless)[0]
+    with np.errstate(invalid="ignore"):
+        assert_same_bits([np.isnan(y)], [np.isnan(run(reference, name, hopeless)[0])])
+
+
+def test_softmax_sums_to_one_and_is_invariant_to_a_shift(isa, dtype):
+    x = np.round(20 * draw(4, 1000, dtype=dtype))
+    y = functional.softmax(x)
+    np.testing.assert_allclose(y.sum(1, dtype=float), 1, rtol=20 * np.finfo(dtype).eps)
+    assert_same_bits([functional.softmax(x + 4096)], [y])  # exact in both dtypes
+    np.testing.assert_allclose(np.exp(functional.log_softmax(x)), y, atol=20 * np.finfo(dtype).eps)
+
+
+# --- Memory, threads, shapes
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_memory_of_arguments_changes_no_bit_and_is_not_written(dtype, name, layout):
+    x = draw(2, 9, 3, 5, dtype=dtype)
+    expected = run(functional, name, x)
+    copy, grad_y = LAYOUTS[layout](x), LAYOUTS[layout](expected[1])
+    for actual in (run(functional, name, copy, grad_y), run(functional, name, x, grad_y),
+                   run(functional, name, copy, expected[1])):
+        assert_same_bits(actual[::2], expected[::2])
+    assert_same_bits([copy, grad_y], [LAYOUTS[layout](x), LAYOUTS[layout](expected[1])])
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_dense_memory_keeps_its_layout(name):
+    for layout in ("Fortran", "channels-last"):
+        x = LAYOUTS[layout](draw(2, 9, 3, 5))
+        y, _, grad_x = run(functional, name, x)
+        assert y.strides == grad_x.strides == x.strides
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_equal_bits_for_any_number_of_threads(threads, name):
+    x = draw(300, 700, dtype=np.float32)
+    results = []
+    for n in (1, 2, 3):
+        threads(n)
+        results.append(run(functional, name, x))
+    assert_same_bits(results[1], results[0])
+    assert_same_bits(results[2], results[0])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_empty_and_zero_dimensional_arrays(dtype, name):
+    for shape in ((0, 3), (2, 0), (0, 4, 5)):
+        x = np.empty(shape, dtype)
+        assert_same_bits(run(functional, name, x), [x] * 3)
+    if name in ELEMENTWISE:
+        x = draw(dtype=dtype)
+        y, _, grad_x = run(functional, name, x, np.ones((), dtype))
+        expected = run(functional, name, x[None], np.ones(1, dtype))
+        assert_same_bits([y, grad_x], [expected[0].reshape(()), expected[2].reshape(())])
+    else:
+        assert_same_bits([getattr(functional, name)(np.array(3, dtype))],
+                         [np.array(name == "softmax", dtype)])
+
+
+def test_active_share():
+    assert functional.active_share(np.array([0, 1, 0, 2.0])) == 0.5
+    assert functional.active_share(np.array([[0.0, -0.0]])) == 0
+    assert np.isnan(functional.active_share(np.empty(0)))
+
+
+# --- Layers
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_layers_are_their_functions(dtype, name):
+    layer, x = LAYERS[name](), draw(3, 5, dtype=dtype)
+    y, grad_y, grad_x = run(functional, name, x)
+    assert_same_bits([layer(x), layer.backward(grad_y)], [y, grad_x])
+    message = rf"{type(layer).__name__}\.backward: call forward in training mode first"
+    with pytest.raises(ValueError, match=message):
+        layer.backward(grad_y)
+    assert_same_bits([layer.eval()(x)], [y])
+    with pytest.raises(ValueError, match=message):
+        layer.backward(grad_y)
+
+
+def test_relu_tells_its_share_of_active_units():
+    layer = fn.ReLU()
+    assert np.isnan(layer.active_share)
+    layer(np.array([1.0, -1, 2, 3]))
+    assert layer.active_share == 0.75
+    layer.eval()(np.array([1.0]))
+    assert layer.active_share == 0.75
+
+
+def test_representations():
+    assert [repr(LAYERS[name]()) for name in FUNCTIONS] == [
+        "ReLU()", "LeakyReLU(negative_slope=0.2)", "Sigmoid()", "Tanh()", "SiLU()",
+        "GELU(approximate='none')", "GELU(approximate='tanh')", "Softmax(dim=1)", "LogSoftmax(dim=1)"]
+
+
+# --- Refusals
+
+
+@pytest.mark.parametrize("function", sorted({function for function, _, _ in FUNCTIONS.values()}))
+def test_functions_refuse_arrays_by_name(function):
+    call, backward = getattr(functional, function), getattr(functional, f"{function}_backward")
+    saved = "x" if function in ("leaky_relu", "silu", "gelu") else "y"
+    x = draw(2, 3, dtype=np.float32)
+    for value, words in ((np.arange(3), "has dtype int64"), (np.ones(3, np.float16), "has dtype float16"),
+                         (np.ones(3, bool), "has dtype bool"), ([1, 2], "is a list of dtype int64"),
+                         (None, "is None"), ("1.0", "is a str of dtype")):
+        with pytest.raises(TypeError, match=f"^{function}: x {words}"):
+            call(value)
+        with pytest.raises(TypeError, match=f"^{function}_backward: {saved} {words}"):
+            backward(x, value)
+    grad_y = f"^{function}_backward: grad_y has"
+    with pytest.raises(TypeError, match=f"{grad_y} dtype float64, expected float32"):
+        backward(x.astype(float), x)
+    with pytest.raises(ValueError, match=rf"{grad_y} shape \(3,\), expected \(2, 3\)"):
+        backward(x[0], x)
+
+
+@pytest.mark.parametrize(("error", "words", "call"), [
+    (TypeError, r"^leaky_relu: negative_slope must be a number, got '1'",
+     lambda: functional.leaky_relu(np.ones(1), "1")),
+    (ValueError, r"^leaky_relu: negative_slope must be finite",
+     lambda: functional.leaky_relu(np.ones(1), np.nan)),
+    (ValueError, r"^gelu: approximate must be 'none' or 'tanh', got 'erf'",
+     lambda: functional.gelu(np.ones(1), "erf")),
+    (ValueError, r"^softmax: dim = 2 is out of range for 2 dimensions",
+     lambda: functional.softmax(np.ones((1, 1)), 2)),
+    (ValueError, r"^log_softmax: dim must be at least -2, got -3",
+     lambda: functional.log_softmax(np.ones((1, 1)), -3)),
+    (TypeError, r"^softmax: dim must be an integer, got 1.0",
+     lambda: functional.softmax(np.ones((1, 1)), 1.0)),
+    (TypeError, r"^active_share: y has dtype int64", lambda: functional.active_share(np.arange(3))),
+    (TypeError, r"^LeakyReLU: negative_slope must be a number", lambda: fn.LeakyReLU(None)),
+    (ValueError, r"^GELU: approximate must be", lambda: fn.GELU("no")),
+    (TypeError, r"^Softmax: dim must be an integer", lambda: fn.Softmax(None)),
+])
+def test_refusals_name_the_argument(error, words, call):
+    with pytest.raises(error, match=words):
+        call()
