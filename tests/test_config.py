@@ -65,7 +65,7 @@ def test_instruction_sets():
     available = runtime.available_isas()
     assert available[0] == "scalar"
     assert runtime.get_isa() in available
-    with pytest.raises(ValueError, match="this build on this processor offers scalar.*; got 'sse9'"):
+    with pytest.raises(ValueError, match=r"this build on this processor offers scalar.*; got 'sse9'"):
         runtime.set_isa("sse9")
 
 

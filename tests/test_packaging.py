@@ -22,10 +22,9 @@ def sources(tmp_path_factory):
     pytest.importorskip("Cython", minversion="3.1")
     pytest.importorskip("setuptools", minversion="77")
     copy = tmp_path_factory.mktemp("sources")
-    built = {path.with_suffix(".c").name for path in (CLONE / KERNELS).glob("*.pyx")}
+    translated = [path.with_suffix(".c").name for path in (CLONE / KERNELS).glob("*.pyx")]
     shutil.copytree(CLONE / "src", copy / "src",
-                    ignore=lambda folder, names: {name for name in names if name in built
-                                                  or name.endswith((".so", ".egg-info")) or name == "__pycache__"})
+                    ignore=shutil.ignore_patterns(*translated, "*.so", "*.egg-info", "__pycache__"))
     for path in ("tests", "bench", "examples"):
         shutil.copytree(CLONE / path, copy / path, ignore=shutil.ignore_patterns("__pycache__"))
     for path in CLONE.iterdir():
@@ -69,8 +68,8 @@ def test_serial_build(sources):
     run = setup(sources, "build_ext", "--inplace", FASTNN_OPENMP="0")
     assert run.returncode == 0, run.stderr
     program = "import fastnn; fastnn.set_num_threads(2); fastnn.show_config()"
-    shown = subprocess.run([sys.executable, "-c", program], cwd=sources / "src", text=True, capture_output=True,
-                           check=True).stdout
+    shown = subprocess.run([sys.executable, "-c", program], cwd=sources / "src", text=True,
+                           capture_output=True, check=True).stdout
     assert "none: a serial build" in shown
     assert "threads          1\n" in shown
 

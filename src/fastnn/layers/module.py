@@ -330,7 +330,7 @@ class Module:
         batch_size: int = 32,
         validation_data: tuple[np.ndarray, np.ndarray] | None = None,
         rng: int | np.random.Generator | None = None,
-        progress: bool = True,
+        progress: bool | str = True,
         **options: Any,
     ) -> Any:
         """Train on `x` and `y`; see `fastnn.training.fit`."""

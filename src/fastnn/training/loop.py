@@ -95,7 +95,7 @@ def fit(
     scheduler: LRScheduler | None = None,
     clip_grad_norm: float | None = None,
     callbacks: Iterable[Callback] = (),
-    progress: bool = True,
+    progress: bool | str = True,
 ) -> History:
     """Train a model on samples and targets.
 
@@ -121,8 +121,9 @@ def fit(
     clip_grad_norm : float, optional
         Largest norm of the gradients of a step.
     callbacks : iterable of Callback
-    progress : bool, default True
-        Show a progress bar (extra "progress"), or without tqdm a line an epoch.
+    progress : bool or str, default True
+        Show a progress bar (extra "progress"), or without tqdm a line an epoch. Words stand before the bar;
+        True puts the name of the model's class there.
 
     Returns
     -------
@@ -150,7 +151,8 @@ def fit(
     history, best = History(), _Best(model)
     was_training = model.training
     model.__dict__["_loss"] = loss  # what evaluate falls back on
-    bar = Progress(progress, epochs, -(-samples // batch_size), type(model).__name__)
+    label = progress if isinstance(progress, str) else type(model).__name__
+    bar = Progress(bool(progress), epochs, -(-samples // batch_size), label)
     try:
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
