@@ -133,8 +133,9 @@ class Conv2d(_Convolution):
         weight, bias = self.weight._data, self._bias()
         x = _checks.as_float_array("Conv2d: x", x, (3, 4), weight.dtype)
         images = x if x.ndim == 4 else x[None]
+        fewest_tiles = F.TILES if self.training else F.TILES_PACKED
         window, algorithm = F.plan(
-            "Conv2d", self.algorithm, F.TILES if self.training else F.TILES_PACKED, images.shape, weight.shape,
+            "Conv2d", self.algorithm, fewest_tiles, images.shape, weight.shape,
             None if bias is None else bias.shape, self.stride, self.padding, self.dilation, self.groups)
         packed = self._cached(algorithm, lambda: F.pack_filters(weight, window, algorithm))
         y = F.convolve(images, packed, bias, self.out_channels, window, self.activation)
