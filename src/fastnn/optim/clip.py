@@ -52,7 +52,8 @@ def _norm(gradients: list[np.ndarray], p: float) -> float:
     if p == 2:
         # numpy sums products pairwise in blocks, in the dtype of the gradients; squares of large values
         # may leave float32, so the rare overflow is taken again in float64.
-        total = sum(float(np.dot(grad, grad)) for grad in gradients)
+        with np.errstate(over="ignore"):
+            total = sum(float(np.dot(grad, grad)) for grad in gradients)
         if not math.isfinite(total):
             total = sum(float(np.square(grad, dtype=np.float64).sum()) for grad in gradients)
         return math.sqrt(total)

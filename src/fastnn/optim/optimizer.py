@@ -129,21 +129,31 @@ class Optimizer:
         if len(groups) != len(self.param_groups):
             raise ValueError(f"{name}.load_state_dict: state_dict has {len(groups)} groups, expected "
                              f"{len(self.param_groups)}")
-        state: dict[str, Any] = {"step": _checks.integer(f"{name}: step", state_dict["state"]["step"], 0)}
-        for key, value in state_dict["state"].items():
+        merged = [{**ours, **{k: v for k, v in theirs.items() if k in self.defaults}}
+                  for ours, theirs in zip(self.param_groups, groups, strict=True)]
+        for group in merged:
+            self.check(group)
+        before, self.param_groups = self.param_groups, merged
+        try:
+            self.state = self._checked_state(state_dict["state"])
+        except BaseException:
+            self.param_groups = before
+            raise
+
+    def _checked_state(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Copies of the arrays of a state, whose names and sizes must be those of this optimizer."""
+        name = type(self).__name__
+        state: dict[str, Any] = {"step": _checks.integer(f"{name}: step", found["step"], 0)}
+        for key, value in found.items():
             if key == "step":
                 continue
             index, what, dtype = key.split(".")
             size = sum(p.size for p in self.param_groups[int(index)]["params"] if str(p.dtype) == dtype)
             if what not in self.state_names or np.shape(value) != (size,):
                 raise ValueError(f"{name}.load_state_dict: state {key} has shape {np.shape(value)}, "
-                                 f"expected {(size,)}")
+                                 f"expected {(size,)} of one of {self.state_names}")
             state[key] = np.array(value, dtype)
-        for ours, theirs in zip(self.param_groups, groups, strict=True):
-            self.check({**ours, **theirs})
-        for ours, theirs in zip(self.param_groups, groups, strict=True):
-            ours.update({k: v for k, v in theirs.items() if k in self.defaults})
-        self.state = state
+        return state
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v!r}" for k, v in self.defaults.items())

@@ -1,0 +1,88 @@
+"""Learning-rate schedules against their closed forms."""
+
+import math
+
+import pytest
+from plain_layers import PlainLinear
+
+from fastnn.optim import SGD
+from fastnn.optim import lr_scheduler as S
+
+
+def rates(make, steps, lr=1.0):
+    """The learning rates of `steps` steps."""
+    optimizer = SGD(PlainLinear(2, 1), lr=lr)
+    scheduler = make(optimizer)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        scheduler.step()
+    return found
+
+
+CASES = {
+    "StepLR": (lambda o: S.StepLR(o, 2, 0.5), [1, 1, 0.5, 0.5, 0.25]),
+    "MultiStepLR": (lambda o: S.MultiStepLR(o, [1, 3], 0.1), [1, 0.1, 0.1, 0.01, 0.01]),
+    "ExponentialLR": (lambda o: S.ExponentialLR(o, 0.9), [1, 0.9, 0.81, 0.729, 0.6561]),
+    "LinearLR": (lambda o: S.LinearLR(o, 0.5, total_iters=4), [0.5, 0.625, 0.75, 0.875, 1, 1]),
+    "CosineAnnealingLR": (lambda o: S.CosineAnnealingLR(o, 4, 0.2),
+                          [0.2 + 0.4 * (1 + math.cos(math.pi * t / 4)) for t in range(5)]),
+    "LambdaLR": (lambda o: S.LambdaLR(o, lambda t: 1 / (1 + t)), [1, 1 / 2, 1 / 3, 1 / 4]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_closed_form(case):
+    make, expected = CASES[case]
+    assert rates(make, len(expected)) == pytest.approx(expected)
+
+
+def test_one_cycle():
+    optimizer = SGD(PlainLinear(2, 1), lr=1.0)
+    scheduler = S.OneCycleLR(optimizer, max_lr=2.0, total_steps=10)
+    found = [optimizer.param_groups[0]["lr"]]
+    for _ in range(9):
+        scheduler.step()
+        found.append(optimizer.param_groups[0]["lr"])
+    assert found[0] == pytest.approx(2 / 25)
+    assert max(found) == found[2] == pytest.approx(2.0)  # 0.3 * 10 - 1 steps up
+    assert found[-1] == pytest.approx(2 / 25 / 1e4)
+    with pytest.raises(ValueError, match="total_steps"):
+        scheduler.step()
+
+
+def test_plateau():
+    optimizer = SGD(PlainLinear(2, 1), lr=1.0)
+    scheduler = S.ReduceLROnPlateau(optimizer, factor=0.5, patience=1)
+    found = []
+    for metric in (3.0, 2.0, 2.0, 2.0, 2.0, 2.0):
+        scheduler.step(metric)
+        found.append(optimizer.param_groups[0]["lr"])
+    assert found == [1, 1, 1, 0.5, 0.5, 0.25]
+    with pytest.raises(TypeError, match="metric"):
+        scheduler.step()
+
+
+def test_groups_keep_their_bases():
+    one, two = PlainLinear(2, 1), PlainLinear(2, 1)
+    optimizer = SGD([{"params": one.parameters(), "lr": 4.0}, {"params": two.parameters()}], lr=1.0)
+    scheduler = S.StepLR(optimizer, 1, 0.5)
+    scheduler.step()
+    assert scheduler.get_last_lr() == [2.0, 0.5]
+
+
+def test_state_goes_on():
+    optimizer = SGD(PlainLinear(2, 1), lr=1.0)
+    scheduler = S.StepLR(optimizer, 2, 0.5)
+    scheduler.step()
+    again = S.StepLR(optimizer, 7, 0.1)
+    again.load_state_dict(scheduler.state_dict())
+    again.step()
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+@pytest.mark.parametrize("make", [lambda o: S.StepLR(o, 0), lambda o: S.ExponentialLR(o, -1.0),
+                                  lambda o: S.CosineAnnealingLR(o, 0), lambda o: S.LinearLR(o, 2.0)])
+def test_refused(make):
+    with pytest.raises(ValueError, match="LR: "):
+        make(SGD(PlainLinear(2, 1)))

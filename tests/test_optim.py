@@ -1,0 +1,232 @@
+"""Optimizers against torch's documented formulas, written out for single arrays."""
+
+import math
+
+import numpy as np
+import pytest
+from plain_layers import PlainLinear
+
+import fastnn as fn
+from fastnn.optim import SGD, Adam, AdamW, RMSprop, clip_grad_norm_, clip_grad_value_
+
+# The formulas below compute in float64; the optimizers in the dtype of the parameters, over several steps.
+RTOL = {np.float32: 2e-5, np.float64: 1e-12}
+STEPS = 5
+
+
+def sgd(w, grads, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False, maximize=False):
+    velocity = None
+    for g in grads:
+        g = (-g if maximize else g) + weight_decay * w
+        if momentum:
+            velocity = g if velocity is None else momentum * velocity + (1 - dampening) * g
+            g = g + momentum * velocity if nesterov else velocity
+        w = w - lr * g
+    return w
+
+
+def adam(w, grads, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, amsgrad=False, maximize=False,
+         decoupled=False):
+    m = v = largest = 0
+    for t, g in enumerate(grads, 1):
+        g = -g if maximize else g
+        if decoupled:
+            w = w * (1 - lr * weight_decay)
+        else:
+            g = g + weight_decay * w
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g * g
+        largest = np.maximum(largest, v)
+        second = (largest if amsgrad else v) / (1 - betas[1] ** t)
+        w = w - lr * m / (1 - betas[0] ** t) / (np.sqrt(second) + eps)
+    return w
+
+
+def adamw(w, grads, weight_decay=1e-2, **options):
+    return adam(w, grads, weight_decay=weight_decay, decoupled=True, **options)
+
+
+def rmsprop(w, grads, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0, momentum=0, centered=False,
+            maximize=False):
+    v = average = buffer = 0
+    for g in grads:
+        g = (-g if maximize else g) + weight_decay * w
+        v = alpha * v + (1 - alpha) * g * g
+        average = alpha * average + (1 - alpha) * g
+        step = g / (np.sqrt(v - average**2 if centered else v) + eps)
+        buffer = momentum * buffer + step
+        w = w - lr * (buffer if momentum else step)
+    return w
+
+
+CASES = [
+    (SGD, sgd, {"lr": 0.1}),
+    (SGD, sgd, {"lr": 0.1, "momentum": 0.9}),
+    (SGD, sgd, {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}),
+    (SGD, sgd, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    (SGD, sgd, {"lr": 0.1, "maximize": True}),
+    (Adam, adam, {}),
+    (Adam, adam, {"lr": 0.1, "betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
+    (Adam, adam, {"lr": 0.1, "amsgrad": True, "betas": (0.5, 0.5)}),
+    (Adam, adam, {"lr": 0.1, "maximize": True}),
+    (AdamW, adamw, {}),
+    (AdamW, adamw, {"lr": 0.1, "weight_decay": 0.3}),
+    (RMSprop, rmsprop, {}),
+    (RMSprop, rmsprop, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}),
+    (RMSprop, rmsprop, {"lr": 0.1, "centered": True, "alpha": 0.5}),
+]
+
+
+def network(dtype=np.float32):
+    """Two layers, more numbers than one block of a step holds."""
+    return fn.Sequential(PlainLinear(150, 100, dtype=dtype), PlainLinear(100, 3, dtype=dtype, seed=1))
+
+
+def gradients(net, seed=0):
+    rng = np.random.default_rng(seed)
+    return [[rng.standard_normal(p.shape).astype(p.dtype) for p in net.parameters()] for _ in range(STEPS)]
+
+
+def run(net, optimizer, steps):
+    for grads in steps:
+        for p, g in zip(net.parameters(), grads, strict=True):
+            p.grad[...] = g
+        optimizer.step()
+
+
+@pytest.mark.parametrize(("kind", "formula", "options"), CASES)
+def test_formula(kind, formula, options, dtype):
+    net = network(dtype)
+    steps = gradients(net)
+    before = [p.data.astype(np.float64) for p in net.parameters()]
+    run(net, kind(net.parameters(), **options), steps)
+    for i, (p, w) in enumerate(zip(net.parameters(), before, strict=True)):
+        expected = formula(w, [grads[i].astype(np.float64) for grads in steps], **options)
+        np.testing.assert_allclose(p.data, expected, rtol=RTOL[dtype], atol=RTOL[dtype])
+        np.testing.assert_array_equal(p.grad, steps[-1][i])  # a step leaves the gradients alone
+
+
+@pytest.mark.parametrize(("kind", "options"), [(case[0], case[2]) for case in CASES])
+def test_state_goes_on(kind, options):
+    one, two = network(), network()
+    steps = gradients(one)
+    optimizer = kind(one.parameters(), **options)
+    run(one, optimizer, steps)
+    first = kind(two.parameters(), **options)
+    run(two, first, steps[:2])
+    second = kind(two.parameters(), lr=123.0)
+    second.load_state_dict(first.state_dict())
+    run(two, second, steps[2:])
+    for p, q in zip(one.parameters(), two.parameters(), strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+
+
+def test_groups_with_options_of_their_own():
+    net = network()
+    steps = gradients(net)
+    before = [p.data.astype(np.float64) for p in net.parameters()]
+    groups = [{"params": net[0].parameters(), "lr": 0.5}, {"params": net[1].parameters()}]
+    run(net, SGD(groups, lr=0.1, momentum=0.9), steps)
+    for i, p in enumerate(net.parameters()):
+        expected = sgd(before[i], [s[i] for s in steps], lr=0.5 if i < 2 else 0.1, momentum=0.9)
+        np.testing.assert_allclose(p.data, expected, rtol=2e-5, atol=1e-5)
+
+
+def test_dtypes_mixed_and_parameters_of_several_networks():
+    parts = [PlainLinear(3, 2), PlainLinear(2, 2, dtype=np.float64), PlainLinear(4, 1)]
+    params = [p for part in parts for p in part.parameters()]
+    before = [p.data.astype(np.float64) for p in params]
+    optimizer = Adam(params, lr=0.1)
+    rng = np.random.default_rng(0)
+    steps = [[rng.standard_normal(p.shape).astype(p.dtype) for p in params] for _ in range(STEPS)]
+    for grads in steps:
+        for p, g in zip(params, grads, strict=True):
+            p.grad[...] = g
+        optimizer.step()
+    for i, p in enumerate(params):
+        expected = adam(before[i], [grads[i] for grads in steps], lr=0.1)
+        np.testing.assert_allclose(p.data, expected, rtol=2e-5, atol=1e-5)
+
+
+def test_hook_sees_and_changes_the_gradient_buffer():
+    net = network()
+    seen = []
+
+    def hook(flat):
+        seen.append([g.size for g in flat])
+        for g in flat:
+            g *= 0
+
+    optimizer = SGD(net, lr=1.0)
+    optimizer.add_hook(hook)
+    before = [p.data.copy() for p in net.parameters()]
+    run(net, optimizer, gradients(net)[:1])
+    assert seen == [[sum(p.size for p in net.parameters())]]
+    for p, w in zip(net.parameters(), before, strict=True):
+        np.testing.assert_array_equal(p.data, w)
+
+
+def test_zero_grad():
+    net = network()
+    optimizer = SGD(net)
+    net.parameters()[0].grad[...] = 1
+    optimizer.zero_grad()
+    assert not any(p.grad.any() for p in net.parameters())
+
+
+BAD = {
+    "no parameters": (lambda p: SGD([]), ValueError, "params is empty"),
+    "not a parameter": (lambda p: SGD([np.ones(3)]), TypeError, "params has a ndarray"),
+    "twice": (lambda p: SGD([p[0], p[0]]), ValueError, "twice"),
+    "lr": (lambda p: SGD(p, lr=-1.0), ValueError, "SGD: lr"),
+    "lr NaN": (lambda p: Adam(p, lr=math.nan), ValueError, "Adam: lr"),
+    "betas": (lambda p: Adam(p, betas=(0.9, 1.0)), ValueError, r"betas\[1\]"),
+    "one beta": (lambda p: Adam(p, betas=0.9), TypeError, "betas"),
+    "nesterov": (lambda p: SGD(p, nesterov=True), ValueError, "nesterov"),
+    "option": (lambda p: SGD([{"params": p, "speed": 1}]), ValueError, "speed"),
+    "alpha": (lambda p: RMSprop(p, alpha=2.0), ValueError, "alpha"),
+    "max_norm": (lambda p: clip_grad_norm_(p, -1.0), ValueError, "max_norm"),
+    "state": (lambda p: Adam(p).load_state_dict(SGD(p[:1], momentum=0.9).state_dict() | {
+        "state": {"step": 1, "0.first.float32": np.ones(1)}}), ValueError, "has shape"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_refused(case):
+    call, error, message = BAD[case]
+    with pytest.raises(error, match=message):
+        call(network().parameters())
+
+
+@pytest.mark.parametrize(("norm_type", "expected"), [(2.0, 13.0), (1.0, 19.0), (math.inf, 12.0)])
+def test_clip_grad_norm(norm_type, expected):
+    net = PlainLinear(2, 1)
+    net.weight.grad[...], net.bias.grad[...] = [[3, -4]], 12
+    assert clip_grad_norm_(net.parameters(), 100.0, norm_type) == pytest.approx(expected)
+    np.testing.assert_array_equal(net.weight.grad, [[3, -4]])
+    clip_grad_norm_(net.parameters(), 1.0, norm_type)
+    np.testing.assert_allclose(net.weight.grad, np.array([[3, -4]]) / expected, rtol=1e-5)
+
+
+def test_clip_grad_norm_of_what_leaves_float32():
+    net = PlainLinear(2, 1)
+    net.weight.grad[...] = 3e30
+    assert clip_grad_norm_(net, 1.0) == pytest.approx(3e30 * math.sqrt(2), rel=1e-6)
+    assert np.linalg.norm(net.weight.grad) == pytest.approx(1, rel=1e-5)
+
+
+def test_clip_grad_norm_not_finite():
+    net = PlainLinear(2, 1)
+    net.weight.grad[...] = np.nan
+    net.bias.grad[...] = 1
+    with pytest.raises(ValueError, match="norm of the gradients is nan"):
+        clip_grad_norm_(net, 1.0, error_if_nonfinite=True)
+    assert net.bias.grad == 1
+    assert math.isnan(clip_grad_norm_(net, 1.0))
+
+
+def test_clip_grad_value():
+    net = PlainLinear(2, 1)
+    net.weight.grad[...] = [[3, -0.5]]
+    clip_grad_value_(net, 1.0)
+    np.testing.assert_array_equal(net.weight.grad, [[1, -0.5]])
