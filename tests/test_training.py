@@ -1,0 +1,419 @@
+"""fit, predict, evaluate: what they compute, how they end, and that they learn."""
+
+import signal
+import threading
+
+import numpy as np
+import pytest
+from plain_layers import PlainLinear
+
+import fastnn as fn
+from fastnn.training import Callback, EarlyStopping
+from fastnn.training import progress as progress_module
+
+
+def line(samples=50, dtype=np.float32):
+    """Samples of a plane with a little noise, and their targets."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((samples, 3))
+    y = x @ [[1.0], [-2.0], [0.5]] + 3 + 0.01 * rng.standard_normal((samples, 1))
+    return x.astype(dtype), y.astype(dtype)
+
+
+def blobs(samples=120):
+    """Three clouds, and their numbers."""
+    rng = np.random.default_rng(0)
+    y = np.arange(samples) % 3
+    return (rng.standard_normal((samples, 2)) + 4 * np.array([[0, 0], [1, 0], [0, 1]])[y]).astype(
+        np.float32
+    ), y
+
+
+def classifier(seed=0):
+    return fn.Sequential(fn.Linear(2, 16, activation="tanh", rng=seed), fn.Linear(16, 3, rng=seed + 1))
+
+
+def fit_blobs(net, epochs=3, **options):
+    x, y = blobs()
+    options = {
+        "loss": fn.losses.CrossEntropyLoss(),
+        "optimizer": fn.optim.Adam(net.parameters(), lr=0.02),
+        "epochs": epochs,
+        "batch_size": 16,
+        "rng": 0,
+        "progress": False,
+    } | options
+    return net.fit(x, y, **options)
+
+
+def test_linear_unit_by_batch_gradient_descent():
+    """w <- w + eta sum_i (t_i - y_i) x_i, with the bias as x0 = 1: the same steps by hand."""
+    x, t = line(dtype=np.float64)
+    unit = fn.Linear(3, 1, dtype=np.float64, rng=0)
+    w = np.concatenate([unit.bias.data, unit.weight.data[0]])
+    x1 = np.hstack([np.ones((len(x), 1)), x])
+    errors = []
+    for _ in range(20):
+        y = x1 @ w
+        errors.append(0.5 * np.sum((t[:, 0] - y) ** 2))
+        w = w + 0.01 * x1.T @ (t[:, 0] - y)
+    history = unit.fit(
+        x,
+        t,
+        loss=fn.losses.HalfSquaredError(reduction="sum"),
+        optimizer=fn.optim.SGD(unit.parameters(), lr=0.01),
+        epochs=20,
+        batch_size=len(x),
+        progress=False,
+    )
+    np.testing.assert_allclose(history.loss, errors, rtol=1e-9)
+    np.testing.assert_allclose(np.concatenate([unit.bias.data, unit.weight.data[0]]), w, rtol=1e-9)
+
+
+def test_linear_unit_reaches_least_squares():
+    x, t = line(dtype=np.float64)
+    unit = fn.Linear(3, 1, dtype=np.float64, rng=0)
+    unit.fit(
+        x,
+        t,
+        loss=fn.losses.HalfSquaredError(),
+        optimizer=fn.optim.SGD(unit.parameters(), lr=0.01),
+        epochs=300,
+        batch_size=len(x),
+        progress=False,
+    )
+    best = np.linalg.lstsq(np.hstack([x, np.ones((len(x), 1))]), t, rcond=None)[0][:, 0]
+    np.testing.assert_allclose([*unit.weight.data[0], *unit.bias.data], best, rtol=1e-6)
+
+
+def test_history_and_validation():
+    net = classifier()
+    history = fit_blobs(net, validation_data=blobs(30))
+    assert sorted(history.history) == ["accuracy", "loss", "lr", "seconds", "val_accuracy", "val_loss"]
+    assert history.epochs == len(history.loss) == 3
+    assert not history.interrupted
+    assert history.stopped is None
+    found = net.evaluate(*blobs(30))
+    assert found == pytest.approx({"loss": history.val_loss[-1], "accuracy": history.val_accuracy[-1]})
+    with pytest.raises(AttributeError, match="speed"):
+        _ = history.speed
+
+
+def test_the_same_rng_the_same_training():
+    nets = [classifier() for _ in range(3)]
+    histories = [fit_blobs(net, rng=seed) for net, seed in zip(nets, (5, 5, 6), strict=True)]
+    assert histories[0].loss == histories[1].loss != histories[2].loss
+    np.testing.assert_array_equal(nets[0].flat_parameters[0], nets[1].flat_parameters[0])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_evaluate_weighs_a_last_partial_batch(reduction):
+    x, y = blobs(50)
+    net, loss = classifier(), fn.losses.CrossEntropyLoss(reduction=reduction)
+    net.eval()
+    whole = loss(net(x), y)
+    assert net.evaluate(x, y, loss=loss, batch_size=16)["loss"] == pytest.approx(whole, rel=1e-5)
+
+
+def test_evaluate_needs_a_loss():
+    with pytest.raises(ValueError, match="loss is None"):
+        classifier().evaluate(*blobs())
+
+
+def test_predict_in_batches_and_of_nothing():
+    x, _ = blobs(50)
+    net = classifier()
+    np.testing.assert_allclose(net.predict(x, batch_size=16), net.predict(x), rtol=1e-6)
+    assert net.predict(x[:0]).shape == (0, 3)
+    assert net.training
+    assert not net.eval().training
+    net.predict(x)
+    assert not net.training
+
+
+class Gated(fn.Module):
+    """A network of two inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = PlainLinear(3, 1)
+
+    def forward(self, x, gate):
+        self._save(gate)
+        return self.linear(x) * gate
+
+    def backward(self, grad_y, *, input_grad=True):
+        (gate,) = self._take()
+        return self.linear.backward(grad_y * gate)
+
+
+def test_several_inputs():
+    x, y = line()
+    gate = np.ones_like(y)
+    net = Gated()
+    history = net.fit(
+        (x, gate),
+        y,
+        loss=fn.losses.MSELoss(),
+        optimizer=fn.optim.Adam(net, lr=0.1),
+        epochs=30,
+        rng=0,
+        progress=False,
+    )
+    assert history.loss[-1] < 0.05 * history.loss[0]
+    assert net.predict((x, gate)).shape == y.shape
+
+
+def test_clipping_limits_the_step():
+    x, y = line()
+    net = PlainLinear(3, 1)
+    before = net.weight.data.copy()
+    net.fit(
+        x,
+        1e6 * y,
+        loss=fn.losses.MSELoss(),
+        optimizer=fn.optim.SGD(net, lr=1.0),
+        batch_size=len(x),
+        clip_grad_norm=0.1,
+        progress=False,
+    )
+    assert 0 < np.linalg.norm(net.weight.data - before) <= 0.1
+
+
+def test_scheduler_steps_each_epoch():
+    net = classifier()
+    optimizer = fn.optim.SGD(net.parameters(), lr=1.0)
+    history = fit_blobs(
+        net, optimizer=optimizer, scheduler=fn.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    )
+    assert history.lr == [1.0, 0.5, 0.25]
+
+
+def test_early_stopping_restores_the_best():
+    net = classifier()
+    optimizer = fn.optim.SGD(net.parameters(), lr=0.1)
+
+    class Worsen(Callback):
+        """From the third epoch on the weights are noise."""
+
+        def on_epoch_end(self, model, history):
+            if history.epochs == 3:
+                self.kept = model.flat_parameters[0].copy()
+            if history.epochs >= 3:
+                model.flat_parameters[0][:] = 10 * np.random.default_rng(history.epochs).standard_normal(
+                    model.flat_parameters[0].size
+                )
+                optimizer.param_groups[0]["lr"] = 0.0
+
+    stopping, worsen = EarlyStopping("loss", patience=2), Worsen()
+    history = fit_blobs(net, epochs=20, optimizer=optimizer, callbacks=[stopping, worsen])
+    assert history.epochs == 6
+    assert "did not improve" in history.stopped
+    np.testing.assert_array_equal(net.flat_parameters[0], worsen.kept)
+
+
+def test_early_stopping_needs_its_number():
+    with pytest.raises(ValueError, match="val_loss"):
+        fit_blobs(classifier(), callbacks=[EarlyStopping()])
+
+
+class At(Callback):
+    """Does something in a batch of the third epoch."""
+
+    def __init__(self, action):
+        self.action, self.best, self.smallest = action, None, np.inf
+
+    def on_epoch_end(self, model, history):
+        if history.loss[-1] < self.smallest:
+            self.smallest, self.best = history.loss[-1], model.flat_parameters[0].copy()
+        self.epochs = history.epochs
+
+    def on_batch_end(self, model, batch, loss):
+        if getattr(self, "epochs", 0) == 2 and batch == 3:
+            self.action()
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "action", [interrupt, lambda: signal.raise_signal(signal.SIGINT)], ids=["raised", "signal"]
+)
+def test_interruption_leaves_the_best_weights(action):
+    net, callback = classifier(), At(action)
+    net.eval()
+    history = fit_blobs(net, epochs=10, callbacks=[callback])
+    assert history.interrupted
+    assert history.epochs == 2
+    np.testing.assert_array_equal(net.flat_parameters[0], callback.best)
+    assert not net.training
+    assert np.isfinite(net.predict(blobs()[0])).all()
+
+
+def test_interruption_before_any_epoch():
+    class First(Callback):
+        def on_batch_end(self, model, batch, loss):
+            raise KeyboardInterrupt
+
+    net = classifier()
+    assert fit_blobs(net, callbacks=[First()]).interrupted
+    assert np.isfinite(net.flat_parameters[0]).all()
+
+
+def test_a_loss_that_is_not_finite():
+    x, y = line()
+    net = PlainLinear(3, 1)
+    optimizer = fn.optim.SGD(net, lr=1e30)
+    with np.errstate(all="ignore"), pytest.warns(RuntimeWarning, match="best weights so far"):
+        history = net.fit(
+            x, y, loss=fn.losses.MSELoss(), optimizer=optimizer, epochs=50, batch_size=len(x), progress=False
+        )
+    assert "the loss became" in history.stopped
+    assert np.isfinite(net.weight.data).all()
+
+
+def test_progress(capsys, monkeypatch):
+    fit_blobs(classifier(), epochs=2)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(progress_module, "tqdm", None)
+    fit_blobs(classifier(), epochs=2, progress=True)
+    printed = capsys.readouterr().out.splitlines()
+    assert [text.split(":")[0] for text in printed] == ["epoch 1/2", "epoch 2/2"]
+    assert "accuracy" in printed[0]
+
+
+def test_progress_bar(capsys):
+    pytest.importorskip("tqdm")
+    fit_blobs(classifier(), epochs=2, progress=True)
+    bar = capsys.readouterr().err
+    assert "16/16" in bar
+    assert "loss=" in bar
+
+
+X, Y = blobs(8)
+BAD = {
+    "samples": ((X, Y[:3]), {}, "y has shape"),
+    "none": ((X[:0], Y[:0]), {}, "no samples"),
+    "scalar": ((np.float32(1), Y), {}, r"x has shape \(\)"),
+    "inputs": (((X, X[:2]), Y), {}, r"x\[1\] has 2 samples"),
+    "epochs": ((X, Y), {"epochs": -1}, "epochs"),
+    "batch_size": ((X, Y), {"batch_size": 0}, "batch_size"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_refused(case):
+    arguments, options, message = BAD[case]
+    net = classifier()
+    with pytest.raises(ValueError, match=message):
+        net.fit(
+            *arguments,
+            loss=fn.losses.CrossEntropyLoss(),
+            optimizer=fn.optim.SGD(net),
+            progress=False,
+            **options,
+        )
+
+
+def test_truncated_training_is_training_by_chunks():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((11, 2, 3), dtype=np.float32)
+    y = rng.standard_normal((11, 2, 1), dtype=np.float32)
+    losses, nets = [], []
+    for by_hand in (True, False):
+        rnn, head = fn.GRU(3, 5, rng=0), fn.Linear(5, 1, rng=1)
+        optimizer = fn.optim.SGD(rnn.parameters() + head.parameters(), lr=0.1)
+        loss = fn.losses.MSELoss()
+        if by_hand:
+            found, state = [], None
+            for start in (0, 4, 8):
+                out, state = rnn(x[start : start + 4], state)
+                found.append(loss(head(out), y[start : start + 4]))
+                optimizer.zero_grad()
+                rnn.backward(head.backward(loss.backward()))
+                optimizer.step()
+        else:
+            found, state = fn.training.fit_sequence(rnn, head, x, y, loss=loss, optimizer=optimizer, steps=4)
+        losses.append(found)
+        nets.append((rnn.weight_hh_l0.data.copy(), state))
+    assert losses[0] == losses[1]
+    np.testing.assert_array_equal(nets[0][0], nets[1][0])
+    np.testing.assert_array_equal(nets[0][1], nets[1][1])
+
+
+def test_sequence_refused():
+    rnn, head = fn.RNN(3, 5), fn.Linear(5, 1)
+    with pytest.raises(ValueError, match="axis 0, time"):
+        fn.training.fit_sequence(
+            rnn, head, np.ones((4, 1, 3)), np.ones((5, 1, 1)), loss=None, optimizer=None, steps=2
+        )
+
+
+def test_learns_handwritten_digits():
+    """Three seeds, each at least 0.97 on the held-out fifth."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    bunch = datasets.load_digits()
+    images, target = (bunch.images[:, None] / 16).astype(np.float32), bunch.target
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(images))
+        train, held_out = order[len(order) // 5 :], order[: len(order) // 5]
+        rng = np.random.default_rng(seed)
+        net = fn.Sequential(
+            fn.Conv2d(1, 32, 3, padding=1, activation="relu", rng=rng),
+            fn.MaxPool2d(2),
+            fn.Dropout(0.2, rng=rng),
+            fn.Conv2d(32, 64, 3, padding=1, activation="relu", rng=rng),
+            fn.MaxPool2d(2),
+            fn.Flatten(),
+            fn.Dropout(0.4, rng=rng),
+            fn.Linear(256, 10, rng=rng),
+        )
+        optimizer = fn.optim.Adam(net.parameters(), lr=3e-3)
+        net.fit(
+            images[train],
+            target[train],
+            loss=fn.losses.CrossEntropyLoss(),
+            optimizer=optimizer,
+            epochs=15,
+            batch_size=64,
+            scheduler=fn.optim.lr_scheduler.CosineAnnealingLR(optimizer, 15),
+            rng=seed,
+            progress=False,
+        )
+        accuracy = net.evaluate(images[held_out], target[held_out])["accuracy"]
+        assert accuracy >= 0.97, (seed, accuracy)
+
+
+def test_one_model_serves_many_threads():
+    """Eight threads at once, in eval mode: the bits of a call alone, and nothing stored on the layers."""
+    rng = np.random.default_rng(0)
+    net = fn.Sequential(
+        fn.Conv2d(3, 16, 3, padding=1, activation="relu"),
+        fn.BatchNorm2d(16),
+        fn.MaxPool2d(2),
+        fn.Conv2d(16, 16, 3, padding=1),
+        fn.ReLU(),
+        fn.Flatten(),
+        fn.Linear(16 * 64, 10),
+        fn.Softmax(-1),
+    ).eval()
+    inputs = [rng.standard_normal((4, 3, 16, 16), dtype=np.float32) for _ in range(8)]
+    alone = [net(x) for x in inputs]
+    net.eval()  # forget packed weights: the threads make them, too
+    together = [[] for _ in inputs]
+
+    def serve(i):
+        for _ in range(20):
+            together[i].append(net(inputs[i]))
+
+    threads = [threading.Thread(target=serve, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for expected, found in zip(alone, together, strict=True):
+        assert len(found) == 20
+        for y in found:
+            np.testing.assert_array_equal(y, expected)
+    assert all(layer._saved is None for layer in net.modules())
