@@ -42,18 +42,18 @@ def column_moments(const real[:, ::1] x, const real[::1] center, const real[:, :
     free(sums)
 
 
-def column_affine(const real[:, ::1] x, const real[::1] a, const real[::1] b, const real[:, ::1] g,
-                  const real[::1] d, real[:, ::1] y):
-    """y_ij = a_j x_ij + b_j, plus d_j g_ij where g has rows."""
+def column_affine(const real[:, ::1] x, const real[::1] center, const real[::1] a, const real[::1] b,
+                  const real[:, ::1] g, const real[::1] d, real[:, ::1] y):
+    """y_ij = (x_ij - center_j) a_j + b_j, plus d_j g_ij where g has rows."""
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t m = x.shape[0], c = x.shape[1], block
     if c == 0:
         return
     for block in prange((m + BLOCK - 1) // BLOCK, nogil=True, schedule="static",
                         num_threads=team_size(NS_ELEMENT * m * c)):
-        k.column_affine(min(<Py_ssize_t>BLOCK, m - block * BLOCK), c, &x[block * BLOCK, 0], &a[0], &b[0],
-                        &g[block * BLOCK, 0] if g.shape[0] else NULL, &d[0] if g.shape[0] else NULL,
-                        &y[block * BLOCK, 0])
+        k.column_affine(min(<Py_ssize_t>BLOCK, m - block * BLOCK), c, &x[block * BLOCK, 0], &center[0],
+                        &a[0], &b[0], &g[block * BLOCK, 0] if g.shape[0] else NULL,
+                        &d[0] if g.shape[0] else NULL, &y[block * BLOCK, 0])
 
 
 def layer_norm(const real[:, ::1] x, const real[::1] w, const real[::1] b, double eps, real[:, ::1] y):
@@ -67,7 +67,7 @@ def layer_norm(const real[:, ::1] x, const real[::1] w, const real[::1] b, doubl
 
 
 def layer_norm_backward(const real[:, ::1] grad_y, const real[:, ::1] x, const real[::1] w, double eps,
-                        real[:, ::1] grad_x, real[::1] grad_w, real[::1] grad_b):
+                        real[:, ::1] grad_x, double[::1] grad_w, double[::1] grad_b):
     """grad_x by rows; grad_w and grad_b summed over blocks of rows in order."""
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t m = x.shape[0], n = x.shape[1], blocks = (m + BLOCK - 1) // BLOCK, b, j

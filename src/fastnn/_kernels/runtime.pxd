@@ -102,8 +102,8 @@ cdef extern from "kernels.h" nogil:
                              void* grad_x) noexcept nogil
         void (*column_moments)(Py_ssize_t m, Py_ssize_t c, const void* x, const void* center, const void* g,
                                void* sum, void* total) noexcept nogil
-        void (*column_affine)(Py_ssize_t m, Py_ssize_t c, const void* x, const void* a, const void* b,
-                              const void* g, const void* d, void* y) noexcept nogil
+        void (*column_affine)(Py_ssize_t m, Py_ssize_t c, const void* x, const void* center, const void* a,
+                              const void* b, const void* g, const void* d, void* y) noexcept nogil
         void (*layer_norm)(Py_ssize_t n, const void* x, const void* w, const void* b, double eps,
                            void* y) noexcept nogil
         void (*layer_norm_backward)(Py_ssize_t n, const void* grad_y, const void* x, const void* w,

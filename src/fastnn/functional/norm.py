@@ -40,6 +40,7 @@ def _channels(name, x, **vectors):
         if vector is not None:
             vector = _checks.as_float_array(f"{name}: {what}", vector, 1, x.dtype)
             _checks.same_shape(f"{name}: {what}", vector, (x.shape[1],), "one number a channel")
+            vector = np.ascontiguousarray(vector)
         checked.append(vector)
     return checked
 
@@ -48,6 +49,20 @@ def _column_moments(rows, center, g=None):
     products, totals = np.empty(rows.shape[1]), np.empty(rows.shape[1])
     _moments[rows.dtype](rows, center, _NO_ROWS[rows.dtype] if g is None else g, products, totals)
     return products, totals
+
+
+def _mapped(rows, center, a, b, g=None, d=None):
+    """(rows - center) a + b, plus g d; the vectors in any dtype."""
+    dtype = rows.dtype
+    y = np.empty(rows.shape, dtype)
+    _affine[dtype](rows, center, a.astype(dtype), b.astype(dtype), _NO_ROWS[dtype] if g is None else g,
+                   _NONE[dtype] if d is None else d.astype(dtype), y)
+    return y
+
+
+def _inverse_deviation(name, var, eps):
+    """1 / sqrt(var + eps) in float64."""
+    return 1 / np.sqrt(var.astype(np.float64) + _checks.real(f"{name}: eps", eps, 0.0))
 
 
 def batch_norm_stats(x):
@@ -104,14 +119,13 @@ def batch_norm(x, mean, var, weight=None, bias=None, eps=1e-5):
     """
     x = _images("batch_norm", x)
     mean, var, weight, bias = _channels("batch_norm", x, mean=mean, var=var, weight=weight, bias=bias)
-    scale = 1 / np.sqrt(var.astype(np.float64) + _checks.real("batch_norm: eps", eps, 0.0))
+    scale = _inverse_deviation("batch_norm", var, eps)
     if weight is not None:
         scale = scale * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
+    if bias is None:
+        bias = np.zeros_like(mean)
     rows, shape = _rows(x)
-    y = np.empty(rows.shape, x.dtype)
-    _affine[x.dtype](rows, scale.astype(x.dtype), shift.astype(x.dtype), _NO_ROWS[x.dtype], _NONE[x.dtype], y)
-    return _back(y, shape)
+    return _back(_mapped(rows, mean, scale, bias), shape)
 
 
 def batch_norm_backward(grad_y, x, mean, var, weight=None, bias=None, eps=1e-5, *, training=True):
@@ -134,17 +148,18 @@ def batch_norm_backward(grad_y, x, mean, var, weight=None, bias=None, eps=1e-5, 
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, x.ndim, x.dtype)
     _checks.same_shape(f"{name}: grad_y", grad_y, x.shape, "as x has")
     mean, var, weight, bias = _channels(name, x, mean=mean, var=var, weight=weight, bias=bias)
-    inverse = 1 / np.sqrt(var.astype(np.float64) + _checks.real(f"{name}: eps", eps, 0.0))
+    inverse = _inverse_deviation(name, var, eps)
     rows, shape = _rows(x)
     grad_rows, _ = _rows(grad_y)
     products, totals = _column_moments(rows, mean, grad_rows)
     scale = inverse if weight is None else inverse * weight
-    a, b, count = np.zeros_like(scale), np.zeros_like(scale), max(rows.shape[0], 1)
     if training:
-        a = -scale * np.square(inverse) * products / count
-        b = -a * mean - scale * totals / count
-    grad_x = np.empty(rows.shape, x.dtype)
-    _affine[x.dtype](rows, a.astype(x.dtype), b.astype(x.dtype), grad_rows, scale.astype(x.dtype), grad_x)
+        count = max(rows.shape[0], 1)
+        slope = -scale * np.square(inverse) * products / count
+        grad_x = _mapped(rows, mean, slope, -scale * totals / count, grad_rows, scale)
+    else:
+        none = np.zeros_like(mean)
+        grad_x = _mapped(grad_rows, none, scale, none)
     grad_weight = None if weight is None else (products * inverse).astype(x.dtype)
     return _back(grad_x, shape), grad_weight, None if bias is None else totals.astype(x.dtype)
 
@@ -208,8 +223,9 @@ def layer_norm_backward(grad_y, x, normalized_shape, weight=None, bias=None, eps
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, x.ndim, x.dtype)
     _checks.same_shape(f"{name}: grad_y", grad_y, x.shape, "as x has")
     grad_x = np.empty(rows.shape, x.dtype)
-    grad_weight, grad_bias = np.empty(rows.shape[1], x.dtype), np.empty(rows.shape[1], x.dtype)
+    grad_weight, grad_bias = np.empty(rows.shape[1]), np.empty(rows.shape[1])
     _layer_norm_backward[x.dtype](_as_rows(grad_y, shape), rows, _NONE[x.dtype] if weight is None else weight,
                                   _checks.real(f"{name}: eps", eps, 0.0), grad_x, grad_weight, grad_bias)
-    return (grad_x.reshape(x.shape), None if weight is None else grad_weight.reshape(shape),
-            None if bias is None else grad_bias.reshape(shape))
+    return (grad_x.reshape(x.shape),
+            None if weight is None else grad_weight.astype(x.dtype).reshape(shape),
+            None if bias is None else grad_bias.astype(x.dtype).reshape(shape))

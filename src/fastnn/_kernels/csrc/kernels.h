@@ -132,8 +132,8 @@ typedef struct {
     /* norm.h */
     void (*column_moments)(ptrdiff_t m, ptrdiff_t c, const void *x, const void *center, const void *g,
                            void *sum, void *total);
-    void (*column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x, const void *a, const void *b,
-                          const void *g, const void *d, void *y);
+    void (*column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x, const void *center, const void *a,
+                          const void *b, const void *g, const void *d, void *y);
     void (*layer_norm)(ptrdiff_t n, const void *x, const void *w, const void *b, double eps, void *y);
     void (*layer_norm_backward)(ptrdiff_t n, const void *grad_y, const void *x, const void *w, double eps,
                                 void *grad_x, void *grad_w, void *grad_b);

@@ -21,54 +21,62 @@ static void NAME(column_moments)(ptrdiff_t m, ptrdiff_t c, const void *x_, const
     }
 }
 
-/* y_ij = a_j x_ij + b_j, or with g: y_ij = a_j x_ij + b_j + d_j g_ij */
-static void NAME(column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x_, const void *a_, const void *b_,
-                                const void *g_, const void *d_, void *y_) {
-    const real *a = a_, *b = b_, *d = d_;
+/* y_ij = (x_ij - center_j) a_j + b_j, or with g: ... + d_j g_ij. The center is taken off first, where nothing
+ * is lost: a_j x_ij of data far from zero would be rounded to the digits of its mean. */
+static void NAME(column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x_, const void *center_, const void *a_,
+                                const void *b_, const void *g_, const void *d_, void *y_) {
+    const real *center = center_, *a = a_, *b = b_, *d = d_;
     for (ptrdiff_t i = 0; i < m; i++) {
         const real *x = (const real *)x_ + i * c, *g = g_ ? (const real *)g_ + i * c : NULL;
         real *y = (real *)y_ + i * c;
         ptrdiff_t j = 0;
         for (; j + VLEN <= c; j += VLEN) {
-            const vec v = load(x + j) * load(a + j) + load(b + j);
+            const vec v = (load(x + j) - load(center + j)) * load(a + j) + load(b + j);
             store(y + j, g ? v + load(g + j) * load(d + j) : v);
         }
-        for (; j < c; j++) y[j] = x[j] * a[j] + b[j] + (g ? g[j] * d[j] : 0);
+        for (; j < c; j++) y[j] = (x[j] - center[j]) * a[j] + b[j] + (g ? g[j] * d[j] : 0);
     }
 }
 
-/* Mean and 1 / sqrt(variance + eps) of one row, in two passes: the mean first. */
-INLINE void NAME(row_moments)(ptrdiff_t n, const real *x, double eps, real *mean, real *inverse) {
+/* What normalises a row: h = ((x - pilot) - shift) inverse. The mean is pilot + shift, kept in two parts, as
+ * the deviations from the first number are small however far from zero the row lies. */
+typedef struct {
+    real pilot, shift, inverse;
+} NAME(row_moments);
+
+INLINE NAME(row_moments) NAME(measure_row)(ptrdiff_t n, const real *x, double eps) {
+    const real pilot = x[0];
     vec sums = {0};
+    real rest = 0;
     ptrdiff_t i = 0;
-    for (; i + VLEN <= n; i += VLEN) sums += load(x + i);
-    if (i < n) sums += load_part(x + i, n - i);
-    const real m = NAME(sum_lanes)(sums) / (real)n;
+    for (; i + VLEN <= n; i += VLEN) sums += load(x + i) - pilot;
+    for (; i < n; i++) rest += x[i] - pilot;
+    const real shift = (NAME(sum_lanes)(sums) + rest) / (real)n;
     sums = (vec){0};
+    rest = 0;
     for (i = 0; i + VLEN <= n; i += VLEN) {
-        const vec d = load(x + i) - m;
+        const vec d = load(x + i) - pilot - shift;
         sums += d * d;
     }
-    real rest = 0;
-    for (; i < n; i++) rest += (x[i] - m) * (x[i] - m);
-    *mean = m;
-    *inverse = (real)(1 / __builtin_sqrt((double)(NAME(sum_lanes)(sums) + rest) / (double)n + eps));
+    for (; i < n; i++) rest += (x[i] - pilot - shift) * (x[i] - pilot - shift);
+    const double variance = (double)(NAME(sum_lanes)(sums) + rest) / (double)n;
+    return (NAME(row_moments)){pilot, shift, (real)(1 / __builtin_sqrt(variance + eps))};
 }
 
 /* y = (x - mean) / sqrt(variance + eps) w + b over one row; w and b may be NULL. */
 static void NAME(layer_norm)(ptrdiff_t n, const void *x_, const void *w_, const void *b_, double eps,
                              void *y_) {
     const real *x = x_, *w = w_, *b = b_;
-    real *y = y_, mean, inverse;
-    NAME(row_moments)(n, x, eps, &mean, &inverse);
+    real *y = y_;
+    const NAME(row_moments) r = NAME(measure_row)(n, x, eps);
     ptrdiff_t i = 0;
     for (; i + VLEN <= n; i += VLEN) {
-        const vec h = (load(x + i) - mean) * inverse;
+        const vec h = (load(x + i) - r.pilot - r.shift) * r.inverse;
         const vec s = w ? h * load(w + i) : h;
         store(y + i, b ? s + load(b + i) : s);
     }
     for (; i < n; i++) {
-        const real h = (x[i] - mean) * inverse, s = w ? h * w[i] : h;
+        const real h = (x[i] - r.pilot - r.shift) * r.inverse, s = w ? h * w[i] : h;
         y[i] = b ? s + b[i] : s;
     }
 }
@@ -80,19 +88,20 @@ static void NAME(layer_norm)(ptrdiff_t n, const void *x_, const void *w_, const 
 static void NAME(layer_norm_backward)(ptrdiff_t n, const void *grad_y_, const void *x_, const void *w_,
                                       double eps, void *grad_x_, void *grad_w_, void *grad_b_) {
     const real *grad_y = grad_y_, *x = x_, *w = w_;
-    real *grad_x = grad_x_, *grad_w = grad_w_, *grad_b = grad_b_, mean, inverse, sum_g = 0, sum_gh = 0;
-    NAME(row_moments)(n, x, eps, &mean, &inverse);
+    real *grad_x = grad_x_, *grad_w = grad_w_, *grad_b = grad_b_, sum_g = 0, sum_gh = 0;
+    const NAME(row_moments) r = NAME(measure_row)(n, x, eps);
     vec gs = {0}, ghs = {0};
     ptrdiff_t i = 0;
     for (; i + VLEN <= n; i += VLEN) {
-        const vec dy = load(grad_y + i), h = (load(x + i) - mean) * inverse, g = w ? dy * load(w + i) : dy;
+        const vec dy = load(grad_y + i), g = w ? dy * load(w + i) : dy;
+        const vec h = (load(x + i) - r.pilot - r.shift) * r.inverse;
         gs += g;
         ghs += g * h;
         store(grad_w + i, load(grad_w + i) + dy * h);
         store(grad_b + i, load(grad_b + i) + dy);
     }
     for (; i < n; i++) {
-        const real h = (x[i] - mean) * inverse, g = w ? grad_y[i] * w[i] : grad_y[i];
+        const real h = (x[i] - r.pilot - r.shift) * r.inverse, g = w ? grad_y[i] * w[i] : grad_y[i];
         sum_g += g;
         sum_gh += g * h;
         grad_w[i] += grad_y[i] * h;
@@ -101,11 +110,12 @@ static void NAME(layer_norm_backward)(ptrdiff_t n, const void *grad_y_, const vo
     sum_g = (sum_g + NAME(sum_lanes)(gs)) / (real)n;
     sum_gh = (sum_gh + NAME(sum_lanes)(ghs)) / (real)n;
     for (i = 0; i + VLEN <= n; i += VLEN) {
-        const vec dy = load(grad_y + i), h = (load(x + i) - mean) * inverse, g = w ? dy * load(w + i) : dy;
-        store(grad_x + i, (g - sum_g - h * sum_gh) * inverse);
+        const vec dy = load(grad_y + i), g = w ? dy * load(w + i) : dy;
+        const vec h = (load(x + i) - r.pilot - r.shift) * r.inverse;
+        store(grad_x + i, (g - sum_g - h * sum_gh) * r.inverse);
     }
     for (; i < n; i++) {
-        const real h = (x[i] - mean) * inverse, g = w ? grad_y[i] * w[i] : grad_y[i];
-        grad_x[i] = (g - sum_g - h * sum_gh) * inverse;
+        const real h = (x[i] - r.pilot - r.shift) * r.inverse, g = w ? grad_y[i] * w[i] : grad_y[i];
+        grad_x[i] = (g - sum_g - h * sum_gh) * r.inverse;
     }
 }
