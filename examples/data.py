@@ -24,7 +24,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 def names() -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """First names of the 1990 US census: letters (N, T) from 1 with 0 beyond the end, lengths, sexes, names.
 
-    A name given to both sexes counts once, as the one that it is more often given to.
+    A name given to both sexes (331 of 5163) counts once, as the one that it is more often given to.
     """
     import names as package
 

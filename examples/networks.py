@@ -26,23 +26,22 @@ def digit_network(rng: int) -> fn.Sequential:
 class NameNetwork(fn.Module):
     """Letters to a sex: an embedding, a GRU in both directions, a linear layer over the two last states."""
 
-    def __init__(self, letters: int, rng: int, hidden: int = 64):
+    def __init__(self, letters: int, rng: int, depth: int = 32, hidden: int = 64):
         super().__init__()
         rng = np.random.default_rng(rng)
-        self.embedding = fn.Embedding(letters + 1, 16, padding_idx=0, rng=rng)
-        self.gru = fn.GRU(16, hidden, batch_first=True, bidirectional=True, rng=rng)
-        self.dropout = fn.Dropout(0.3, rng=rng)
-        self.head = fn.Linear(2 * hidden, 2, rng=rng)
+        self.embedding = fn.Sequential(
+            fn.Embedding(letters + 1, depth, padding_idx=0, rng=rng), fn.Dropout(0.2, rng=rng))
+        self.gru = fn.GRU(depth, hidden, batch_first=True, bidirectional=True, rng=rng)
+        self.head = fn.Sequential(fn.Dropout(0.4, rng=rng), fn.Linear(2 * hidden, 2, rng=rng))
 
     def forward(self, letters: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Return the logits of both sexes for letters (N, T) of which `lengths` count."""
-        _, states = self.gru(self.embedding(letters), lengths=lengths)
-        return self.head(self.dropout(np.concatenate([states[0], states[1]], axis=1)))
+        _, (from_start, from_end) = self.gru(self.embedding(letters), lengths=lengths)
+        return self.head(np.concatenate([from_start, from_end], axis=1))
 
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> None:
         """Add to all gradients; letters have none."""
-        grad = self.dropout.backward(self.head.backward(grad_y))
-        grad_states = np.stack(np.split(grad, 2, axis=1))
+        grad_states = np.stack(np.split(self.head.backward(grad_y), 2, axis=1))
         self.embedding.backward(self.gru.backward(None, grad_states))
 
 
