@@ -56,6 +56,9 @@ class Embedding(Module):
         """Add to the gradient of the table; integers have none, so None is returned."""
         (x,) = self._take()
         grad_y = _checks.as_float_array("Embedding.backward: grad_y", grad_y, None, self.dtype)
+        if grad_y.shape[-1:] != (self.embedding_dim,):  # one of width 1 would spread over all columns
+            raise ValueError(f"Embedding.backward: grad_y has shape {grad_y.shape}, expected embedding_dim = "
+                             f"{self.embedding_dim} columns")
         self.weight._grad += _embedding_backward(grad_y, x, self.num_embeddings, self.padding_idx)
 
     def extra_repr(self) -> str:
