@@ -24,4 +24,4 @@ def dropout_mask(shape: tuple[int, ...], p: float, rng: Any = None, dtype: Any =
     p = _checks.real("dropout_mask: p", p, 0.0, 1.0)
     dtype = _checks.float_dtype("dropout_mask: dtype", dtype)
     kept = as_generator("dropout_mask: rng", rng).random(shape, np.float32) >= p
-    return kept * dtype.type(1 / (1 - p) if p < 1 else 0)
+    return np.asarray(kept * dtype.type(1 / (1 - p) if p < 1 else 0))  # an array of shape () too
