@@ -34,10 +34,10 @@ def _images(name, x, dtype=None):
 
 
 def _channels(name, x, **vectors):
-    """Check that each vector has a number for each channel; None stays None."""
+    """Check that each vector has a number for each channel; no weight and no bias stay None."""
     checked = []
     for what, vector in vectors.items():
-        if vector is not None:
+        if vector is not None or what in ("mean", "var"):
             vector = _checks.as_float_array(f"{name}: {what}", vector, 1, x.dtype)
             _checks.same_shape(f"{name}: {what}", vector, (x.shape[1],), "one number a channel")
             vector = np.ascontiguousarray(vector)

@@ -139,6 +139,8 @@ class LayerNorm(Module):
         super().__init__(dtype=dtype)
         shape = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
         self.normalized_shape = tuple(_checks.integer("LayerNorm: normalized_shape", n) for n in shape)
+        if not shape:
+            raise ValueError("LayerNorm: normalized_shape must have at least one size, got ()")
         self.eps = _checks.real("LayerNorm: eps", eps, 0.0)
         self.elementwise_affine = _checks.flag("LayerNorm: elementwise_affine", elementwise_affine)
         self.weight = Parameter(np.ones(self.normalized_shape, self.dtype)) if elementwise_affine else None
