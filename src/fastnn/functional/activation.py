@@ -56,15 +56,45 @@ def _backward_as_it_lies(op, grad_y, saved, alpha):
 
 
 def relu(x):
-    """max(0, x); NaN stays NaN.
+    """Rectified linear unit.
 
-    Cheap, without a vanishing gradient for x > 0, and sparse: see `active_share`.
+    ::
+
+        y = max(0, x)
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape.
+
+    Returns
+    -------
+    y : ndarray of the shape of `x`, with its memory layout where that is dense
+
+    Notes
+    -----
+    Cheap, without a vanishing gradient for x > 0, and sparse: see `active_share`. NaN stays NaN.
     """
     return _run(_kernel.RELU, _checks.as_float_array("relu: x", x))
 
 
 def relu_backward(grad_y, y):
-    """grad_y where y > 0, else 0: the derivative at 0 is 0."""
+    """Gradient of `relu`, from its output; the derivative at 0 is 0.
+
+    ::
+
+        grad_x = grad_y where y > 0, else 0
+
+    Parameters
+    ----------
+    grad_y : ndarray of the shape of `y`
+    y : ndarray
+        The output of the forward pass.
+
+    Returns
+    -------
+    grad_x : ndarray of the shape of `y`
+    """
     return _run_backward("relu_backward", _kernel.RELU, grad_y, y)
 
 
@@ -75,34 +105,123 @@ def active_share(y):
 
 
 def leaky_relu(x, negative_slope=0.01):
-    """x where x >= 0, else negative_slope x."""
+    """Rectified linear unit that leaks (Maas, Hannun and Ng, 2013).
+
+    ::
+
+        y = x where x >= 0, else negative_slope x
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape.
+    negative_slope : float, default 0.01
+
+    Returns
+    -------
+    y : ndarray of the shape of `x`, with its memory layout where that is dense
+    """
     slope = _checks.real("leaky_relu: negative_slope", negative_slope)
     return _run(_kernel.LEAKY_RELU, _checks.as_float_array("leaky_relu: x", x), slope)
 
 
 def leaky_relu_backward(grad_y, x, negative_slope=0.01):
-    """grad_y where x > 0, else negative_slope grad_y."""
+    """Gradient of `leaky_relu`, from its input.
+
+    ::
+
+        grad_x = grad_y where x > 0, else negative_slope grad_y
+
+    Parameters
+    ----------
+    grad_y : ndarray of the shape of `x`
+    x : ndarray
+        The input of the forward pass.
+    negative_slope : float, default 0.01
+
+    Returns
+    -------
+    grad_x : ndarray of the shape of `x`
+    """
     slope = _checks.real("leaky_relu_backward: negative_slope", negative_slope)
     return _run_backward("leaky_relu_backward", _kernel.LEAKY_RELU, grad_y, x, slope, "x")
 
 
 def sigmoid(x):
-    """1 / (1 + e^-x), without overflow for any x."""
+    """Logistic function, without overflow for any x.
+
+    ::
+
+        y = 1 / (1 + e^-x)
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape.
+
+    Returns
+    -------
+    y : ndarray of the shape of `x`, with its memory layout where that is dense
+    """
     return _run(_kernel.SIGMOID, _checks.as_float_array("sigmoid: x", x))
 
 
 def sigmoid_backward(grad_y, y):
-    """grad_y y (1 - y)."""
+    """Gradient of `sigmoid`, from its output.
+
+    ::
+
+        grad_x = grad_y y (1 - y)
+
+    Parameters
+    ----------
+    grad_y : ndarray of the shape of `y`
+    y : ndarray
+        The output of the forward pass.
+
+    Returns
+    -------
+    grad_x : ndarray of the shape of `y`
+    """
     return _run_backward("sigmoid_backward", _kernel.SIGMOID, grad_y, y)
 
 
 def tanh(x):
-    """(e^x - e^-x) / (e^x + e^-x)."""
+    """Hyperbolic tangent.
+
+    ::
+
+        y = (e^x - e^-x) / (e^x + e^-x)
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape.
+
+    Returns
+    -------
+    y : ndarray of the shape of `x`, with its memory layout where that is dense
+    """
     return _run(_kernel.TANH, _checks.as_float_array("tanh: x", x))
 
 
 def tanh_backward(grad_y, y):
-    """grad_y (1 - y^2)."""
+    """Gradient of `tanh`, from its output.
+
+    ::
+
+        grad_x = grad_y (1 - y^2)
+
+    Parameters
+    ----------
+    grad_y : ndarray of the shape of `y`
+    y : ndarray
+        The output of the forward pass.
+
+    Returns
+    -------
+    grad_x : ndarray of the shape of `y`
+    """
     return _run_backward("tanh_backward", _kernel.TANH, grad_y, y)
 
 
@@ -112,26 +231,86 @@ def _gelu_op(name, approximate):
 
 
 def gelu(x, approximate="none"):
-    """x Phi(x) with the normal distribution function Phi (Hendrycks and Gimpel, 2016).
+    """Gaussian error linear unit (Hendrycks and Gimpel, 2016); Phi is the normal distribution function.
 
-    With ``approximate="tanh"``: x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
+    ::
+
+        y = x Phi(x)                                                    approximate="none"
+        y = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2           approximate="tanh"
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape.
+    approximate : {"none", "tanh"}, default "none"
+
+    Returns
+    -------
+    y : ndarray of the shape of `x`, with its memory layout where that is dense
     """
     return _run(_gelu_op("gelu", approximate), _checks.as_float_array("gelu: x", x))
 
 
 def gelu_backward(grad_y, x, approximate="none"):
-    """grad_y (Phi(x) + x phi(x)), or the derivative of the approximation."""
+    """Gradient of `gelu`, from its input; phi is the normal density.
+
+    ::
+
+        grad_x = grad_y (Phi(x) + x phi(x))                             approximate="none"
+        t = tanh(u),  u = sqrt(2 / pi) (x + 0.044715 x^3)
+        grad_x = grad_y (1 + t + x (1 - t^2) du/dx) / 2                 approximate="tanh"
+
+    Parameters
+    ----------
+    grad_y : ndarray of the shape of `x`
+    x : ndarray
+        The input of the forward pass.
+    approximate : {"none", "tanh"}, default "none"
+
+    Returns
+    -------
+    grad_x : ndarray of the shape of `x`
+    """
     op = _gelu_op("gelu_backward", approximate)
     return _run_backward("gelu_backward", op, grad_y, x, saved_name="x")
 
 
 def silu(x):
-    """x sigmoid(x), also called swish."""
+    """Sigmoid linear unit, also called swish (Elfwing, Uchibe and Doya, 2017).
+
+    ::
+
+        y = x sigmoid(x)
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape.
+
+    Returns
+    -------
+    y : ndarray of the shape of `x`, with its memory layout where that is dense
+    """
     return _run(_kernel.SILU, _checks.as_float_array("silu: x", x))
 
 
 def silu_backward(grad_y, x):
-    """grad_y s (1 + x (1 - s)), s = sigmoid(x)."""
+    """Gradient of `silu`, from its input.
+
+    ::
+
+        grad_x = grad_y s (1 + x (1 - s)),  s = sigmoid(x)
+
+    Parameters
+    ----------
+    grad_y : ndarray of the shape of `x`
+    x : ndarray
+        The input of the forward pass.
+
+    Returns
+    -------
+    grad_x : ndarray of the shape of `x`
+    """
     return _run_backward("silu_backward", _kernel.SILU, grad_y, x, saved_name="x")
 
 
@@ -183,7 +362,22 @@ def _softmax_gradient(name, grad_y, y, dim, log):
 
 
 def softmax(x, dim=-1):
-    """e^x / sum e^x along the axis `dim`, without overflow.
+    """Exponentials divided by their sum along an axis, without overflow.
+
+    ::
+
+        y = e^x / sum e^x
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape.
+    dim : int, default -1
+        The axis.
+
+    Returns
+    -------
+    y : ndarray of the shape of `x`
 
     Raises
     ------
@@ -194,15 +388,80 @@ def softmax(x, dim=-1):
 
 
 def softmax_backward(grad_y, y, dim=-1):
-    """y (grad_y - sum(grad_y y)) along `dim`, from the output y."""
+    """Gradient of `softmax`, from its output; sums run along `dim`.
+
+    ::
+
+        grad_x = y (grad_y - sum(grad_y y))
+
+    Parameters
+    ----------
+    grad_y : ndarray of the shape of `y`
+    y : ndarray
+        The output of the forward pass.
+    dim : int, default -1
+        The axis.
+
+    Returns
+    -------
+    grad_x : ndarray of the shape of `y`
+
+    Raises
+    ------
+    ValueError
+        If `dim` is not an axis of `y`.
+    """
     return _softmax_gradient("softmax_backward", grad_y, y, dim, False)
 
 
 def log_softmax(x, dim=-1):
-    """x - log(sum e^x) along the axis `dim`, without overflow."""
+    """Logarithm of `softmax` along an axis, without overflow.
+
+    ::
+
+        y = x - log(sum e^x)
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape.
+    dim : int, default -1
+        The axis.
+
+    Returns
+    -------
+    y : ndarray of the shape of `x`
+
+    Raises
+    ------
+    ValueError
+        If `dim` is not an axis of `x`.
+    """
     return _softmax_of("log_softmax", x, dim, True)
 
 
 def log_softmax_backward(grad_y, y, dim=-1):
-    """grad_y - e^y sum(grad_y) along `dim`, from the output y."""
+    """Gradient of `log_softmax`, from its output; sums run along `dim`.
+
+    ::
+
+        grad_x = grad_y - e^y sum(grad_y)
+
+    Parameters
+    ----------
+    grad_y : ndarray of the shape of `y`
+    y : ndarray
+        The output of the forward pass.
+    dim : int, default -1
+        The axis.
+
+    Returns
+    -------
+    grad_x : ndarray of the shape of `y`
+
+    Raises
+    ------
+    ValueError
+        If `dim` is not an axis of `y`.
+    """
     return _softmax_gradient("log_softmax_backward", grad_y, y, dim, True)
