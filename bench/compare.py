@@ -44,12 +44,13 @@ def all_shapes(batches):
 class Worker:
     """A library in its process: told a shape, it answers with the seconds of a call."""
 
-    def __init__(self, library, threads, suite, isa):
+    def __init__(self, library, threads, suite, isa, algorithm):
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads), FASTNN_NUM_THREADS=str(threads))
         if isa == "avx2":
             environment.update(FASTNN_ISA="avx2", ATEN_CPU_CAPABILITY="avx2", ONEDNN_MAX_CPU_ISA="AVX2")
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("workers.py")), library, str(threads), suite],
+            [sys.executable, str(Path(__file__).with_name("workers.py")), library, str(threads), suite,
+             algorithm],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         self.version = self._answer()
 
@@ -69,11 +70,11 @@ class Worker:
         self.process.wait(timeout=30)
 
 
-def run(libraries, shapes, threads, suite, isa, rounds):
+def run(libraries, shapes, threads, suite, isa, algorithm, rounds):
     """{library: {shape: median seconds}} and {library: version}."""
     workers, versions = {}, {}
     for library in libraries:
-        worker = Worker(library, threads, suite, isa)
+        worker = Worker(library, threads, suite, isa, algorithm)
         versions[library] = worker.version.get("version", worker.version.get("error"))
         if "version" in worker.version:
             workers[library] = worker
@@ -115,12 +116,15 @@ def table(times, shapes, factor):
              "|---|" + "---|" * (len(peers) + 2)]
     ratios = {}
     for shape in shapes:
+        if shape not in times["fastnn"]:
+            continue
         best = min((times[p][shape] for p in peers if shape in times[p]), default=math.nan)
         ratios[shape] = best / times["fastnn"][shape]
         cells = [f"{factor * shape.flops / times[lib][shape] / 1e9:.0f}" if shape in times[lib] else ""
                  for lib in ("fastnn", *peers)]
         mark = "**" if ratios[shape] < 1 else ""
-        lines.append(f"| {shape} | " + " | ".join(cells) + f" | {mark}{ratios[shape]:.2f}{mark} |")
+        ratio = "" if math.isnan(ratios[shape]) else f"{mark}{ratios[shape]:.2f}{mark}"
+        lines.append(f"| {shape} | " + " | ".join(cells) + f" | {ratio} |")
     lines.append("")
     for kind in dict.fromkeys(map(kind_of, shapes)):
         chosen = [r for s, r in ratios.items() if kind_of(s) == kind and not math.isnan(r)]
@@ -166,12 +170,15 @@ def main():
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16], help="of the networks' shapes")
     parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=None)
     parser.add_argument("--isa", choices=["best", "avx2"], default="best", help="held to AVX2 all alike")
+    parser.add_argument("--algorithm", choices=["auto", "direct", "winograd"], default="auto",
+                        help="of fastnn; where it cannot be, the shape is left out")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--output", type=Path, help="save the table (.md) here, and a chart (.png) beside it")
     options = parser.parse_args()
     libraries = options.libraries or (LIBRARIES if options.suite == "forward" else LIBRARIES[:3])
     shapes = all_shapes(options.batches)
-    times, versions = run(libraries, shapes, options.threads, options.suite, options.isa, options.rounds)
+    times, versions = run(libraries, shapes, options.threads, options.suite, options.isa, options.algorithm,
+                          options.rounds)
     if "fastnn" not in times:
         sys.exit(f"fastnn is not installed here: {versions.get('fastnn')}")
     title = f"Convolution, {options.suite}, {options.threads} thread{'s' * (options.threads > 1)}"

@@ -32,10 +32,10 @@ def channels_last(x):
 class Fastnn:
     """fastnn's layers: in eval mode with packed filters, or in training mode forward and backward."""
 
-    def __init__(self, threads, suite):
+    def __init__(self, threads, suite, algorithm):
         import fastnn
 
-        self.fastnn, self.suite = fastnn, suite
+        self.fastnn, self.suite, self.algorithm = fastnn, suite, algorithm
         fastnn.set_num_threads(threads)
         config = fastnn.show_config("dict")
         self.version = f"{config['fastnn']} ({config['instruction set']})"
@@ -44,7 +44,7 @@ class Fastnn:
         """A function of no arguments that makes one call."""
         x, weight, bias = draw(shape)
         layer = self.fastnn.Conv2d(shape.c, shape.k, shape.kernel, shape.stride, shape.padding,
-                                   shape.dilation, shape.groups)
+                                   shape.dilation, shape.groups, algorithm=self.algorithm)
         layer.weight, layer.bias = weight, bias
         # Few channels come as images do, in C order; else as a layer before would leave them.
         x = x if shape.c < 16 else channels_last(x)
@@ -155,8 +155,7 @@ class OpenVino:
         return request.infer
 
 
-MAKERS = {
-    "fastnn": Fastnn,
+PEERS = {
     "torch": Torch,
     "torch_channels_last": lambda threads, suite: Torch(threads, suite, last=True),
     "onnxruntime": OnnxRuntime,
@@ -188,9 +187,9 @@ def answer(**values):
 
 def main():
     """Serve shapes until the input ends."""
-    library, threads, suite = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    library, threads, suite, algorithm = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
     try:
-        backend = MAKERS[library](threads, suite)
+        backend = Fastnn(threads, suite, algorithm) if library == "fastnn" else PEERS[library](threads, suite)
     except ImportError as error:
         answer(error=f"not installed ({error.name})")
         return
