@@ -52,8 +52,9 @@ def test_back_propagation_step():
     before = loss(network(X), TARGET)
     network.backward(loss.backward())
     optimizer.step()
-    np.testing.assert_allclose(network[1].weight.data, np.array([[0.40, 0.45], [0.50, 0.55]])
-                               - 0.5 * np.array(GRAD_OUTPUT), **NINE_DIGITS)
+    for layer, start, grad in [(network[0], [[0.15, 0.20], [0.25, 0.30]], GRAD_HIDDEN),
+                               (network[1], [[0.40, 0.45], [0.50, 0.55]], GRAD_OUTPUT)]:
+        np.testing.assert_allclose(layer.weight.data, np.array(start) - 0.5 * np.array(grad), **NINE_DIGITS)
     assert loss(network(X), TARGET) < before
 
 
