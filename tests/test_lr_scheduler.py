@@ -47,8 +47,20 @@ def test_one_cycle():
     assert found[0] == pytest.approx(2 / 25)
     assert max(found) == found[2] == pytest.approx(2.0)  # 0.3 * 10 - 1 steps up
     assert found[-1] == pytest.approx(2 / 25 / 1e4)
+    scheduler.step()  # after the last of the steps: nothing is left to go
+    assert optimizer.param_groups[0]["lr"] == found[-1]
     with pytest.raises(ValueError, match="total_steps"):
         scheduler.step()
+
+
+@pytest.mark.parametrize(("pct_start", "expected"), [
+    (0.0, [1.5, 0.5 + 1e-8, 2e-8]),  # as in torch the peak is at pct_start * total_steps - 1: at step -1
+    (1 / 3, [2, 1 + 1e-8, 2e-8]),
+    (1.0, [2e-4, 1 + 1e-4, 2]),
+])
+def test_one_cycle_whose_peak_is_at_an_end(pct_start, expected):
+    found = rates(lambda o: S.OneCycleLR(o, 2.0, 3, pct_start, div_factor=1e4, final_div_factor=1e4), 3)
+    assert found == pytest.approx(expected, rel=1e-7)
 
 
 def test_plateau():
@@ -61,6 +73,15 @@ def test_plateau():
     assert found == [1, 1, 1, 0.5, 0.5, 0.25]
     with pytest.raises(TypeError, match="metric"):
         scheduler.step()
+
+
+@pytest.mark.parametrize(("lr", "expected"), [(1.0, 0.3), (0.1, 0.1)])
+def test_plateau_has_a_floor_and_never_raises_the_rate(lr, expected):
+    optimizer = SGD(PlainLinear(2, 1), lr=lr)
+    scheduler = S.ReduceLROnPlateau(optimizer, mode="max", patience=0, min_lr=0.3)
+    for metric in (1.0, math.nan, 0.5):
+        scheduler.step(metric)
+    assert optimizer.param_groups[0]["lr"] == expected
 
 
 def test_groups_keep_their_bases():

@@ -135,12 +135,13 @@ class OneCycleLR(LRScheduler):
         super().__init__(optimizer)
 
     def lr_at(self, step, base):
-        if step >= self.total_steps:
+        if step > self.total_steps:
             raise ValueError(f"OneCycleLR: step {step} of {self.total_steps} total_steps")
         first = self.max_lr / self.div_factor
         peak = self.pct_start * self.total_steps - 1
         last = self.total_steps - 1
-        if step <= peak:
+        step = min(step, last)  # stepped after each of total_steps, it is asked once more
+        if step <= peak and peak > 0:
             return _cosine(first, self.max_lr, step / peak)
         return _cosine(self.max_lr, first / self.final_div_factor, (step - peak) / (last - peak))
 
@@ -180,4 +181,4 @@ class ReduceLROnPlateau(LRScheduler):
         if self.bad_epochs > self.patience:
             self.bad_epochs = 0
             for group in self.optimizer.param_groups:
-                group["lr"] = max(group["lr"] * self.factor, self.min_lr)
+                group["lr"] = min(group["lr"], max(group["lr"] * self.factor, self.min_lr))
