@@ -43,6 +43,7 @@ class RMSprop(Optimizer):
         _checks.real("RMSprop: alpha", group["alpha"], 0.0, 1.0)
         _checks.real("RMSprop: eps", group["eps"], 0.0)
         _checks.real("RMSprop: momentum", group["momentum"], 0.0)
+        _checks.flag("RMSprop: centered", group["centered"])
 
     def update(self, data, grad, state, group, step):
         square, buffer, average = state
@@ -51,14 +52,16 @@ class RMSprop(Optimizer):
             grad *= -1
         if group["weight_decay"]:
             grad += group["weight_decay"] * data
-        square *= alpha
-        square += (1 - alpha) * np.square(grad)
         if group["centered"]:
-            average *= alpha
-            average += (1 - alpha) * grad
-            grad /= np.sqrt(square - np.square(average)) + group["eps"]
+            # v - a^2 by a recurrence of its own: the difference of squares that are close may be negative.
+            apart = grad - average
+            average += (1 - alpha) * apart
+            square += (1 - alpha) * np.square(apart)
+            square *= alpha
         else:
-            grad /= np.sqrt(square) + group["eps"]
+            square *= alpha
+            square += (1 - alpha) * np.square(grad)
+        grad /= np.sqrt(square) + group["eps"]
         if group["momentum"]:
             buffer *= group["momentum"]
             buffer += grad
