@@ -27,12 +27,14 @@ def clip_grad_norm_(params: Module | Iterable[Parameter], max_norm: float, norm_
     ----------
     params : Module or iterable of Parameter
     max_norm : float
+        Infinity for the norm alone.
     norm_type : float, default 2
         The p of the norm; infinity for the largest magnitude.
     error_if_nonfinite : bool, default False
         Raise ValueError where the norm is NaN or infinite, the gradients unchanged.
     """
-    max_norm = _checks.real("clip_grad_norm_: max_norm", max_norm, 0.0)
+    if max_norm != math.inf:
+        max_norm = _checks.real("clip_grad_norm_: max_norm", max_norm, 0.0)
     if norm_type != math.inf:
         norm_type = _checks.real("clip_grad_norm_: norm_type", norm_type, 1.0)
     gradients = _gradients(params)
