@@ -56,6 +56,7 @@ class Adam(Optimizer):
             if _checks.real(f"{name}: betas[{i}]", beta, 0.0, 1.0) == 1.0:
                 raise ValueError(f"{name}: betas[{i}] must be below 1, got {beta}")
         _checks.real(f"{name}: eps", group["eps"], 0.0)
+        _checks.flag(f"{name}: amsgrad", group["amsgrad"])
 
     def update(self, data, grad, state, group, step):
         first, second = state[:2]

@@ -65,6 +65,7 @@ class Optimizer:
         name = type(self).__name__
         _checks.real(f"{name}: lr", group["lr"], 0.0)
         _checks.real(f"{name}: weight_decay", group["weight_decay"], 0.0)
+        _checks.flag(f"{name}: maximize", group["maximize"])
 
     def update(self, data: np.ndarray, grad: np.ndarray, state: list[np.ndarray], group: dict[str, Any],
                step: int) -> None:
@@ -125,11 +126,18 @@ class Optimizer:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` of an optimizer of the same kind and sizes returned."""
         name = type(self).__name__
+        for key in ("state", "param_groups"):
+            if key not in state_dict:
+                raise ValueError(f"{name}.load_state_dict: state_dict has no {key!r}")
         groups = state_dict["param_groups"]
         if len(groups) != len(self.param_groups):
             raise ValueError(f"{name}.load_state_dict: state_dict has {len(groups)} groups, expected "
                              f"{len(self.param_groups)}")
-        merged = [{**ours, **{k: v for k, v in theirs.items() if k in self.defaults}}
+        for group in groups:
+            if (options := group.keys() - {"params"}) != self.defaults.keys():
+                raise ValueError(f"{name}.load_state_dict: state_dict is of an optimizer with the options "
+                                 f"{sorted(options)}, expected {sorted(self.defaults)}")
+        merged = [{**ours, **theirs, "params": ours["params"]}
                   for ours, theirs in zip(self.param_groups, groups, strict=True)]
         for group in merged:
             self.check(group)
@@ -143,16 +151,19 @@ class Optimizer:
     def _checked_state(self, found: dict[str, Any]) -> dict[str, Any]:
         """Copies of the arrays of a state, whose names and sizes must be those of this optimizer."""
         name = type(self).__name__
-        state: dict[str, Any] = {"step": _checks.integer(f"{name}: step", found["step"], 0)}
-        for key, value in found.items():
-            if key == "step":
-                continue
-            index, what, dtype = key.split(".")
-            size = sum(p.size for p in self.param_groups[int(index)]["params"] if str(p.dtype) == dtype)
-            if what not in self.state_names or np.shape(value) != (size,):
-                raise ValueError(f"{name}.load_state_dict: state {key} has shape {np.shape(value)}, "
-                                 f"expected {(size,)} of one of {self.state_names}")
-            state[key] = np.array(value, dtype)
+        sizes: dict[str, int] = {}
+        for index, group in enumerate(self.param_groups):
+            for p in group["params"]:
+                for what in self.state_names:
+                    key = f"{index}.{what}.{p.dtype}"
+                    sizes[key] = sizes.get(key, 0) + p.size
+        state: dict[str, Any] = {"step": _checks.integer(f"{name}: step", found.get("step"), 0)}
+        for key in found.keys() - {"step"}:
+            if key not in sizes:
+                raise ValueError(f"{name}.load_state_dict: state has {key}, expected only {sorted(sizes)}")
+            array = np.array(found[key], key.rpartition(".")[2])
+            _checks.same_shape(f"{name}.load_state_dict: state {key}", array, (sizes[key],))
+            state[key] = array
         return state
 
     def __repr__(self) -> str:
