@@ -148,6 +148,17 @@ def test_dtypes_mixed_and_parameters_of_several_networks():
         np.testing.assert_allclose(p.data, expected, rtol=2e-5, atol=1e-5)
 
 
+def test_centered_rmsprop_of_equal_gradients():
+    # The mean square and the square of the mean come together: their difference must not go below zero.
+    net = PlainLinear(100, 1)
+    optimizer = RMSprop(net, alpha=0.5, centered=True, lr=0.0)
+    rng = np.random.default_rng(0)
+    net.weight.grad[...], net.bias.grad[...] = rng.standard_normal((1, 100)), 0.7
+    for _ in range(100):
+        optimizer.step()
+    assert np.isfinite(net.weight.data).all()
+
+
 def test_hook_sees_and_changes_the_gradient_buffer():
     net = network()
     seen = []
@@ -186,9 +197,24 @@ BAD = {
     "option": (lambda p: SGD([{"params": p, "speed": 1}]), ValueError, "speed"),
     "alpha": (lambda p: RMSprop(p, alpha=2.0), ValueError, "alpha"),
     "max_norm": (lambda p: clip_grad_norm_(p, -1.0), ValueError, "max_norm"),
-    "state": (lambda p: Adam(p).load_state_dict(SGD(p[:1], momentum=0.9).state_dict() | {
-        "state": {"step": 1, "0.first.float32": np.ones(1)}}), ValueError, "has shape"),
+    "maximize": (lambda p: SGD(p, maximize=1), TypeError, "maximize"),
+    "amsgrad": (lambda p: Adam(p, amsgrad="no"), TypeError, "amsgrad"),
+    "centered": (lambda p: RMSprop(p, centered=0.0), TypeError, "centered"),
+    "state of nothing": (lambda p: SGD(p).load_state_dict({}), ValueError, "no 'state'"),
+    "state of other groups": (lambda p: SGD(p).load_state_dict(
+        SGD([{"params": [q]} for q in p]).state_dict()), ValueError, "4 groups, expected 1"),
+    "state of another kind": (lambda p: Adam(p).load_state_dict(SGD(p).state_dict()), ValueError,
+                              "options .*nesterov.*, expected .*amsgrad"),
+    "state of other names": (lambda p: load_adam(p, {"0.third.float32": np.ones(1)}), ValueError,
+                             "state has 0.third.float32, expected only"),
+    "state of other sizes": (lambda p: load_adam(p, {"0.first.float32": np.ones(1)}), ValueError,
+                             r"0.first.float32 has shape \(1,\), expected"),
 }
+
+
+def load_adam(params, arrays):
+    optimizer = Adam(params)
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": {"step": 1} | arrays})
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -215,6 +241,15 @@ def test_clip_grad_norm_of_what_leaves_float32():
     assert np.linalg.norm(net.weight.grad) == pytest.approx(1, rel=1e-5)
 
 
+def test_clip_grad_norm_of_nothing_and_with_no_limit():
+    net = PlainLinear(2, 1)
+    assert clip_grad_norm_(net, 1.0) == clip_grad_norm_([], 1.0) == 0
+    assert not net.weight.grad.any()
+    net.weight.grad[...] = [[3, 4]]
+    assert clip_grad_norm_(net, math.inf) == 5
+    np.testing.assert_array_equal(net.weight.grad, [[3, 4]])
+
+
 def test_clip_grad_norm_not_finite():
     net = PlainLinear(2, 1)
     net.weight.grad[...] = np.nan
@@ -223,6 +258,11 @@ def test_clip_grad_norm_not_finite():
         clip_grad_norm_(net, 1.0, error_if_nonfinite=True)
     assert net.bias.grad == 1
     assert math.isnan(clip_grad_norm_(net, 1.0))
+    net.weight.grad[...], net.bias.grad[...] = [[1, 2]], np.inf
+    with np.errstate(invalid="ignore"):
+        assert clip_grad_norm_(net, 1.0) == math.inf
+    np.testing.assert_array_equal(net.weight.grad, [[0, 0]])
+    assert math.isnan(net.bias.grad[0])
 
 
 def test_clip_grad_value():
@@ -230,3 +270,6 @@ def test_clip_grad_value():
     net.weight.grad[...] = [[3, -0.5]]
     clip_grad_value_(net, 1.0)
     np.testing.assert_array_equal(net.weight.grad, [[1, -0.5]])
+    net.weight.grad[...] = [[np.nan, -np.inf]]
+    clip_grad_value_(net, 1.0)
+    np.testing.assert_array_equal(net.weight.grad, [[np.nan, -1]])
