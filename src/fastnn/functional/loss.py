@@ -151,7 +151,9 @@ def cross_entropy(logits, target, *, weight=None, ignore_index=-100, reduction="
     c = _Classes("cross_entropy", logits, target, weight, ignore_index, reduction, label_smoothing)
     log_p = np.moveaxis(log_softmax(c.logits, c.axis), c.axis, -1)
     if c.soft or c.smoothing or c.weight is not None:
-        losses = -(c.probabilities() * log_p).sum(-1)
+        # 0 log p is 0, also for a logit of -inf, and in a sample that is ignored.
+        p = c.probabilities()
+        losses = -np.multiply(p, log_p, where=p != 0, out=np.zeros_like(log_p)).sum(-1)
     else:
         losses = -np.take_along_axis(log_p, c.target[..., None], -1)[..., 0]
         losses = np.where(c.scale != 0, losses, np.zeros((), losses.dtype))
