@@ -76,6 +76,34 @@ def test_cross_entropy_far_out():
     assert np.isfinite(F.cross_entropy_backward(logits, np.array([1, 1]))).all()
 
 
+# Options with three classes, of which the second is masked, and with the two others alone.
+MASKED = {
+    "plain": ({"target": np.array([0, 2])}, {"target": np.array([0, 1])}),
+    "weights": ({"target": np.array([0, 2]), "weight": np.array([1.0, 3, 2])},
+                {"target": np.array([0, 1]), "weight": np.array([1.0, 2])}),
+    "soft": ({"target": np.array([[0.5, 0, 0.5], [0, 0, 1]])}, {"target": np.array([[0.5, 0.5], [0, 1]])}),
+}
+
+
+@pytest.mark.parametrize("case", MASKED)
+def test_masked_class(case):
+    # A logit of -inf: as if there were no such class.
+    options, without = MASKED[case]
+    logits = np.array([[1.0, -np.inf, 2.0], [0.5, -np.inf, -3.0]])
+    rest = logits[:, [0, 2]]
+    assert F.cross_entropy(logits, **options) == pytest.approx(F.cross_entropy(rest, **without), rel=1e-12)
+    grad = F.cross_entropy_backward(logits, **options)
+    np.testing.assert_array_equal(grad[:, 1], 0)
+    np.testing.assert_allclose(grad[:, [0, 2]], F.cross_entropy_backward(rest, **without), rtol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"weight": np.ones(3)}, {"label_smoothing": 0.1}])
+def test_ignored_sample_may_be_anything(options):
+    logits = np.array([[1.0, 0.0, 2.0], [np.nan, np.inf, 0.0]])
+    expected = F.cross_entropy(logits[:1], np.array([1]), **options)
+    assert F.cross_entropy(logits, np.array([1, -100]), **options) == expected
+
+
 def test_all_targets_ignored():
     logits = np.ones((2, 3), np.float32)
     assert np.isnan(F.cross_entropy(logits, np.array([-100, -100])))
