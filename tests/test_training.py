@@ -1,7 +1,6 @@
 """fit, predict, evaluate: what they compute, how they end, and that they learn."""
 
 import signal
-import threading
 
 import numpy as np
 import pytest
@@ -383,37 +382,3 @@ def test_learns_handwritten_digits():
         )
         accuracy = net.evaluate(images[held_out], target[held_out])["accuracy"]
         assert accuracy >= 0.97, (seed, accuracy)
-
-
-def test_one_model_serves_many_threads():
-    """Eight threads at once, in eval mode: the bits of a call alone, and nothing stored on the layers."""
-    rng = np.random.default_rng(0)
-    net = fn.Sequential(
-        fn.Conv2d(3, 16, 3, padding=1, activation="relu"),
-        fn.BatchNorm2d(16),
-        fn.MaxPool2d(2),
-        fn.Conv2d(16, 16, 3, padding=1),
-        fn.ReLU(),
-        fn.Flatten(),
-        fn.Linear(16 * 64, 10),
-        fn.Softmax(-1),
-    ).eval()
-    inputs = [rng.standard_normal((4, 3, 16, 16), dtype=np.float32) for _ in range(8)]
-    alone = [net(x) for x in inputs]
-    net.eval()  # forget packed weights: the threads make them, too
-    together = [[] for _ in inputs]
-
-    def serve(i):
-        for _ in range(20):
-            together[i].append(net(inputs[i]))
-
-    threads = [threading.Thread(target=serve, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for expected, found in zip(alone, together, strict=True):
-        assert len(found) == 20
-        for y in found:
-            np.testing.assert_array_equal(y, expected)
-    assert all(layer._saved is None for layer in net.modules())
