@@ -1,6 +1,6 @@
 """Activations: functions and layers against the reference, by finite differences, and at their edges."""
 
-import functools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -27,13 +27,14 @@ ELEMENTWISE = [name for name in FUNCTIONS if "softmax" not in name]
 SOFTMAX = ["softmax", "log_softmax"]
 
 LAYERS = {
-    "relu": fn.ReLU, "leaky_relu": lambda: fn.LeakyReLU(0.2), "sigmoid": fn.Sigmoid, "tanh": fn.Tanh,
-    "silu": fn.SiLU, "gelu": fn.GELU, "gelu of tanh": lambda: fn.GELU("tanh"),
-    "softmax": lambda: fn.Softmax(1), "log_softmax": lambda: fn.LogSoftmax(1),
+    "relu": partial(fn.ReLU), "leaky_relu": partial(fn.LeakyReLU, 0.2), "sigmoid": partial(fn.Sigmoid),
+    "tanh": partial(fn.Tanh), "silu": partial(fn.SiLU), "gelu": partial(fn.GELU),
+    "gelu of tanh": partial(fn.GELU, "tanh"), "softmax": partial(fn.Softmax, 1),
+    "log_softmax": partial(fn.LogSoftmax, 1),
 }
 
 # Errors of a result, in units of the machine epsilon, relative to the result or to 1, whichever is more:
-# those of exp, tanh, erfc (tests/test_math.py) and of the few operations around them.
+# those of exp, tanh, the normal distribution (tests/test_math.py) and of the few operations around them.
 EPSILONS = dict.fromkeys(FUNCTIONS, 8)
 # In their derivatives 1 - sigmoid or 1 - tanh^2 keeps the rounding of a number near 1, which x or x^3
 # multiplies, in the reference no less than in the kernel.
@@ -119,7 +120,7 @@ def test_gradients_are_finite_differences(module, name):
     function, options, _ = FUNCTIONS[name]
     x = 2 * draw(3, 5, 2)
     _, grad_y, grad_x = run(module, name, x)
-    assert_gradients(functools.partial(getattr(module, function), **options), [x], grad_y, [grad_x])
+    assert_gradients(partial(getattr(module, function), **options), [x], grad_y, [grad_x])
 
 
 # --- Softmax
@@ -228,6 +229,14 @@ def test_layers_are_their_functions(dtype, name):
     assert_same_bits([layer.eval()(x)], [y])
     with pytest.raises(ValueError, match=message):
         layer.backward(grad_y)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_layers_take_a_dtype_as_every_layer_does(dtype, name):
+    make = LAYERS[name]
+    assert make(dtype=dtype).dtype == dtype
+    with pytest.raises(TypeError, match=f"^{make.func.__name__}: dtype must be float32 or float64"):
+        make(dtype=np.float16)
 
 
 def test_relu_tells_its_share_of_active_units():

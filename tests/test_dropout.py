@@ -39,6 +39,12 @@ def test_shapes(dtype, shape):
     assert_same_bits([y], [np.asarray(x * mask)])
 
 
+def test_dtype_is_taken_as_by_every_layer(dtype):
+    assert fn.Dropout(0.5, dtype=dtype).dtype == dtype
+    with pytest.raises(TypeError, match=r"^Dropout: dtype must be float32 or float64"):
+        fn.Dropout(0.5, dtype=np.float16)
+
+
 def test_backward_uses_the_mask_of_forward_whatever_is_drawn_between(dtype):
     layer = fn.Dropout(0.3, rng=1)
     x, grad_y = draw(40, 50, dtype=dtype) + 10, draw(40, 50, dtype=dtype, seed=1)

@@ -1,4 +1,7 @@
-"""Activation layers; torch.nn's names and arguments."""
+"""Activation layers; torch.nn's names and arguments.
+
+The keyword `dtype` is taken as by every layer, without meaning here: float32 and float64 are both accepted.
+"""
 
 from __future__ import annotations
 
@@ -83,8 +86,8 @@ class LeakyReLU(Module):
     negative_slope : float, default 0.01
     """
 
-    def __init__(self, negative_slope: float = 0.01):
-        super().__init__()
+    def __init__(self, negative_slope: float = 0.01, *, dtype: Any = np.float32):
+        super().__init__(dtype=dtype)
         self.negative_slope = _checks.real("LeakyReLU: negative_slope", negative_slope)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -111,8 +114,8 @@ class GELU(Module):
     approximate : {"none", "tanh"}, default "none"
     """
 
-    def __init__(self, approximate: str = "none"):
-        super().__init__()
+    def __init__(self, approximate: str = "none", *, dtype: Any = np.float32):
+        super().__init__(dtype=dtype)
         self.approximate = _checks.choice("GELU: approximate", approximate, ("none", "tanh"))
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -158,8 +161,8 @@ class Softmax(Module):
     _function = staticmethod(F.softmax)
     _gradient = staticmethod(F.softmax_backward)
 
-    def __init__(self, dim: int = -1):
-        super().__init__()
+    def __init__(self, dim: int = -1, *, dtype: Any = np.float32):
+        super().__init__(dtype=dtype)
         self.dim = _checks.integer(f"{type(self).__name__}: dim", dim, -32)
 
     def forward(self, x: np.ndarray) -> np.ndarray:

@@ -19,12 +19,14 @@ class Dropout(Module):
     Parameters
     ----------
     p : float, default 0.5
+    dtype : numpy.dtype, default float32
+        Taken as by every layer, without meaning here: float32 and float64 are both accepted.
     rng : int or numpy.random.Generator, optional
         For the masks.
     """
 
-    def __init__(self, p: float = 0.5, *, rng: Any = None):
-        super().__init__()
+    def __init__(self, p: float = 0.5, *, dtype: Any = np.float32, rng: Any = None):
+        super().__init__(dtype=dtype)
         self.p = _checks.real("Dropout: p", p, 0.0, 1.0)
         self._rng = init.as_generator("Dropout: rng", rng)
 

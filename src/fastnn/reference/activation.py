@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 def _normal_cdf(x):
-    return (0.5 * (1 + _erf(x / math.sqrt(2)))).astype(x.dtype)
+    return (_erfc(-x / math.sqrt(2)) / 2).astype(x.dtype)  # of erf, the sum with 1 would lose the tail
 
 
 def relu(x):

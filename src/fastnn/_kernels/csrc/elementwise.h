@@ -4,9 +4,9 @@
  * derivative is taken from what was saved: the output of relu, sigmoid and tanh, the input of the rest.
  */
 
-/* Phi(x), the normal distribution function, = erfc(-x / sqrt 2) / 2 */
-INLINE vec NAME(normal_cdf)(vec x) {
-    const vec tail = verfc((vec)((mask)x & ~(mask)splat((real)-0.0)) * (real)0.70710678118654752440) / 2;
+/* Phi(x), the normal distribution function, from e^(-x^2 / 2) */
+INLINE vec NAME(normal_cdf)(vec x, vec gaussian) {
+    const vec tail = gaussian * vnormal_tail((vec)((mask)x & ~(mask)splat((real)-0.0)));
     return select(x < (vec){0}, tail, 1 - tail);
 }
 
@@ -20,7 +20,7 @@ INLINE vec NAME(function)(int op, vec x, real alpha) {
     case FNN_SIGMOID: return vsigmoid(x);
     case FNN_TANH: return vtanh(x);
     case FNN_SILU: return select(x < -1000, (vec){0}, x * vsigmoid(x)); /* not -inf times 0 */
-    case FNN_GELU: return select(x < -1000, (vec){0}, x * NAME(normal_cdf)(x));
+    case FNN_GELU: return select(x < -1000, (vec){0}, x * NAME(normal_cdf)(x, vgaussian(x)));
     case FNN_GELU_TANH: return select(x < -1000, (vec){0},
                                       x * (vtanh(SQRT_2_PI * (x + GELU_CUBE * x * x * x)) + 1) / 2);
     default: return vexp(x);
@@ -39,8 +39,8 @@ INLINE vec NAME(derivative)(int op, vec s, real alpha) {
         return select(y > 0, select(y < 1, y * (1 + s * (1 - y)), one), y);
     }
     case FNN_GELU: {
-        const vec density = vexp(s * s * (real)-0.5) * (real)0.39894228040143267794;
-        return NAME(normal_cdf)(s) + select(density > 0, s * density, density);
+        const vec gaussian = vgaussian(s), density = gaussian * (real)0.39894228040143267794;
+        return NAME(normal_cdf)(s, gaussian) + select(density > 0, s * density, density);
     }
     case FNN_GELU_TANH: {
         const vec t = vtanh(SQRT_2_PI * (s + GELU_CUBE * s * s * s)), slope = 1 - t * t;

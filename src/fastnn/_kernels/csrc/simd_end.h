@@ -15,4 +15,5 @@
 #undef vexp
 #undef vtanh
 #undef vsigmoid
-#undef verfc
+#undef vgaussian
+#undef vnormal_tail

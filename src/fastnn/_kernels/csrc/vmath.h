@@ -1,4 +1,4 @@
-/* exp, tanh, sigmoid and erfc on vectors, written once for float and double.
+/* exp, tanh, sigmoid and the normal distribution on vectors, written once for float and double.
  *
  * All rest on one reduction, e^x = 2^k e^r with |r| <= ln 2 / 2: k by adding a number so large that the
  * fraction falls off, ln 2 subtracted in two parts (Cody and Waite), e^r - 1 - r by its Taylor series, whose
@@ -73,9 +73,21 @@ INLINE vec NAME(vsigmoid)(vec x) {
     return y - y * select(negative, 1 - y, y) * lost;
 }
 
-/* erfc a for a >= 0: e^(-a^2) / (1 + 2 a) times a Chebyshev series in t = (a - 3.75) / (a + 3.75), after
- * Schonfelder (1978). The coefficients were computed from erfc in 50 digits at 64 nodes. */
-INLINE vec NAME(verfc)(vec a) {
+/* e^(-x^2 / 2). Far out the rounding of x^2 alone is many units in the last place of the result: what was
+ * lost is found exactly (Dekker: the upper half of the digits of x has an exact square) and put back. */
+INLINE vec NAME(vgaussian)(vec x) {
+    const mask sign = (mask)splat((real)-0.0);
+    vec a = (vec)((mask)x & ~sign);
+    a = select(a > 40, splat(40), a); /* the result is zero; 40^2 is far from overflow */
+    const vec high = (vec)(((mask)a >> (FLOAT ? 12 : 27)) << (FLOAT ? 12 : 27)), low = a - high;
+    const vec square = a * a, lost = (high * high - square) + 2 * high * low + low * low;
+    return NAME(vexp)(square * (real)-0.5) * (1 - lost / 2);
+}
+
+/* P(X > a) / e^(-a^2 / 2) of a normal X, for a >= 0: with z = a / sqrt 2, 1 / (2 + 4 z) times a Chebyshev
+ * series in t = (z - 3.75) / (z + 3.75), after Schonfelder (1978). The coefficients were computed from erfc
+ * in 50 digits at 64 nodes. */
+INLINE vec NAME(vnormal_tail)(vec a) {
     static const real series[] = {
         (real)1.1775789345674017541,     (real)-0.0045900545806464773309, (real)-0.084249133366517915584,
         (real)0.059209939998191890498,   (real)-0.026658668435305752277,  (real)0.0090749976707052650939,
@@ -86,8 +98,9 @@ INLINE vec NAME(verfc)(vec a) {
         (real)-9.6546967484334389059e-13, (real)3.2525481481487398415e-14, (real)3.3478119482868053878e-14,
         (real)-1.8645628804193131015e-15, (real)-1.2507950530688647085e-15, (real)7.418235256624043463e-17,
         (real)5.0681489047961113168e-17};
-    a = select(a > 30, splat(30), a); /* erfc is zero; 30^2 is far from overflow */
-    const vec t = (a - (real)3.75) / (a + (real)3.75);
+    a = select(a > 40, splat(40), a); /* as in vgaussian */
+    const vec z = a * (real)0.70710678118654752440;
+    const vec t = (z - (real)3.75) / (z + (real)3.75);
     vec now = {0}, last = {0};
 #pragma GCC unroll 1
     for (int i = FLOAT ? 11 : 24; i > 0; i--) { /* Clenshaw's recurrence */
@@ -95,10 +108,11 @@ INLINE vec NAME(verfc)(vec a) {
         last = now;
         now = next;
     }
-    return NAME(vexp)(-(a * a)) / (1 + 2 * a) * (t * now - last + series[0]);
+    return (t * now - last + series[0]) / (2 + 4 * z);
 }
 
 #define vexp NAME(vexp)
 #define vtanh NAME(vtanh)
 #define vsigmoid NAME(vsigmoid)
-#define verfc NAME(verfc)
+#define vgaussian NAME(vgaussian)
+#define vnormal_tail NAME(vnormal_tail)
