@@ -114,6 +114,21 @@ def test_evaluate_weighs_a_last_partial_batch(reduction):
     assert net.evaluate(x, y, loss=loss, batch_size=16)["loss"] == pytest.approx(whole, rel=1e-5)
 
 
+def test_evaluate_weighs_classes_and_leaves_out_the_ignored():
+    x, y = blobs(50)
+    y[:20] = -100  # a whole batch of them, and a part of one
+    net, loss = classifier().eval(), fn.losses.CrossEntropyLoss(np.array([1, 2, 5], np.float32))
+    found = net.evaluate(x, y, loss=loss, batch_size=16)
+    assert found["loss"] == pytest.approx(loss(net(x), y), rel=1e-5)
+    assert found["accuracy"] == np.mean(net(x[20:]).argmax(1) == y[20:])
+
+
+def test_accuracy_of_binary_targets():
+    logits, y = np.array([[2.0, -1], [0.5, 3]], np.float32), np.array([[1, 0], [0, 1]], np.float32)
+    found = fn.Identity().evaluate(logits, y, loss=fn.losses.BCEWithLogitsLoss())
+    assert found["accuracy"] == 0.75
+
+
 def test_evaluate_needs_a_loss():
     with pytest.raises(ValueError, match="loss is None"):
         classifier().evaluate(*blobs())
@@ -188,6 +203,25 @@ def test_scheduler_steps_each_epoch():
     assert history.lr == [1.0, 0.5, 0.25]
 
 
+def test_scheduler_of_just_as_many_steps():
+    net = classifier()
+    optimizer = fn.optim.SGD(net.parameters())
+    history = fit_blobs(
+        net, optimizer=optimizer, scheduler=fn.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=3)
+    )
+    assert history.epochs == 3
+    assert history.lr[-1] == pytest.approx(0.5 / 25 / 1e4)
+
+
+def test_scheduler_that_watches_the_validation():
+    net = classifier()
+    optimizer = fn.optim.SGD(net.parameters(), lr=0.0)  # so that nothing improves
+    scheduler = fn.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+    history = fit_blobs(net, optimizer=optimizer, scheduler=scheduler, validation_data=blobs(30))
+    assert scheduler.best == history.val_loss[0] != history.loss[0]
+    assert scheduler.last_epoch == 3
+
+
 def test_early_stopping_restores_the_best():
     net = classifier()
     optimizer = fn.optim.SGD(net.parameters(), lr=0.1)
@@ -209,6 +243,47 @@ def test_early_stopping_restores_the_best():
     assert history.epochs == 6
     assert "did not improve" in history.stopped
     np.testing.assert_array_equal(net.flat_parameters[0], worsen.kept)
+
+
+def test_early_stopping_of_a_number_that_shall_grow():
+    class Numbers(Callback):
+        """Puts what the test wants to see watched in the history."""
+
+        def on_epoch_end(self, model, history):
+            history.history["val_accuracy"] = [0.5, 0.7, 0.7, 0.6][: history.epochs]
+            if history.epochs == 2:
+                self.best = model.flat_parameters[0].copy()
+
+    for patience, epochs in ((0, 3), (1, 4)):
+        net, numbers = classifier(), Numbers()
+        history = fit_blobs(net, epochs=4, callbacks=[numbers, EarlyStopping("val_accuracy", patience)])
+        assert history.epochs == epochs
+        assert history.stopped.startswith("val_accuracy did not improve")
+        np.testing.assert_array_equal(net.flat_parameters[0], numbers.best)
+
+
+@pytest.mark.parametrize("event", ["on_batch_end", "on_epoch_end"])
+def test_callback_stops_and_is_told_the_end(event):
+    ends = []
+
+    class Enough(Callback):
+        def on_train_end(self, model, history):
+            ends.append((model.training, history.epochs, history.stopped))
+
+    setattr(Enough, event, lambda self, *arguments: "enough")
+    net = classifier()
+    history = fit_blobs(net, callbacks=[Enough()])
+    assert not history.interrupted
+    assert ends == [(True, int(event == "on_epoch_end"), "enough")]
+
+
+def test_no_epochs():
+    net = classifier()
+    before = net.state_dict()
+    history = fit_blobs(net, epochs=0)
+    assert (history.epochs, history.history, history.stopped) == (0, {}, None)
+    for key, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, before[key])
 
 
 def test_early_stopping_needs_its_number():
@@ -248,6 +323,25 @@ def test_interruption_leaves_the_best_weights(action):
     np.testing.assert_array_equal(net.flat_parameters[0], callback.best)
     assert not net.training
     assert np.isfinite(net.predict(blobs()[0])).all()
+
+
+def test_interruption_leaves_the_best_by_validation():
+    # The training loss falls; the targets of the validation are wrong, so its loss grows.
+    x, y = blobs()
+    net, first = classifier(), []
+
+    class Watch(Callback):
+        def on_epoch_end(self, model, history):
+            if history.epochs == 1:
+                first.append(model.flat_parameters[0].copy())
+            if history.epochs == 3:
+                raise KeyboardInterrupt
+
+    history = fit_blobs(net, epochs=10, callbacks=[Watch()], validation_data=(x, (y + 1) % 3))
+    assert history.loss[0] > history.loss[2]
+    assert history.val_loss[0] < history.val_loss[1] < history.val_loss[2]
+    assert history.interrupted
+    np.testing.assert_array_equal(net.flat_parameters[0], first[0])
 
 
 def test_interruption_before_any_epoch():
@@ -359,24 +453,24 @@ def test_learns_handwritten_digits():
         train, held_out = order[len(order) // 5 :], order[: len(order) // 5]
         rng = np.random.default_rng(seed)
         net = fn.Sequential(
-            fn.Conv2d(1, 32, 3, padding=1, activation="relu", rng=rng),
+            fn.Conv2d(1, 16, 3, padding=1, activation="relu", rng=rng),
             fn.MaxPool2d(2),
-            fn.Dropout(0.2, rng=rng),
-            fn.Conv2d(32, 64, 3, padding=1, activation="relu", rng=rng),
+            fn.Dropout(0.1, rng=rng),
+            fn.Conv2d(16, 32, 3, padding=1, activation="relu", rng=rng),
             fn.MaxPool2d(2),
             fn.Flatten(),
-            fn.Dropout(0.4, rng=rng),
-            fn.Linear(256, 10, rng=rng),
+            fn.Dropout(0.3, rng=rng),
+            fn.Linear(128, 10, rng=rng),
         )
-        optimizer = fn.optim.Adam(net.parameters(), lr=3e-3)
+        optimizer = fn.optim.Adam(net.parameters(), lr=5e-3)
         net.fit(
             images[train],
             target[train],
             loss=fn.losses.CrossEntropyLoss(),
             optimizer=optimizer,
-            epochs=15,
+            epochs=20,
             batch_size=64,
-            scheduler=fn.optim.lr_scheduler.CosineAnnealingLR(optimizer, 15),
+            scheduler=fn.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20),
             rng=seed,
             progress=False,
         )
