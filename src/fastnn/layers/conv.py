@@ -10,7 +10,7 @@ import numpy as np
 from .. import _checks, init
 from ..functional import _fused
 from ..functional import conv as F
-from ..functional.conv1d import conv1d, conv1d_backward
+from ..functional.conv1d import conv1d_backward
 from ..functional.conv_transpose import conv_transpose2d, conv_transpose2d_backward
 from .module import Module, Parameter
 
@@ -63,6 +63,16 @@ class _Convolution(Module):
 
     def _bias(self):
         return None if self.bias is None else self.bias._data
+
+    def _correlate(self, images, weight, stride, padding, dilation):
+        """Convolve images (N, C, H, W) with weight (K, C / groups, R, S), packed once in eval mode."""
+        bias = self._bias()
+        fewest_tiles = F.TILES if self.training else F.TILES_PACKED
+        window, algorithm = F.plan(
+            type(self).__name__, self.algorithm, fewest_tiles, images.shape, weight.shape,
+            None if bias is None else bias.shape, stride, padding, dilation, self.groups)
+        packed = self._cached(algorithm, lambda: F.pack_filters(weight, window, algorithm))
+        return F.convolve(images, packed, bias, self.out_channels, window, self.activation)
 
     def _add(self, grad_weight, grad_bias):
         self.weight._grad += grad_weight
@@ -130,15 +140,9 @@ class Conv2d(_Convolution):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return f(weight * x + bias) for x (N, C, H, W) or (C, H, W)."""
-        weight, bias = self.weight._data, self._bias()
-        x = _checks.as_float_array("Conv2d: x", x, (3, 4), weight.dtype)
-        images = x if x.ndim == 4 else x[None]
-        fewest_tiles = F.TILES if self.training else F.TILES_PACKED
-        window, algorithm = F.plan(
-            "Conv2d", self.algorithm, fewest_tiles, images.shape, weight.shape,
-            None if bias is None else bias.shape, self.stride, self.padding, self.dilation, self.groups)
-        packed = self._cached(algorithm, lambda: F.pack_filters(weight, window, algorithm))
-        y = F.convolve(images, packed, bias, self.out_channels, window, self.activation)
+        x = _checks.as_float_array("Conv2d: x", x, (3, 4), self.dtype)
+        y = self._correlate(x if x.ndim == 4 else x[None], self.weight._data, self.stride, self.padding,
+                            self.dilation)
         y = y if x.ndim == 4 else y[0]
         self._save(x, y if self.activation else None)
         return y
@@ -178,8 +182,11 @@ class Conv1d(_Convolution):
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return f(weight * x + bias) for x (N, C, L) or (C, L)."""
         x = _checks.as_float_array("Conv1d: x", x, (2, 3), self.dtype)
-        y = conv1d(x, self.weight._data, self._bias(), *self._arguments(), activation=self.activation,
-                      algorithm=self.algorithm)
+        signals = x if x.ndim == 3 else x[None]
+        padding = self.padding if isinstance(self.padding, str) else (0, *self.padding)
+        y = self._correlate(signals[:, :, None], self.weight._data[:, :, None], (1, *self.stride), padding,
+                            (1, *self.dilation))[:, :, 0]
+        y = y if x.ndim == 3 else y[0]
         self._save(x, y if self.activation else None)
         return y
 
