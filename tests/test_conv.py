@@ -126,8 +126,8 @@ def test_auto_is_winograd_where_it_pays_and_direct_elsewhere():
     assert_same_bits(bits(large, "auto")[:3], bits(large, "winograd")[:3])
     assert_same_bits(bits(small, "auto"), bits(small, "direct"))
     assert not np.array_equal(bits(large, "direct")[0], bits(large, "winograd")[0])
-    strided = large._replace(stride=2)
-    assert_same_bits(bits(strided, "auto"), bits(strided, "direct"))
+    for other in (large._replace(stride=2), large._replace(c=3), large._replace(k=3)):
+        assert_same_bits(bits(other, "auto"), bits(other, "direct"))
 
 
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
@@ -341,7 +341,8 @@ LAYERS = {
     "Conv2d": lambda **o: fn.Conv2d(6, 4, (3, 2), 2, 1, (1, 2), 2, activation="tanh", rng=0, **o),
     "depthwise": lambda **o: fn.Conv2d(5, 10, 3, groups=5, padding="same", rng=0, **o),
     "winograd": lambda **o: fn.Conv2d(16, 17, 3, padding=1, bias=False, rng=0, **o),
-    "Conv1d": lambda **o: fn.Conv1d(6, 4, 3, 2, 1, 2, 2, activation="sigmoid", rng=0, **o),
+    "direct": lambda **o: fn.Conv2d(16, 17, 3, padding=1, algorithm="direct", rng=0, **o),
+    "Conv1d": lambda **o: fn.Conv1d(6, 4, 3, 2, 1, 3, 2, activation="sigmoid", rng=0, **o),
 }
 
 
@@ -352,7 +353,8 @@ def input_of(layer, seed=1):
 
 def as_function(layer):
     """The layer as the call of a function: (args, options) for `run`."""
-    options = {key: getattr(layer, key) for key in ("stride", "padding", "dilation", "groups", "activation")}
+    keys = ("stride", "padding", "dilation", "groups", "activation", "algorithm")
+    options = {key: getattr(layer, key) for key in keys}
     bias = () if layer.bias is None else (layer.bias.data,)
     return (layer.weight.data, *bias), {"name": type(layer).__name__.lower(), **options}
 
@@ -375,14 +377,18 @@ def test_layers_are_their_functions(dtype, name):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_eval_mode_packs_once_until_parameters_change(name):
+def test_eval_mode_packs_once_until_parameters_change(name, monkeypatch):
+    calls, pack = [], functional.conv.pack_filters
+    monkeypatch.setattr(functional.conv, "pack_filters", lambda *args: calls.append(args) or pack(*args))
     layer, other = LAYERS[name](), LAYERS[name]()
     for p in other.parameters():
         p.data = -p.data
     x = input_of(layer)
     y, y_other = layer(x), other(x)
     layer.eval()
+    calls.clear()
     assert_same_bits([layer(x), layer(x)], [y, y])
+    assert len(calls) == 1
     layer.load_state_dict(other.state_dict())
     assert_same_bits([layer(x)], [y_other])
     layer.weight = -other.weight.data
@@ -397,6 +403,8 @@ def test_eval_mode_serves_images_of_all_sizes_with_filters_packed_for_each_algor
         x = draw(1, 16, size, size, dtype=np.float32)
         expected = reference.conv2d(*in_double(x, layer.weight.data, layer.bias.data), padding=1)
         assert_close([layer(x)], [expected], WINOGRAD[np.float32], np.float32)
+        # What was called before decides nothing.
+        assert_same_bits([layer(x)], [fn.Conv2d(16, 16, 3, padding=1, rng=0).eval()(x)])
 
 
 def test_eval_mode_packs_anew_for_another_instruction_set(isa):
@@ -516,13 +524,15 @@ def refusals():
     yield ValueError, r"Conv2d: stride must be below 2\*\*31", lambda: fn.Conv2d(3, 4, 3, stride=2**31)
     yield ValueError, r"Conv2d: padding must be at least 0", lambda: fn.Conv2d(3, 4, 3, padding=-1)
     yield (ValueError, r"Conv2d: padding 'same' needs stride 1",
-           lambda: fn.Conv2d(3, 4, 3, stride=2, padding="same"))
+           lambda: fn.Conv2d(3, 4, 3, stride=(1, 2), padding="same"))
     yield (ValueError, r"Conv2d: padding_mode must be 'zeros'",
            lambda: fn.Conv2d(3, 4, 3, padding_mode="reflect"))
     yield TypeError, r"Conv2d: bias must be True or False", lambda: fn.Conv2d(3, 4, 3, bias=1)
     yield TypeError, r"Conv2d: dtype must be float32 or float64", lambda: fn.Conv2d(3, 4, 3, dtype=np.float16)
     yield ValueError, r"Conv2d: activation must be", lambda: fn.Conv2d(3, 4, 3, activation="gelu")
     yield ValueError, r"Conv1d: kernel_size must be an integer or 1 of", lambda: fn.Conv1d(3, 4, (3, 3))
+    yield (ValueError, r"Conv1d: algorithm 'winograd' is for 3 x 3",
+           lambda: fn.Conv1d(4, 6, 3, algorithm="winograd")(x[:, :, 0]))
     yield ValueError, r"Conv2d: x has 2 dimensions", lambda: fn.Conv2d(4, 6, 3)(x[0, 0])
     yield ValueError, r"Conv2d: x has 4 channels, weight expects 3", lambda: fn.Conv2d(3, 6, 3)(x)
     yield TypeError, r"Conv2d: x has dtype float64, expected float32", lambda: fn.Conv2d(4, 6, 3)(double)

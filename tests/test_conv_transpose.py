@@ -233,6 +233,8 @@ def refusals():
     yield ValueError, r"conv_transpose2d: an input of 0 pixels along axis H", lambda: up(x[:, :, :0], weight)
     yield (ValueError, r"conv_transpose2d: an input of 5 pixels along axis H leaves an output of 0",
            lambda: up(x, weight, padding=4))
+    yield (ValueError, r"conv_transpose2d: an input of 6 pixels along axis W leaves an output of 0",
+           lambda: up(x, weight, padding=(0, 4)))  # exactly 0: (6 - 1) - 2 * 4 + (3 - 1) + 1
     yield (ValueError, r"conv_transpose2d: output_padding 2 of axis W must be smaller than stride 2",
            lambda: up(x, weight, stride=2, output_padding=(1, 2)))
     for name, low in (("stride", 1), ("padding", 0), ("output_padding", 0), ("dilation", 1), ("groups", 1)):
