@@ -37,6 +37,17 @@ def _targets(name: str, y: Any, samples: int) -> np.ndarray:
     return y
 
 
+def _validation(data: Any) -> tuple[Any, np.ndarray]:
+    """The pair that `fit` validates with, checked before an epoch is spent."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise ValueError("fit: validation_data must be a pair (x, y)")
+    x, y = data
+    _, samples = _inputs("fit: validation_data", x)
+    if samples == 0:
+        raise ValueError("fit: validation_data: x has no samples")
+    return x, _targets("fit: validation_data", y, samples)
+
+
 def _batches(samples: int, batch_size: int, order: np.ndarray | None) -> Iterator[Any]:
     """Index of each batch: a slice, or numbers in the given order."""
     for start in range(0, samples, batch_size):
@@ -144,6 +155,8 @@ def fit(
     y = _targets("fit", y, samples)
     if samples == 0:
         raise ValueError("fit: x has no samples")
+    if validation_data is not None:
+        validation_data = _validation(validation_data)
     epochs = _checks.integer("fit: epochs", epochs, 0)
     batch_size = _checks.integer("fit: batch_size", batch_size)
     rng = init.as_generator("fit: rng", rng)
@@ -185,7 +198,8 @@ def fit(
     except FloatingPointError as error:
         history.stopped = str(error)
         best.restore()
-        warnings.warn(f"fit: {error}; stopped, with the best weights so far", RuntimeWarning, stacklevel=2)
+        # The caller of Module.fit, which calls this function.
+        warnings.warn(f"fit: {error}; stopped, with the best weights so far", RuntimeWarning, stacklevel=3)
     finally:
         bar.close()
         model._release()
@@ -224,7 +238,8 @@ class _Best:
         self.model, self.loss, self.weights = model, math.inf, None
 
     def offer(self, loss: float) -> None:
-        """Keep the weights if `loss` is the smallest yet."""
+        """Keep the weights if `loss` is the smallest yet; any number is smaller than NaN."""
+        loss = math.inf if math.isnan(loss) else loss
         if loss < self.loss or self.weights is None:
             self.loss, self.weights = loss, self.model.state_dict()
 
