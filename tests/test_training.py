@@ -344,6 +344,24 @@ def test_interruption_leaves_the_best_by_validation():
     np.testing.assert_array_equal(net.flat_parameters[0], first[0])
 
 
+def test_a_first_validation_loss_of_nan_is_not_the_best():
+    x, y = blobs(30)
+    x[0] = np.nan
+    net, weights = classifier(), []
+
+    class Mend(Callback):
+        def on_epoch_end(self, model, history):
+            x[0] = 0
+            weights.append(model.flat_parameters[0].copy())
+            if history.epochs == 2:
+                raise KeyboardInterrupt
+
+    history = fit_blobs(net, callbacks=[Mend()], validation_data=(x, y))
+    assert np.isnan(history.val_loss[0])
+    assert np.isfinite(history.val_loss[1])
+    np.testing.assert_array_equal(net.flat_parameters[0], weights[1])
+
+
 def test_interruption_before_any_epoch():
     class First(Callback):
         def on_batch_end(self, model, batch, loss):
@@ -358,10 +376,11 @@ def test_a_loss_that_is_not_finite():
     x, y = line()
     net = PlainLinear(3, 1)
     optimizer = fn.optim.SGD(net, lr=1e30)
-    with np.errstate(all="ignore"), pytest.warns(RuntimeWarning, match="best weights so far"):
+    with np.errstate(all="ignore"), pytest.warns(RuntimeWarning, match="best weights so far") as caught:
         history = net.fit(
             x, y, loss=fn.losses.MSELoss(), optimizer=optimizer, epochs=50, batch_size=len(x), progress=False
         )
+    assert caught[0].filename == __file__
     assert "the loss became" in history.stopped
     assert np.isfinite(net.weight.data).all()
 
@@ -392,6 +411,9 @@ BAD = {
     "inputs": (((X, X[:2]), Y), {}, r"x\[1\] has 2 samples"),
     "epochs": ((X, Y), {"epochs": -1}, "epochs"),
     "batch_size": ((X, Y), {"batch_size": 0}, "batch_size"),
+    "validation alone": ((X, Y), {"validation_data": X}, "validation_data must be a pair"),
+    "validation samples": ((X, Y), {"validation_data": (X, Y[:3])}, "validation_data: y has shape"),
+    "validation of nothing": ((X, Y), {"validation_data": (X[:0], Y[:0])}, "validation_data: x has no"),
 }
 
 
@@ -399,6 +421,7 @@ BAD = {
 def test_refused(case):
     arguments, options, message = BAD[case]
     net = classifier()
+    before = net.state_dict()
     with pytest.raises(ValueError, match=message):
         net.fit(
             *arguments,
@@ -407,6 +430,8 @@ def test_refused(case):
             progress=False,
             **options,
         )
+    for key, value in net.state_dict().items():  # refused before the first step
+        np.testing.assert_array_equal(value, before[key])
 
 
 def test_truncated_training_is_training_by_chunks():
