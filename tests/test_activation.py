@@ -160,6 +160,17 @@ def test_softmax_sums_to_one_and_is_invariant_to_a_shift(isa, dtype):
     np.testing.assert_allclose(np.exp(functional.log_softmax(x)), y, atol=20 * np.finfo(dtype).eps)
 
 
+def test_softmax_keeps_its_digits_in_long_rows(isa):
+    x, grad_y = draw(2, 200_003, dtype=np.float32), draw(2, 200_003, dtype=np.float32, seed=1) + np.float32(1)
+    y, log_y = functional.softmax(x), functional.log_softmax(x)
+    # Those of exp and of the division; a plain float32 sum on the narrowest vectors gives 4e-6.
+    np.testing.assert_allclose(y, reference.softmax(*in_double(x)), rtol=1e-6)
+    for function, saved in (("softmax_backward", y), ("log_softmax_backward", log_y)):
+        expected = getattr(reference, function)(*in_double(grad_y, saved))
+        grad_x = getattr(functional, function)(grad_y, saved)
+        np.testing.assert_allclose(grad_x, expected, rtol=0, atol=3e-7 * np.abs(expected).max())
+
+
 # --- Memory, threads, shapes
 
 

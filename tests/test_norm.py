@@ -172,6 +172,16 @@ def test_layer_norm_keeps_its_digits_far_from_zero(isa, offset):
     check(run_layer, x, draw(1003, dtype=np.float32, seed=2), draw(1003, dtype=np.float32, seed=3))
 
 
+def test_layer_norm_keeps_its_digits_in_long_rows(isa):
+    n = 200_003
+    x, grad_y = draw(2, n, dtype=np.float32), draw(2, n, dtype=np.float32, seed=1) + np.float32(1)
+    y, grad_x = functional.layer_norm(x, n), functional.layer_norm_backward(grad_y, x, n)[0]
+    wide, grad_wide = in_double(x, grad_y)
+    # Relative to the largest, near 5; a plain float32 sum along the row gives 8e-7 to 3e-6.
+    assert_close([y, grad_x], [reference.layer_norm(wide, n),
+                               reference.layer_norm_backward(grad_wide, wide, n)[0]], 3e-7, np.float32)
+
+
 def test_layer_norm_of_no_rows(dtype):
     ones = np.ones(5, dtype)
     y, _, grad_x, grad_weight, grad_bias = run_layer(functional, np.empty((0, 5), dtype), ones, ones)

@@ -46,20 +46,20 @@ typedef struct {
 
 INLINE NAME(row_moments) NAME(measure_row)(ptrdiff_t n, const real *x, double eps) {
     const real pilot = x[0];
-    vec sums = {0};
+    NAME(row_sum) sums = {{0}, 0};
     real rest = 0;
     ptrdiff_t i = 0;
-    for (; i + VLEN <= n; i += VLEN) sums += load(x + i) - pilot;
+    for (; i + VLEN <= n; i += VLEN) NAME(add_to_row)(&sums, i, load(x + i) - pilot);
     for (; i < n; i++) rest += x[i] - pilot;
-    const real shift = (NAME(sum_lanes)(sums) + rest) / (real)n;
-    sums = (vec){0};
+    const real shift = (real)((NAME(row_total)(sums) + rest) / (double)n);
+    sums = (NAME(row_sum)){{0}, 0};
     rest = 0;
     for (i = 0; i + VLEN <= n; i += VLEN) {
         const vec d = load(x + i) - pilot - shift;
-        sums += d * d;
+        NAME(add_to_row)(&sums, i, d * d);
     }
     for (; i < n; i++) rest += (x[i] - pilot - shift) * (x[i] - pilot - shift);
-    const double variance = (double)(NAME(sum_lanes)(sums) + rest) / (double)n;
+    const double variance = (NAME(row_total)(sums) + rest) / (double)n;
     return (NAME(row_moments)){pilot, shift, (real)(1 / __builtin_sqrt(variance + eps))};
 }
 
@@ -90,13 +90,13 @@ static void NAME(layer_norm_backward)(ptrdiff_t n, const void *grad_y_, const vo
     const real *grad_y = grad_y_, *x = x_, *w = w_;
     real *grad_x = grad_x_, *grad_w = grad_w_, *grad_b = grad_b_, sum_g = 0, sum_gh = 0;
     const NAME(row_moments) r = NAME(measure_row)(n, x, eps);
-    vec gs = {0}, ghs = {0};
+    NAME(row_sum) gs = {{0}, 0}, ghs = {{0}, 0};
     ptrdiff_t i = 0;
     for (; i + VLEN <= n; i += VLEN) {
         const vec dy = load(grad_y + i), g = w ? dy * load(w + i) : dy;
         const vec h = (load(x + i) - r.pilot - r.shift) * r.inverse;
-        gs += g;
-        ghs += g * h;
+        NAME(add_to_row)(&gs, i, g);
+        NAME(add_to_row)(&ghs, i, g * h);
         store(grad_w + i, load(grad_w + i) + dy * h);
         store(grad_b + i, load(grad_b + i) + dy);
     }
@@ -107,8 +107,8 @@ static void NAME(layer_norm_backward)(ptrdiff_t n, const void *grad_y_, const vo
         grad_w[i] += grad_y[i] * h;
         grad_b[i] += grad_y[i];
     }
-    sum_g = (sum_g + NAME(sum_lanes)(gs)) / (real)n;
-    sum_gh = (sum_gh + NAME(sum_lanes)(ghs)) / (real)n;
+    sum_g = (real)((sum_g + NAME(row_total)(gs)) / (double)n);
+    sum_gh = (real)((sum_gh + NAME(row_total)(ghs)) / (double)n);
     for (i = 0; i + VLEN <= n; i += VLEN) {
         const vec dy = load(grad_y + i), g = w ? dy * load(w + i) : dy;
         const vec h = (load(x + i) - r.pilot - r.shift) * r.inverse;

@@ -10,6 +10,24 @@ INLINE real NAME(sum_lanes)(vec v) {
     return sum;
 }
 
+/* A sum along a row: of blocks of 64 vectors in `real`, across blocks in double, always in the same order. So a
+ * row of a million floats keeps its digits, and one of a few vectors costs no more than a plain sum. */
+typedef struct {
+    vec block;
+    double blocks;
+} NAME(row_sum);
+
+/* Add the vector that starts at element i of the row. */
+INLINE void NAME(add_to_row)(NAME(row_sum) *sum, ptrdiff_t i, vec v) {
+    sum->block += v;
+    if (i / VLEN % 64 == 63) {
+        sum->blocks += NAME(sum_lanes)(sum->block);
+        sum->block = (vec){0};
+    }
+}
+
+INLINE double NAME(row_total)(NAME(row_sum) sum) { return sum.blocks + NAME(sum_lanes)(sum.block); }
+
 INLINE real NAME(row_max)(ptrdiff_t n, const real *x) {
     real largest = x[0];
     ptrdiff_t i = 0;
@@ -31,14 +49,14 @@ static void NAME(softmax)(ptrdiff_t n, const void *x_, void *y_, int log) {
     const real *x = x_;
     real *y = y_;
     const real largest = NAME(row_max)(n, x);
-    vec sums = {0};
+    NAME(row_sum) sums = {{0}, 0};
     ptrdiff_t i = 0;
     for (; i + VLEN <= n; i += VLEN) {
         const vec e = vexp(load(x + i) - largest);
-        sums += e;
+        NAME(add_to_row)(&sums, i, e);
         if (!log) store(y + i, e);
     }
-    real sum = NAME(sum_lanes)(sums);
+    real sum = (real)NAME(row_total)(sums);
     if (i < n) {
         const vec e = vexp(load_part(x + i, n - i) - largest);
         for (int j = 0; j < n - i; j++) sum += e[j];
@@ -56,11 +74,11 @@ static void NAME(softmax)(ptrdiff_t n, const void *x_, void *y_, int log) {
 static void NAME(softmax_backward)(ptrdiff_t n, const void *grad_y_, const void *y_, void *grad_x_, int log) {
     const real *grad_y = grad_y_, *y = y_;
     real *grad_x = grad_x_;
-    vec sums = {0};
+    NAME(row_sum) sums = {{0}, 0};
     ptrdiff_t i = 0;
     for (; i + VLEN <= n; i += VLEN)
-        sums += log ? load(grad_y + i) : load(grad_y + i) * load(y + i);
-    real sum = NAME(sum_lanes)(sums);
+        NAME(add_to_row)(&sums, i, log ? load(grad_y + i) : load(grad_y + i) * load(y + i));
+    real sum = (real)NAME(row_total)(sums);
     for (; i < n; i++) sum += log ? grad_y[i] : grad_y[i] * y[i];
     for (i = 0; i + VLEN <= n; i += VLEN) {
         const vec g = load(grad_y + i), v = load(y + i);
