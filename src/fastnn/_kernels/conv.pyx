@@ -12,12 +12,17 @@ from libc.string cimport memcpy
 from fastnn._kernels.conv_gradient cimport depthwise_gradient, weight_gradient
 from fastnn._kernels.convolve cimport convolve, convolve_depthwise
 from fastnn._kernels.gemm cimport pack, panel_elements
-from fastnn._kernels.runtime cimport real, team_size
-from fastnn._kernels.walk cimport Walk, ceil_div
+from fastnn._kernels.runtime cimport ceil_div, kernels, real, team_size
+from fastnn._kernels.walk cimport Walk
 
 cdef struct Filter:
     # The window of a convolution, in the order in which the interface takes it.
     Py_ssize_t r, s, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups
+
+
+cdef bint is_depthwise(const Filter* f, Py_ssize_t channels, Py_ssize_t filters) noexcept nogil:
+    """One filter a channel: these have kernels of their own."""
+    return f.groups == channels == filters and channels > 1
 
 
 cdef void pad_images(const real* x, Py_ssize_t n, Py_ssize_t h, Py_ssize_t w, Py_ssize_t c, Py_ssize_t x_n,
@@ -149,7 +154,7 @@ def forward(const real[:, :, :, :] x, const real[::1] panels, const real[::1] bi
     if status == 0:
         with nogil:
             source = copy if copy is not NULL else &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL
-            if f.groups == c and k == c and c > 1:
+            if is_depthwise(&f, c, k):
                 status = convolve_depthwise(&walk, source, &panels[0], bias_data, &y[0, 0, 0, 0], c, relu)
             else:
                 status = convolve(&walk, source, &panels[0] if panels.shape[0] else NULL, walk.taps,
@@ -195,7 +200,7 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     cdef Py_ssize_t size = panel_elements(columns, taps * depth, sizeof(real))
     # Classes beyond the image have no pixels.
     cdef Py_ssize_t classes_h = min(f.stride_h, grad_x.shape[1]), classes_w = min(f.stride_w, grad_x.shape[2])
-    cdef bint depthwise = f.groups == c and k == c and c > 1
+    cdef bint depthwise = is_depthwise(&f, c, k)
     cdef Py_ssize_t* order
     cdef real* panels
     cdef int status = 0
@@ -227,7 +232,7 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
                                                      <const real*>NULL, &grad_x[0, 0, 0, 0], c, False)
                     else:
                         status |= convolve(&walk, &grad_y[0, 0, 0, 0] if grad_y.shape[0] else NULL,
-                                           panels + first * depth * panel_width(sizeof(real)), used, depth,
+                                           panels + first * depth * kernels(sizeof(real)).nr, used, depth,
                                            <const real*>NULL, &grad_x[0, 0, 0, 0], columns, f.groups, False)
                     first += walk.taps
     free(walk.tap_h)
@@ -235,10 +240,6 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     free(panels)
     if status:
         raise MemoryError("conv2d_backward: no memory for the workspace")
-
-
-cdef Py_ssize_t panel_width(Py_ssize_t itemsize) noexcept nogil:
-    return panel_elements(1, 1, itemsize)
 
 
 cdef bint in_class(Py_ssize_t residue, Py_ssize_t pad, Py_ssize_t tap, Py_ssize_t dilation,
@@ -310,7 +311,7 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
     if status == 0:
         with nogil:
             source = copy if copy is not NULL else &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL
-            if f.groups == c and k == c and c > 1:
+            if is_depthwise(&f, c, k):
                 status = depthwise_gradient(&walk, source, &grad_y[0, 0, 0, 0], c, &grad_weight[0, 0, 0, 0])
             elif copy is not NULL:
                 status = weight_gradient_by_rows(&walk, source, &grad_y[0, 0, 0, 0], c, k, f.s,

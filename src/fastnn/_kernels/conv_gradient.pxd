@@ -7,5 +7,5 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
                          Py_ssize_t depth, Py_ssize_t columns, real* grad_weight) noexcept nogil
 cdef int depthwise_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t channels,
                             real* grad_weight) noexcept nogil
-cdef void finish_gradient(real* sums, Py_ssize_t slices, Py_ssize_t taps, Py_ssize_t depth,
-                          Py_ssize_t columns, real* grad_weight) noexcept nogil
+cdef void filters_first(const real* sums, Py_ssize_t taps, Py_ssize_t depth, Py_ssize_t columns,
+                        real* grad_weight) noexcept nogil

@@ -10,12 +10,11 @@ from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.convolve cimport tiles
-from fastnn._kernels.gemm cimport pack, panel_elements
-from fastnn._kernels.runtime cimport fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
-from fastnn._kernels.walk cimport Walk, ceil_div, source_rows
+from fastnn._kernels.gemm cimport add_slices, column_tiles, pack, panel_elements
+from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
+from fastnn._kernels.walk cimport Walk, source_rows
 
 cdef enum:
-    MAX_MR = 16
     GRADIENT_PIXELS = 384   # pixels of a chunk: its panel of 32 filters, 48 KB, stays in L2
 
 
@@ -45,14 +44,11 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
                         Py_ssize_t tile1, real* sums, real* panels) noexcept nogil:
     """sums[tap, channel, filter] over the pixels m0..m1, for the row tiles tile0..tile1."""
     cdef const void* sources[GRADIENT_PIXELS]
-    cdef void* targets[MAX_MR]
     cdef fnn_tile tile
     cdef Py_ssize_t tiles_per_tap = ceil_div(depth, kern.mr)
-    cdef Py_ssize_t chunk, m, row_tile, tap, last_tap, c0, i, zero = 0
+    cdef Py_ssize_t chunk, m, tap, zero = 0
     tile.a = sources
-    tile.c = targets
     tile.taps = 1
-    tile.c_offset = 0
     tile.columns = columns
     tile.bias = NULL
     tile.relu = False
@@ -63,18 +59,11 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
         tile.b_panel = tile.depth * kern.nr
         tile.accumulate = chunk > 0
         pack(grad_y + m * y_pixel + group * columns, &zero, 1, tile.depth, y_pixel, columns, 1, panels)
-        last_tap = -1
-        for row_tile in range(tile0, tile1):
-            tap = row_tile // tiles_per_tap
-            c0 = row_tile % tiles_per_tap * kern.mr
-            if tap != last_tap:
-                source_rows(walk, x, zeros, m, <int>tile.depth, 0, tap, tap + 1, sources)
-                last_tap = tap
-            tile.a_offset = group * depth + c0
-            tile.rows = min(<Py_ssize_t>kern.mr, depth - c0)
-            for i in range(tile.rows):
-                targets[i] = sums + (tap * depth + c0 + i) * columns
-            kern.gemm_columns(&tile)
+        for tap in range(tile0 // tiles_per_tap, ceil_div(tile1, tiles_per_tap)):
+            source_rows(walk, x, zeros, m, <int>tile.depth, 0, tap, tap + 1, sources)
+            column_tiles(kern, &tile, group * depth,
+                         max(tile0 - tap * tiles_per_tap, zero) * kern.mr,
+                         min((tile1 - tap * tiles_per_tap) * kern.mr, depth), sums + tap * depth * columns)
 
 
 cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t groups,
@@ -114,11 +103,14 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
 
 cdef void finish_gradient(real* sums, Py_ssize_t slices, Py_ssize_t taps, Py_ssize_t depth,
                           Py_ssize_t columns, real* grad_weight) noexcept nogil:
-    """Add the slices in order, and go from [tap][channel][filter] to [filter][channel][tap]."""
-    cdef Py_ssize_t s, i, tap, c, k, k0, size = taps * depth * columns
-    for s in range(1, slices):
-        for i in range(size):
-            sums[i] += sums[s * size + i]
+    add_slices(sums, sums + taps * depth * columns, slices - 1, taps * depth * columns)
+    filters_first(sums, taps, depth, columns, grad_weight)
+
+
+cdef void filters_first(const real* sums, Py_ssize_t taps, Py_ssize_t depth, Py_ssize_t columns,
+                        real* grad_weight) noexcept nogil:
+    """From [tap][channel][filter] to [filter][channel][tap]."""
+    cdef Py_ssize_t tap, c, k, k0
     # 16 filters at a time: whole cache lines are read, 16 runs are written.
     for k0 in range(ceil_div(columns, 16)):
         for c in range(depth):
@@ -134,7 +126,7 @@ cdef int depthwise_gradient(const Walk* walk, const real* x, const real* grad_y,
     cdef Py_ssize_t pixels = walk.n * walk.p * walk.q
     cdef Py_ssize_t slices = max(<Py_ssize_t>1, min(<Py_ssize_t>8, pixels // GRADIENT_PIXELS))
     cdef Py_ssize_t per_slice = ceil_div(ceil_div(pixels, slices), kern.mr) * kern.mr
-    cdef Py_ssize_t table_size = max(walk.taps, <Py_ssize_t>1) * kern.mr, task, c, tap
+    cdef Py_ssize_t table_size = max(walk.taps, <Py_ssize_t>1) * kern.mr, task
     cdef int threads = team_size(0.05 * pixels * channels * walk.taps)
     cdef const void** tables = <const void**>malloc(threads * table_size * sizeof(void*))
     cdef real* zeros = <real*>calloc(channels + 1, sizeof(real))
@@ -148,11 +140,7 @@ cdef int depthwise_gradient(const Walk* walk, const real* x, const real* grad_y,
         depthwise_gradient_task(kern, walk, x, zeros, grad_y, channels, min(pixels, task * per_slice),
                                 min(pixels, (task + 1) * per_slice),
                                 sums + task * walk.taps * channels, tables + thread_id() * table_size)
-    for c in range(channels):
-        for tap in range(walk.taps):
-            grad_weight[c * walk.taps + tap] = sums[tap * channels + c]
-            for task in range(1, slices):
-                grad_weight[c * walk.taps + tap] += sums[(task * walk.taps + tap) * channels + c]
+    finish_gradient(sums, slices, walk.taps, 1, channels, grad_weight)
     free(tables)
     free(zeros)
     free(sums)

@@ -11,17 +11,11 @@ where it goes over grad_y. The blocks are those of gemm.pyx.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
+from fastnn._kernels.gemm cimport KC, MAX_MR, MC, NC
 from fastnn._kernels.runtime cimport (
-    fnn_depthwise_row, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
+    ceil_div, fnn_depthwise_row, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
 )
-from fastnn._kernels.walk cimport Walk, ceil_div, source_rows, target_rows
-
-# Block sizes; the reasons stand in gemm.pyx.
-cdef enum:
-    KC = 384
-    NC = 256
-    MC = 112
-    MAX_MR = 16
+from fastnn._kernels.walk cimport Walk, source_rows, target_rows
 
 
 cdef void tiles(const fnn_kernels* kern, void (*body)(const fnn_tile*) noexcept nogil, const Walk* walk,

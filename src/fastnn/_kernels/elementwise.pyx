@@ -6,7 +6,7 @@ a block's cost hides the loop's; threads share the blocks. The cut depends on th
 
 from cython.parallel cimport prange
 
-from fastnn._kernels.runtime cimport fnn_kernels, kernels, real, team_size
+from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, real, team_size
 
 cdef extern from "kernels.h" nogil:
     int FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH, FNN_EXP
@@ -28,7 +28,7 @@ def map(int op, double alpha, const real[::1] x, real[::1] y):
     """y = f(x); `op` names f, `alpha` is the slope of LEAKY_RELU."""
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t n = x.shape[0], block
-    for block in prange((n + BLOCK - 1) // BLOCK, nogil=True, schedule="static",
+    for block in prange(ceil_div(n, BLOCK), nogil=True, schedule="static",
                         num_threads=team_size(cost(op, n))):
         k.map(op, min(BLOCK, n - block * BLOCK), alpha, &x[block * BLOCK], &y[block * BLOCK])
 
@@ -37,7 +37,7 @@ def map_backward(int op, double alpha, const real[::1] grad_y, const real[::1] s
     """grad_x = grad_y f', from what was saved: the output of RELU, SIGMOID, TANH, EXP, else the input."""
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t n = saved.shape[0], block
-    for block in prange((n + BLOCK - 1) // BLOCK, nogil=True, schedule="static",
+    for block in prange(ceil_div(n, BLOCK), nogil=True, schedule="static",
                         num_threads=team_size(cost(op, n))):
         k.map_backward(op, min(BLOCK, n - block * BLOCK), alpha, &grad_y[block * BLOCK],
                        &saved[block * BLOCK], &grad_x[block * BLOCK])

@@ -1,6 +1,15 @@
 """Matrix products on the register tile, for the drivers of Linear, convolution and the recurrences."""
 
-from fastnn._kernels.runtime cimport fnn_kernels, real
+from fastnn._kernels.runtime cimport fnn_kernels, fnn_tile, real
+
+# Block sizes of all drivers of the tile. KC: 14 rows x 384 floats are 21 KB of a 32 KB L1. NC: KC x 256
+# floats are 384 KB, under half of the 1 MB L2 of the smallest AVX-512 machine. MC: rows of a task, so that B
+# is used often enough to pay for its way into L2.
+cdef enum:
+    KC = 384
+    NC = 256
+    MC = 112
+    MAX_MR = 16
 
 cdef Py_ssize_t panel_elements(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil
 
@@ -15,6 +24,11 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
 cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const real* bias,
                    real* c, Py_ssize_t c_stride, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
                    bint accumulate, bint relu, int threads) noexcept nogil
+
+cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offset, Py_ssize_t m0,
+                       Py_ssize_t m1, real* c) noexcept nogil
+
+cdef void add_slices(real* total, const real* slices, Py_ssize_t count, Py_ssize_t size) noexcept nogil
 
 cdef Py_ssize_t gradient_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
                                    Py_ssize_t itemsize) noexcept nogil

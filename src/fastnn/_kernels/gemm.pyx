@@ -20,23 +20,16 @@ from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastnn._kernels.runtime cimport fnn_kernels, fnn_tile, kernels, real, team_size
+from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, fnn_tile, kernels, real, team_size
 
-# Block sizes. KC: 14 rows x 384 floats are 21 KB of a 32 KB L1. NC: KC x 256 floats are 384 KB, under
-# half of the 1 MB L2 of the smallest AVX-512 machine. MC: rows of a task, so that B is used often
-# enough to pay for its way into L2.
 cdef enum:
-    KC = 384
-    NC = 256
-    MC = 112
     SLICE = 512
-    MAX_MR = 16
 
 
 cdef Py_ssize_t panel_elements(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
     """Elements of a packed B of k x n: whole panels of NR columns."""
     cdef Py_ssize_t nr = kernels(itemsize).nr
-    return (n + nr - 1) // nr * nr * k
+    return ceil_div(n, nr) * nr * k
 
 
 cdef void pack(const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps, Py_ssize_t depth,
@@ -50,7 +43,7 @@ cdef void pack(const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps, Py_ssiz
     cdef Py_ssize_t panel, j0, tap, d0, d1, j, d, width
     cdef const real* column
     cdef real* to
-    for panel in range((n + nr - 1) // nr):
+    for panel in range(ceil_div(n, nr)):
         j0 = panel * nr
         width = min(nr, n - j0)
         for tap in range(n_taps):
@@ -79,9 +72,9 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
     cdef const void* a_rows[MAX_MR]
     cdef void* c_rows[MAX_MR]
     cdef fnn_tile tile
-    cdef Py_ssize_t steps = (m1 - m0 + kern.mr - 1) // kern.mr
+    cdef Py_ssize_t steps = ceil_div(m1 - m0, kern.mr)
     # 16 rows are two tiles of 8, not one of 14 and a slow one of 2.
-    cdef Py_ssize_t height = (m1 - m0 + steps - 1) // steps
+    cdef Py_ssize_t height = ceil_div(m1 - m0, steps)
     cdef Py_ssize_t block, k0, m, i, step
     tile.a = a_rows
     tile.c = c_rows
@@ -90,7 +83,7 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
     tile.c_offset = n0
     tile.columns = n1 - n0
     tile.bias = NULL if bias is NULL else bias + n0
-    for block in range(max((k + KC - 1) // KC, <Py_ssize_t>1)):
+    for block in range(max(ceil_div(k, KC), <Py_ssize_t>1)):
         k0 = block * KC
         tile.a_offset = k0
         tile.depth = min(<Py_ssize_t>KC, k - k0)
@@ -121,8 +114,8 @@ cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const
         return
     if m <= mc:
         nc = 4 * kern.nr  # few rows: the columns are what there is to share
-    m_tasks = (m + mc - 1) // mc
-    n_tasks = (n + nc - 1) // nc
+    m_tasks = ceil_div(m, mc)
+    n_tasks = ceil_div(n, nc)
     if threads == 1:
         for task in range(m_tasks * n_tasks):
             multiply_task(kern, a, a_stride, panels, bias, c, c_stride,
@@ -139,7 +132,7 @@ cdef Py_ssize_t slice_count(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept n
     """In how many slices a long reduction is cut: enough to share where C alone is too small to be."""
     if m * n >= 64 * 1024:
         return 1
-    return max(1, min((k + SLICE - 1) // SLICE, <Py_ssize_t>8))
+    return max(1, min(ceil_div(k, SLICE), <Py_ssize_t>8))
 
 
 cdef Py_ssize_t gradient_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
@@ -148,36 +141,55 @@ cdef Py_ssize_t gradient_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
     return panel_elements(n, k, itemsize) + (slice_count(m, n, k) - 1) * m * n
 
 
+cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offset, Py_ssize_t m0,
+                       Py_ssize_t m1, real* c) noexcept nogil:
+    """Rows m0..m1 of C [m][columns] by gemm_columns; `offset` is the place of row 0 in each row of A.
+
+    `tile` has all but the place and the rows of C.
+    """
+    cdef void* c_rows[MAX_MR]
+    cdef Py_ssize_t steps = ceil_div(m1 - m0, kern.mr), step, m, i
+    cdef Py_ssize_t height = ceil_div(m1 - m0, max(steps, <Py_ssize_t>1))
+    tile.c = c_rows
+    tile.c_offset = 0
+    for step in range(steps):
+        m = m0 + step * height
+        tile.a_offset = offset + m
+        tile.rows = min(height, m1 - m)
+        for i in range(tile.rows):
+            c_rows[i] = c + (m + i) * tile.columns
+        kern.gemm_columns(tile)
+
+
+cdef void add_slices(real* total, const real* slices, Py_ssize_t count, Py_ssize_t size) noexcept nogil:
+    """Add the slices of `size` numbers to `total`, in order: the bits do not depend on who made them."""
+    cdef Py_ssize_t s, i
+    for s in range(count):
+        for i in range(size):
+            total[i] += slices[s * size + i]
+
+
 cdef void transposed_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_stride,
                           const real* panels, Py_ssize_t b_panel, real* c, Py_ssize_t m0, Py_ssize_t m1,
                           Py_ssize_t n, Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
     """c[m0..m1, n] = sum over k0 <= k < k1 of a[k, m] b[k, n]."""
     cdef const void* a_rows[KC]
-    cdef void* c_rows[MAX_MR]
     cdef fnn_tile tile
-    cdef Py_ssize_t block, k, m, i, row
+    cdef Py_ssize_t block, k, i
     tile.a = a_rows
-    tile.c = c_rows
     tile.taps = 1
     tile.b_panel = b_panel
-    tile.c_offset = 0
     tile.columns = n
     tile.bias = NULL
     tile.relu = False
-    for block in range((k1 - k0 + KC - 1) // KC):
+    for block in range(ceil_div(k1 - k0, KC)):
         k = k0 + block * KC
         tile.depth = min(<Py_ssize_t>KC, k1 - k)
         tile.b = panels + k * kern.nr
         tile.accumulate = k > k0
         for i in range(tile.depth):
             a_rows[i] = a + (k + i) * a_stride
-        for row in range((m1 - m0 + kern.mr - 1) // kern.mr):
-            m = m0 + row * kern.mr
-            tile.a_offset = m
-            tile.rows = min(<Py_ssize_t>kern.mr, m1 - m)
-            for i in range(tile.rows):
-                c_rows[i] = c + (m + i) * n
-            kern.gemm_columns(&tile)
+        column_tiles(kern, &tile, 0, m0, m1, c)
 
 
 cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride,
@@ -189,10 +201,9 @@ cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b,
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t slices = slice_count(m, n, k)
-    cdef Py_ssize_t per_slice = (k + slices - 1) // slices
+    cdef Py_ssize_t per_slice = ceil_div(k, slices)
     cdef Py_ssize_t mc = 4 * kern.mr, zero = 0
-    cdef Py_ssize_t m_tasks = (m + mc - 1) // mc
-    cdef Py_ssize_t task, i, s
+    cdef Py_ssize_t m_tasks = ceil_div(m, mc), task
     cdef real* partial = workspace + panel_elements(n, k, sizeof(real))
     if m == 0 or n == 0:
         return
@@ -205,9 +216,7 @@ cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b,
                         c if task // m_tasks == 0 else partial + (task // m_tasks - 1) * m * n,
                         task % m_tasks * mc, min(m, (task % m_tasks + 1) * mc), n,
                         min(k, task // m_tasks * per_slice), min(k, (task // m_tasks + 1) * per_slice))
-    for s in range(slices - 1):
-        for i in range(m * n):
-            c[i] += partial[s * m * n + i]
+    add_slices(c, partial, slices - 1, m * n)
 
 
 cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t m,

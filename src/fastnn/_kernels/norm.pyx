@@ -8,7 +8,7 @@ number of threads.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
-from fastnn._kernels.runtime cimport fnn_kernels, kernels, real, team_size
+from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, real, team_size
 
 cdef enum:
     BLOCK = 64
@@ -23,7 +23,7 @@ def column_moments(const real[:, ::1] x, const real[::1] center, const real[:, :
     Without g (no rows) it is x - center itself: the sum of squares, and of deviations.
     """
     cdef const fnn_kernels* k = kernels(sizeof(real))
-    cdef Py_ssize_t m = x.shape[0], c = x.shape[1], blocks = (m + BLOCK - 1) // BLOCK, b, j
+    cdef Py_ssize_t m = x.shape[0], c = x.shape[1], blocks = ceil_div(m, BLOCK), b, j
     cdef real* sums
     products[:] = 0
     totals[:] = 0
@@ -49,7 +49,7 @@ def column_affine(const real[:, ::1] x, const real[::1] center, const real[::1] 
     cdef Py_ssize_t m = x.shape[0], c = x.shape[1], block
     if c == 0:
         return
-    for block in prange((m + BLOCK - 1) // BLOCK, nogil=True, schedule="static",
+    for block in prange(ceil_div(m, BLOCK), nogil=True, schedule="static",
                         num_threads=team_size(NS_ELEMENT * m * c)):
         k.column_affine(min(<Py_ssize_t>BLOCK, m - block * BLOCK), c, &x[block * BLOCK, 0], &center[0],
                         &a[0], &b[0], &g[block * BLOCK, 0] if g.shape[0] else NULL,
@@ -70,7 +70,7 @@ def layer_norm_backward(const real[:, ::1] grad_y, const real[:, ::1] x, const r
                         real[:, ::1] grad_x, double[::1] grad_w, double[::1] grad_b):
     """grad_x by rows; grad_w and grad_b summed over blocks of rows in order."""
     cdef const fnn_kernels* k = kernels(sizeof(real))
-    cdef Py_ssize_t m = x.shape[0], n = x.shape[1], blocks = (m + BLOCK - 1) // BLOCK, b, j
+    cdef Py_ssize_t m = x.shape[0], n = x.shape[1], blocks = ceil_div(m, BLOCK), b, j
     cdef real* sums
     grad_w[:] = 0
     grad_b[:] = 0

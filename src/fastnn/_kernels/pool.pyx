@@ -25,6 +25,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastnn._kernels.runtime cimport (
+    ceil_div,
     fnn_kernels,
     fnn_pool_columns,
     fnn_window,
@@ -126,7 +127,7 @@ cdef void pool_task(const Pooling* job, Py_ssize_t row, const Block* block, char
 
 
 cdef Py_ssize_t whole_lines(Py_ssize_t size) noexcept nogil:
-    return (size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+    return ceil_div(size, CACHE_LINE) * CACHE_LINE
 
 
 cdef int pool(const Pooling* job) except -1 nogil:
@@ -141,7 +142,7 @@ cdef int pool(const Pooling* job) except -1 nogil:
         return 0
     length = max(job.out_width * RUN_BYTES // (job.width * pixel * (2 if job.kind == ARGMAX else 1)),
                  <Py_ssize_t>1)
-    count = (job.out_width + length - 1) // length
+    count = ceil_div(job.out_width, length)
     tasks = job.images * job.out_height * count
     threads = team_size(NS_PER_BYTE * pixel * job.images * job.out_height
                         * (job.width * (1.0 + job.rows[job.out_height // 2].taps)
@@ -239,7 +240,7 @@ def max_backward(const real[:, :, ::1] grad_y, const integer[:, :, ::1] places, 
     cdef Py_ssize_t slices
     if images == 0 or channels == 0 or pixels == 0 or outputs == 0:
         return
-    slices = (channels + width - 1) // width
+    slices = ceil_div(channels, width)
     for task in prange(images * slices, nogil=True, schedule="static", num_threads=team_size(
             NS_PER_BYTE * sizeof(real) * images * channels * (2.0 * outputs + pixels))):
         image = task // slices

@@ -39,6 +39,7 @@ from fastnn._kernels.runtime cimport (
     FNN_LSTM,
     FNN_RNN_RELU,
     FNN_RNN_TANH,
+    ceil_div,
     fnn_cell,
     fnn_cell_grad,
     fnn_kernels,
@@ -172,10 +173,10 @@ cdef Py_ssize_t block_rows(Py_ssize_t batch, Py_ssize_t mr) noexcept nogil:
     From 8 sequences on their number is even, for two threads to share; a tile of 4 rows still keeps the
     multipliers busy.
     """
-    cdef Py_ssize_t blocks = (batch + mr - 1) // mr
+    cdef Py_ssize_t blocks = ceil_div(batch, mr)
     if blocks % 2 and batch >= 8:
         blocks += 1
-    return (batch + blocks - 1) // blocks
+    return ceil_div(batch, blocks)
 
 
 cdef int step_threads(double step_ns, Py_ssize_t tasks) noexcept nogil:
@@ -246,7 +247,7 @@ def forward(int cell, Py_ssize_t products, const real[:, ::1] x, const Py_ssize_
     cdef Py_ssize_t width = gates.shape[2], d, k, s0, s1, row0, row1, task
     cdef Py_ssize_t chunk = chunk_steps(batch, width, sizeof(real))
     cdef Py_ssize_t block = block_rows(batch, kern.mr)
-    cdef Py_ssize_t tasks = directions * ((batch + block - 1) // block)
+    cdef Py_ssize_t tasks = directions * ceil_div(batch, block)
     cdef double step_ns = NS_PER_MULTIPLY * batch * products * hidden
     cdef const real* state_panels[MAX_DIRECTIONS]
     cdef Layer layers[MAX_DIRECTIONS]
@@ -272,7 +273,7 @@ def forward(int cell, Py_ssize_t products, const real[:, ::1] x, const Py_ssize_
         layer.y = &y[0, d * hidden]
         state_panels[d] = &panels[d, panel_elements(products, depth, sizeof(real))]
     with nogil:
-        for k in range((steps + chunk - 1) // chunk):
+        for k in range(ceil_div(steps, chunk)):
             s0 = k * chunk
             s1 = min(steps, s0 + chunk)
             for d in range(directions):
@@ -318,7 +319,7 @@ def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const 
     cdef Py_ssize_t directions = grad_h.shape[0], batch = grad_h.shape[1], hidden = grad_h.shape[2]
     cdef Py_ssize_t d, task
     cdef Py_ssize_t block = block_rows(batch, kern.mr)
-    cdef Py_ssize_t tasks = directions * ((batch + block - 1) // block)
+    cdef Py_ssize_t tasks = directions * ceil_div(batch, block)
     cdef double step_ns = NS_PER_MULTIPLY * batch * products * hidden
     cdef const real* state_panels[MAX_DIRECTIONS]
     cdef Layer layers[MAX_DIRECTIONS]

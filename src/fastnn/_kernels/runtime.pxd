@@ -130,5 +130,8 @@ ctypedef fused real:
     float
     double
 
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a + b - 1) // b
+
 cdef const fnn_kernels* kernels(Py_ssize_t itemsize) noexcept nogil
 cdef int team_size(double serial_ns) noexcept nogil

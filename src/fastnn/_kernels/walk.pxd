@@ -2,8 +2,8 @@
 
 A convolution's output pixel (p, q) reads, through tap t, the source pixel
 (p * stride_h + tap_h[t], q * stride_w + tap_w[t]), or zeros where that lies outside. The gradient of the
-input is the same walk over grad_y, one for each residue class of input pixels modulo the stride; it writes
-every grid_step-th pixel.
+input is the same walk over grad_y, one for each residue class of input pixels modulo the stride; the strides
+of its target say which pixels those are.
 """
 
 from fastnn._kernels.runtime cimport real
@@ -24,6 +24,3 @@ cdef struct Walk:
 cdef void source_rows(const Walk* walk, const real* x, const real* zeros, Py_ssize_t m, int rows, int mr,
                       Py_ssize_t tap0, Py_ssize_t tap1, const void** table) noexcept nogil
 cdef void target_rows(const Walk* walk, real* y, Py_ssize_t m, int rows, void** table) noexcept nogil
-
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b

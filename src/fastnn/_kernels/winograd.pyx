@@ -15,8 +15,8 @@ from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.gemm cimport multiply_task, pack, panel_elements
-from fastnn._kernels.runtime cimport fnn_kernels, kernels, real, team_size, thread_id
-from fastnn._kernels.walk cimport Walk, ceil_div, source_rows
+from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, real, team_size, thread_id
+from fastnn._kernels.walk cimport Walk, source_rows
 
 cdef enum:
     L2_BYTES = 768 * 1024    # for V and M of one task

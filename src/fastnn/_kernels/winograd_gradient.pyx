@@ -17,13 +17,13 @@ the 36 products are shared. The cut depends on the shapes alone.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
-from fastnn._kernels.conv_gradient cimport finish_gradient
-from fastnn._kernels.runtime cimport fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
-from fastnn._kernels.walk cimport Walk, ceil_div, source_rows
+from fastnn._kernels.conv_gradient cimport filters_first
+from fastnn._kernels.gemm cimport add_slices, column_tiles
+from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
+from fastnn._kernels.walk cimport Walk, source_rows
 from fastnn._kernels.winograd cimport PRODUCTS, tile_pixels, tile_walk
 
 cdef enum:
-    MAX_MR = 16
     MAX_BLOCK = 128
     SHARED_BYTES = 1536 * 1024   # V and Z of a task: some of it in L3, for a longer sum per pass over S
 
@@ -56,16 +56,12 @@ cdef void gradient_task(const fnn_kernels* kern, const Plan* plan, const Walk* w
                         Py_ssize_t first, Py_ssize_t last, real* sums, real* v) noexcept nogil:
     """sums[i][c][k], first <= i < last, over the tiles tile0..tile1."""
     cdef const void* pixels[MAX_BLOCK]
-    cdef void* targets[MAX_MR]
     cdef fnn_tile tile
     cdef real* z = v + PRODUCTS * plan.v_stride
-    cdef Py_ssize_t block, t0, t, i, c, r, step, steps = ceil_div(plan.c, kern.mr)
-    cdef Py_ssize_t height = ceil_div(plan.c, steps)
+    cdef Py_ssize_t block, t0, t, i
     tile.a = pixels
-    tile.c = targets
     tile.taps = 1
     tile.b_panel = plan.panel
-    tile.c_offset = 0
     tile.columns = plan.k
     tile.bias = NULL
     tile.relu = False
@@ -82,13 +78,7 @@ cdef void gradient_task(const fnn_kernels* kern, const Plan* plan, const Walk* w
             tile.b = z + i * plan.z_stride
             for t in range(tile.depth):
                 pixels[t] = v + i * plan.v_stride + t * plan.c
-            for step in range(steps):
-                c = step * height
-                tile.a_offset = c
-                tile.rows = min(height, plan.c - c)
-                for r in range(tile.rows):
-                    targets[r] = sums + (i * plan.c + c + r) * plan.k
-                kern.gemm_columns(&tile)
+            column_tiles(kern, &tile, 0, 0, plan.c, sums + i * plan.c * plan.k)
 
 
 cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t p, Py_ssize_t q,
@@ -97,7 +87,7 @@ cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t tiles = walk.n * walk.p * walk.q, matrix = c * k
     cdef Plan plan = make_plan(kern, tiles, c, k, sizeof(real))
-    cdef Py_ssize_t size = PRODUCTS * (plan.v_stride + plan.z_stride), task, s, i
+    cdef Py_ssize_t size = PRODUCTS * (plan.v_stride + plan.z_stride), task
     cdef int threads = team_size(0.72 * tiles * c * k)
     cdef real* workspace = <real*>malloc(threads * size * sizeof(real))
     cdef real* sums = <real*>malloc((plan.slices * PRODUCTS + 9) * matrix * sizeof(real))
@@ -115,12 +105,10 @@ cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py
                       task % plan.parts * PRODUCTS // plan.parts,
                       (task % plan.parts + 1) * PRODUCTS // plan.parts,
                       sums + task // plan.parts * PRODUCTS * matrix, workspace + thread_id() * size)
-    for s in range(1, plan.slices):
-        for i in range(PRODUCTS * matrix):
-            sums[i] += sums[s * PRODUCTS * matrix + i]
+    add_slices(sums, sums + PRODUCTS * matrix, plan.slices - 1, PRODUCTS * matrix)
     taps = sums + plan.slices * PRODUCTS * matrix
     kern.winograd_filter_gradient(sums, matrix, matrix, taps)
-    finish_gradient(taps, 1, 9, c, k, grad_weight)
+    filters_first(taps, 9, c, k, grad_weight)
     free(workspace)
     free(sums)
     free(zeros)
