@@ -12,10 +12,18 @@ class Window(NamedTuple):
     """A checked convolution geometry."""
 
     output: tuple[int, int]  # P, Q
-    padding: tuple[int, int]  # above and to the left; below and to the right follows from the output
-    groups: int
     kernel: tuple[int, ...]  # as the kernels take it: R, S, strides, paddings, dilations, groups
     depthwise: bool
+
+    @property
+    def padding(self) -> tuple[int, ...]:
+        """Above and to the left; below and to the right follows from the output."""
+        return self.kernel[4:6]
+
+    @property
+    def groups(self) -> int:
+        """The groups of channels and filters."""
+        return self.kernel[8]
 
 
 @lru_cache(maxsize=512)
@@ -48,7 +56,7 @@ def conv_window(name, x_shape, weight_shape, bias_shape, stride, padding, dilati
             )
         output.append((size + pad - extent) // step + 1)
     kernel = (r, s, *stride, *padding, *dilation, groups)
-    return Window((output[0], output[1]), padding, groups, kernel, groups == c == k and c > 1)
+    return Window((output[0], output[1]), kernel, groups == c == k and c > 1)
 
 
 def _padding(name, padding, stride, reach):
@@ -92,4 +100,4 @@ def transposed_window(name, x, weight, bias, stride, padding, output_padding, gr
                              f"{max(length, 0)} (padding {pad})")
         output.append(length)
     kernel = (r, s, *stride, *padding, *dilation, groups)
-    return Window((output[0], output[1]), padding, groups, kernel, groups == c == k and c > 1)
+    return Window((output[0], output[1]), kernel, groups == c == k and c > 1)

@@ -221,37 +221,21 @@ def conv2d_backward(grad_y, x, weight, bias=None, stride=1, padding=0, dilation=
 def _correlate_backward(name, grad_y, x, weight, bias, stride, padding, dilation, groups, activation, y,
                         algorithm, input_grad, single):
     window = _window(name, x, weight, bias, stride, padding, dilation, groups)
-    choose_algorithm(name, algorithm, window, x.shape, weight.shape[0])
-    grad_z = _grad_z(name, grad_y, y, activation, x, weight.shape[0], window, single)
-    return correlate_gradients(grad_z, x, weight, bias is not None, window, algorithm, input_grad)
-
-
-def _grad_z(name, grad_y, y, activation, x, filters, window, single):
-    """grad_y through the activation, checked, with its batch axis."""
-    shape = (x.shape[0], filters, *window.output)[single:]
-    grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, len(shape), x.dtype)
-    _checks.same_shape(f"{name}: grad_y", grad_y, shape, "as the output has")
-    if _checks.choice(f"{name}: activation", activation, _fused.NAMES) is not None:
-        y = _checks.as_float_array(f"{name}: y", y, len(shape), x.dtype)
-        _checks.same_shape(f"{name}: y", y, shape, "as the output has")
-        grad_y = _fused.backward(activation, grad_y, y)
-    return grad_y[None] if single else grad_y
-
-
-def correlate_gradients(grad_z, x, weight, has_bias, window, algorithm, input_grad):
-    """The checked arguments' gradients, all with a batch axis."""
-    grad_z = contiguous_channels_last(grad_z)
+    for_input, for_filters = (
+        choose_algorithm(name, algorithm, window, x.shape, weight.shape[0], fewest_tiles)
+        for fewest_tiles in (TILES, TILES_FILTER_GRADIENT))
+    shape = (x.shape[0], weight.shape[0], *window.output)[single:]
+    grad_z = _fused.gradient(name, activation, grad_y, y, shape, x.dtype)
+    grad_z = contiguous_channels_last(grad_z[None] if single else grad_z)
     weight = np.ascontiguousarray(weight)
-    grad_x = _input_gradient(grad_z, x.shape, weight, window, algorithm) if input_grad else None
-    grad_weight = _filter_gradient(grad_z, x, weight.shape, window, algorithm)
-    return grad_x, grad_weight, _bias_gradient(grad_z) if has_bias else None
+    grad_x = _input_gradient(grad_z, x.shape, weight, window, for_input) if input_grad else None
+    grad_weight = _filter_gradient(grad_z, x, weight.shape, window, for_filters)
+    return grad_x, grad_weight, None if bias is None else _bias_gradient(grad_z)
 
 
 def _filter_gradient(grad_z, x, shape, window, algorithm):
     dtype = x.dtype
     grad_weight = np.empty(shape, dtype)
-    algorithm = choose_algorithm("conv2d_backward", algorithm, window, x.shape, shape[0],
-                                 TILES_FILTER_GRADIENT)
     if algorithm == "winograd":
         _winograd_backward_weight[dtype](grad_z, to_channels_last(x), grad_weight, *window.padding)
     else:
@@ -270,7 +254,6 @@ def _input_gradient(grad_z, x_shape, weight, window, algorithm):
     n, c, h, w = x_shape
     dtype = weight.dtype
     grad_x = empty_channels_last(n, h, w, c, dtype)
-    algorithm = choose_algorithm("conv2d_backward", algorithm, window, x_shape, weight.shape[0])
     if algorithm == "winograd" and max(window.padding) <= 2:
         # The gradient of the input is a convolution with the filters rotated, padded by what is left of 2.
         panels = np.empty(_winograd.packed_size(c, weight.shape[0], weight.itemsize), dtype)

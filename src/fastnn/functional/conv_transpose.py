@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import _checks
-from ._layout import contiguous_channels_last, empty_channels_last, from_channels_last, to_channels_last
-from ._window import Window, transposed_window
+from . import _fused
+from ._layout import contiguous_channels_last, empty_channels_last, from_channels_last
+from ._window import transposed_window
 from .conv import (
     _backward_input,
     _backward_weight,
@@ -79,16 +79,14 @@ def conv_transpose2d_backward(grad_y, x, weight, bias=None, stride=1, padding=0,
     x, weight, bias, single = _images(name, x, weight, bias)
     window = transposed_window(name, x, weight, bias, stride, padding, output_padding, groups, dilation)
     shape = (x.shape[0], weight.shape[1] * window.groups, *window.output)[single:]
-    grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, len(shape), x.dtype)
-    _checks.same_shape(f"{name}: grad_y", grad_y, shape, "as the output has")
-    grad_y = grad_y[None] if single else grad_y
+    grad_y = _fused.gradient(name, None, grad_y, None, shape, x.dtype)
+    rows = contiguous_channels_last(grad_y[None] if single else grad_y)  # the one copy for all gradients
     grad_x = None
     if input_grad:
-        back = Window(x.shape[2:], window.padding, window.groups, window.kernel, window.depthwise)
-        grad_x = convolve(grad_y, pack_filters(weight, back, "direct"), None, x.shape[1], back, None)
+        back = window._replace(output=x.shape[2:])
+        packed = pack_filters(weight, back, "direct")
+        grad_x = convolve(from_channels_last(rows), packed, None, x.shape[1], back, None)
         grad_x = grad_x[0] if single else grad_x
     grad_weight = np.empty(weight.shape, x.dtype)
-    _backward_weight[x.dtype](contiguous_channels_last(x), to_channels_last(grad_y), grad_weight,
-                              window.kernel)
-    grad_bias = None if bias is None else _bias_gradient(contiguous_channels_last(grad_y))
-    return grad_x, grad_weight, grad_bias
+    _backward_weight[x.dtype](contiguous_channels_last(x), rows, grad_weight, window.kernel)
+    return grad_x, grad_weight, None if bias is None else _bias_gradient(rows)

@@ -7,7 +7,7 @@ import numpy as np
 from .. import _checks
 
 
-def _padding(name, padding_idx, rows):
+def padding_row(name, padding_idx, rows):
     """`padding_idx` counted from the front, or None."""
     if padding_idx is None:
         return None
@@ -38,7 +38,7 @@ def embedding(indices, weight, padding_idx=None):
     """
     weight = _checks.as_float_array("embedding: weight", weight, 2)
     indices = _checks.as_int_array("embedding: indices", indices, None, 0, weight.shape[0])
-    _padding("embedding", padding_idx, weight.shape[0])
+    padding_row("embedding", padding_idx, weight.shape[0])
     return np.take(weight, indices, axis=0)
 
 
@@ -59,7 +59,7 @@ def embedding_backward(grad_y, indices, num_embeddings, padding_idx=None):
         order = np.argsort(flat, kind="stable")
         rows, first = np.unique(flat[order], return_index=True)
         grad_weight[rows] = np.add.reduceat(grad_y.reshape(flat.size, -1)[order], first, axis=0)
-    padding = _padding(name, padding_idx, num_embeddings)
+    padding = padding_row(name, padding_idx, num_embeddings)
     if padding is not None:
         grad_weight[padding] = 0
     return grad_weight

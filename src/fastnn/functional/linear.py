@@ -118,14 +118,8 @@ def linear_backward(grad_y, x, weight, bias=None, *, activation=None, y=None, in
     """
     name = "linear_backward"
     x, weight, bias = _arguments(name, x, weight, bias)
-    shape = (*x.shape[:-1], weight.shape[0])
-    grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, len(shape), x.dtype)
-    _checks.same_shape(f"{name}: grad_y", grad_y, shape, "as the output has")
-    if _checks.choice(f"{name}: activation", activation, _fused.NAMES) is not None:
-        y = _checks.as_float_array(f"{name}: y", y, len(shape), x.dtype)
-        _checks.same_shape(f"{name}: y", y, shape, "as the output has")
-        grad_y = _fused.backward(activation, grad_y, y)
-    return product_gradients(grad_y, x, weight, bias is not None, input_grad)
+    grad_z = _fused.gradient(name, activation, grad_y, y, (*x.shape[:-1], weight.shape[0]), x.dtype)
+    return product_gradients(grad_z, x, weight, bias is not None, input_grad)
 
 
 def product_gradients(grad_z, x, weight, has_bias, input_grad):

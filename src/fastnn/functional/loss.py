@@ -25,7 +25,8 @@ def _reduce(losses, reduction, weight_sum=None):
 
 
 def _scale(reduction, count):
-    return 1.0 if reduction == "sum" or not count else 1.0 / count
+    """What a gradient is multiplied by: only the mean divides."""
+    return 1.0 / count if reduction == "mean" and count else 1.0
 
 
 def _both(name, y, target, reduction):
@@ -45,7 +46,7 @@ def mse_loss(y, target, reduction="mean"):
 def mse_loss_backward(y, target, reduction="mean"):
     """2 (y - t), over the number of elements for the mean."""
     y, target = _both("mse_loss_backward", y, target, reduction)
-    return (y - target) * y.dtype.type(2 * _scale(reduction if reduction == "mean" else "sum", y.size))
+    return (y - target) * y.dtype.type(2 * _scale(reduction, y.size))
 
 
 def half_squared_error(y, target, reduction="sum"):
@@ -57,7 +58,7 @@ def half_squared_error(y, target, reduction="sum"):
 def half_squared_error_backward(y, target, reduction="sum"):
     """y - t, over the number of elements for the mean."""
     y, target = _both("half_squared_error_backward", y, target, reduction)
-    return (y - target) * y.dtype.type(_scale(reduction if reduction == "mean" else "sum", y.size))
+    return (y - target) * y.dtype.type(_scale(reduction, y.size))
 
 
 class _Classes:
@@ -213,4 +214,4 @@ def binary_cross_entropy_with_logits_backward(logits, target, *, weight=None, po
     s = sigmoid(x)
     grad = (1 - t) * s - (t if p is None else p * t) * (1 - s)
     grad = grad if w is None else w * grad
-    return grad * x.dtype.type(_scale("mean", x.size)) if reduction == "mean" else grad
+    return grad * x.dtype.type(_scale(reduction, x.size)) if reduction == "mean" else grad

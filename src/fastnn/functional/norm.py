@@ -164,13 +164,16 @@ def batch_norm_backward(grad_y, x, mean, var, weight=None, bias=None, eps=1e-5, 
     return _back(grad_x, shape), grad_weight, None if bias is None else totals.astype(x.dtype)
 
 
+def normalized_sizes(name, normalized_shape):
+    """`normalized_shape` as a tuple of sizes."""
+    sizes = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
+    return tuple(_checks.integer(f"{name}: normalized_shape", n) for n in sizes)
+
+
 def _normalized(name, x, normalized_shape, weight, bias):
     """Check the arguments of layer norm; returns x as rows of the normalised axes."""
     x = _checks.as_float_array(f"{name}: x", x)
-    if isinstance(normalized_shape, (tuple, list)):
-        shape = tuple(_checks.integer(f"{name}: normalized_shape", n) for n in normalized_shape)
-    else:
-        shape = (_checks.integer(f"{name}: normalized_shape", normalized_shape),)
+    shape = normalized_sizes(name, normalized_shape)
     if not shape or x.shape[-len(shape):] != shape:
         raise ValueError(f"{name}: x has shape {x.shape}, which does not end in normalized_shape = {shape}")
     vectors = []

@@ -47,9 +47,8 @@ class ReLU(_FromOutput):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return max(0, x)."""
-        y = F.relu(x)
+        y = super().forward(x)
         if self.training:
-            self._save(y)
             self.__dict__["_last"] = y
         return y
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _checks, init
-from ..functional import embedding as _embedding
-from ..functional import embedding_backward as _embedding_backward
+from ..functional.embedding import embedding, embedding_backward, padding_row
 from .module import Module, Parameter
 
 
@@ -37,18 +36,14 @@ class Embedding(Module):
         self.embedding_dim = _checks.integer("Embedding: embedding_dim", embedding_dim)
         table = init.normal_(np.empty((num_embeddings, embedding_dim), self.dtype),
                              rng=init.as_generator("Embedding: rng", rng))
-        self.padding_idx = None
-        if padding_idx is not None:
-            self.padding_idx = _checks.integer("Embedding: padding_idx", padding_idx, -num_embeddings)
-            if padding_idx >= num_embeddings:
-                raise ValueError(f"Embedding: padding_idx {padding_idx} is not a row of {num_embeddings}")
-            self.padding_idx %= num_embeddings
+        self.padding_idx = padding_row("Embedding", padding_idx, num_embeddings)
+        if self.padding_idx is not None:
             table[self.padding_idx] = 0
         self.weight = Parameter(table)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the rows for the integers x: (*x.shape, embedding_dim)."""
-        y = _embedding(x, self.weight._data, self.padding_idx)
+        y = embedding(x, self.weight._data, self.padding_idx)
         self._save(x)
         return y
 
@@ -59,7 +54,7 @@ class Embedding(Module):
         if grad_y.shape[-1:] != (self.embedding_dim,):  # one of width 1 would spread over all columns
             raise ValueError(f"Embedding.backward: grad_y has shape {grad_y.shape}, expected embedding_dim = "
                              f"{self.embedding_dim} columns")
-        self.weight._grad += _embedding_backward(grad_y, x, self.num_embeddings, self.padding_idx)
+        self.weight._grad += embedding_backward(grad_y, x, self.num_embeddings, self.padding_idx)
 
     def extra_repr(self) -> str:
         """Return the configuration as `repr` shows it."""

@@ -137,9 +137,8 @@ class LayerNorm(Module):
     def __init__(self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True,
                  bias: bool = True, *, dtype: Any = np.float32):
         super().__init__(dtype=dtype)
-        shape = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
-        self.normalized_shape = tuple(_checks.integer("LayerNorm: normalized_shape", n) for n in shape)
-        if not shape:
+        self.normalized_shape = F.normalized_sizes("LayerNorm", normalized_shape)
+        if not self.normalized_shape:
             raise ValueError("LayerNorm: normalized_shape must have at least one size, got ()")
         self.eps = _checks.real("LayerNorm: eps", eps, 0.0)
         self.elementwise_affine = _checks.flag("LayerNorm: elementwise_affine", elementwise_affine)
