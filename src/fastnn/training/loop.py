@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -78,12 +79,12 @@ class _Mean:
             self.right += right
             self.seen += seen
 
-    def numbers(self, prefix: str = "") -> dict[str, float]:
+    def numbers(self) -> dict[str, float]:
         """The means: a summed loss stays a sum."""
         divisor = self.count if self.loss.reduction == "mean" else 1.0
-        found = {f"{prefix}loss": self.total / divisor if divisor else math.nan}
+        found = {"loss": self.total / divisor if divisor else math.nan}
         if self.loss.classifies:
-            found[f"{prefix}accuracy"] = self.right / self.seen if self.seen else math.nan
+            found["accuracy"] = self.right / self.seen if self.seen else math.nan
         return found
 
 
@@ -184,10 +185,10 @@ def fit(
             numbers["lr"] = optimizer.param_groups[0]["lr"]
             numbers["seconds"] = time.perf_counter() - started
             history.append(numbers)
-            best.offer(numbers.get("val_loss", numbers["loss"]))
+            watched = numbers.get("val_loss", numbers["loss"])
+            best.offer(watched)
             bar.epoch(epoch, numbers)
             if scheduler is not None:
-                watched = numbers.get("val_loss", numbers["loss"])
                 scheduler.step(watched if isinstance(scheduler, ReduceLROnPlateau) else None)
             _ask(callbacks, "on_epoch_end", model, history)
     except KeyboardInterrupt:
@@ -249,6 +250,19 @@ class _Best:
             self.model.load_state_dict(self.weights)
 
 
+@contextmanager
+def _eval_mode(model: Any) -> Iterator[None]:
+    """Eval mode inside a ``with`` block. A model already in it is left alone: threads may share it."""
+    was_training = model.training
+    if was_training:
+        model.eval()
+    try:
+        yield
+    finally:
+        if was_training:
+            model.train()
+
+
 def predict(model: Any, x: Any, *, batch_size: int = 256) -> np.ndarray:
     """Return the outputs for all samples of `x`, computed in eval mode and in batches.
 
@@ -261,17 +275,11 @@ def predict(model: Any, x: Any, *, batch_size: int = 256) -> np.ndarray:
     """
     arrays, samples = _inputs("predict", x)
     batch_size = _checks.integer("predict: batch_size", batch_size)
-    was_training = model.training
-    if was_training:
-        model.eval()
-    try:
+    with _eval_mode(model):
         if samples <= batch_size:
             return _output(model, arrays)
         return np.concatenate([_output(model, tuple(a[batch] for a in arrays))
                                for batch in _batches(samples, batch_size, None)])
-    finally:
-        if was_training:
-            model.train()
 
 
 def evaluate(model: Any, x: Any, y: np.ndarray, *, loss: Any = None,
@@ -293,16 +301,10 @@ def evaluate(model: Any, x: Any, y: np.ndarray, *, loss: Any = None,
     arrays, samples = _inputs("evaluate", x)
     y = _targets("evaluate", y, samples)
     batch_size = _checks.integer("evaluate: batch_size", batch_size)
-    was_training = model.training
-    if was_training:
-        model.eval()
-    try:
-        mean = _Mean(loss)
+    mean = _Mean(loss)
+    with _eval_mode(model):
         for batch in _batches(samples, batch_size, None):
             output = _output(model, tuple(a[batch] for a in arrays))
             mean.add(loss(output, y[batch]), output, y[batch])
-        loss._saved = None
-        return mean.numbers()
-    finally:
-        if was_training:
-            model.train()
+    loss._saved = None
+    return mean.numbers()
