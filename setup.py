@@ -73,11 +73,12 @@ class BuildKernels(build_ext):
         openmp = self._openmp_flags()
         if WANT_OPENMP and not openmp:
             print("fastnn: this compiler has no OpenMP; building for one thread", file=sys.stderr)
+        strip = ["-Wl,-s"] if sys.platform.startswith("linux") and not DEBUG else []
         sanitize = [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"] if SANITIZE else []
         compile_args = [*FLAGS, *openmp, *sanitize]
         for extension in self.extensions:
             extension.extra_compile_args = compile_args
-            extension.extra_link_args = [*openmp, *sanitize, *([] if DEBUG else ["-Wl,-s"] * _has_gnu_ld())]
+            extension.extra_link_args = [*openmp, *sanitize, *strip]
             extension.define_macros.append(("FASTNN_BUILD_FLAGS", f'"{" ".join(compile_args)}"'))
         translated = cythonize(self.extensions, compiler_directives=DIRECTIVES, include_path=["src"],
                                force=self.force or None, quiet=True)
@@ -112,10 +113,6 @@ class BuildKernels(build_ext):
             return True
 
 
-def _has_gnu_ld():
-    return sys.platform.startswith("linux")
-
-
 def extensions():
     bodies = sorted(str(path) for path in BODIES.glob("*.c"))
     headers = sorted(str(path) for path in BODIES.glob("*.h"))
@@ -125,7 +122,6 @@ def extensions():
             [str(path), *(bodies if path.stem == "runtime" else [])],
             include_dirs=[str(BODIES)],
             depends=headers,
-            define_macros=[("CYTHON_TRACE", "0")],
         )
 
 
