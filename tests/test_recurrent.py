@@ -20,21 +20,6 @@ DTYPES = (np.float32, np.float64)
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-13}
 
 
-@pytest.fixture(params=runtime.available_isas())
-def each_isa(request):
-    before = runtime.get_isa()
-    runtime.set_isa(request.param)
-    yield request.param
-    runtime.set_isa(before)
-
-
-@pytest.fixture
-def threads():
-    before = runtime.get_num_threads()
-    yield runtime.set_num_threads
-    runtime.set_num_threads(before)
-
-
 def arguments(cell, steps, batch, depth, hidden, dtype=np.float64, seed=0):
     """Draw x, the initial states, weights and biases."""
     rng = np.random.default_rng(seed)
@@ -81,7 +66,7 @@ def assert_same_bits(actual, expected):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS)
-def test_matches_the_reference_at_sizes_around_a_vector(each_isa, cell, dtype):
+def test_matches_the_reference_at_sizes_around_a_vector(isa, cell, dtype):
     rng = np.random.default_rng(2)
     sizes = (1, 2, 3, 5, 7, 15, 16, 17, 31, 33)
     for i, hidden in enumerate(sizes):
@@ -96,7 +81,7 @@ def test_matches_the_reference_at_sizes_around_a_vector(each_isa, cell, dtype):
                              run(reference, cell, args, truncate=truncate, **options), TOLERANCE[dtype])
 
 
-def test_relu_and_missing_arguments_match_the_reference(each_isa):
+def test_relu_and_missing_arguments_match_the_reference(isa):
     x, h0, w_ih, w_hh, b_ih, b_hh = arguments("rnn", 4, 3, 5, 17)
     for args in ((x, None, w_ih, w_hh), (x, h0, w_ih, w_hh, b_ih), (x, h0, w_ih, w_hh, None, b_hh)):
         for nonlinearity in ("tanh", "relu"):
@@ -179,7 +164,7 @@ def test_truncated_gradients_are_those_of_chunks(cell, reverse):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_sequence_is_the_same_bits_alone_and_in_chunks(each_isa, cell, dtype):
+def test_a_sequence_is_the_same_bits_alone_and_in_chunks(isa, cell, dtype):
     steps, lengths = 9, np.array([4, 9, 0, 1, 9, 6, 3])
     x, *rest = arguments(cell, steps, 7, 5, 17, dtype)
     count = 2 if cell == "lstm" else 1
@@ -224,7 +209,7 @@ def test_nothing_to_do_is_defined(cell):
         assert_same_bits(results[1 : 3 if cell == "lstm" else 2], args[1 : 3 if cell == "lstm" else 2])
 
 
-def test_inputs_of_any_memory_are_read_and_never_written(each_isa):
+def test_inputs_of_any_memory_are_read_and_never_written(isa):
     def variants(a):
         yield np.asfortranarray(a)
         yield np.repeat(a, 2, axis=-1)[..., ::2]
@@ -400,7 +385,7 @@ def test_forms_of_the_same_sequences(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_streaming_equals_one_call(each_isa, cell):
+def test_streaming_equals_one_call(isa, cell):
     layer = LAYERS[cell](3, 17, num_layers=2, rng=0).eval()
     x = np.random.default_rng(8).normal(size=(12, 2, 3)).astype(np.float32)
     y, hx = layer(x)
