@@ -13,7 +13,7 @@ from fastnn._kernels.conv_gradient cimport depthwise_gradient, weight_gradient
 from fastnn._kernels.convolve cimport convolve, convolve_depthwise
 from fastnn._kernels.gemm cimport pack, panel_elements
 from fastnn._kernels.runtime cimport ceil_div, kernels, real, team_size
-from fastnn._kernels.walk cimport Walk
+from fastnn._kernels.walk cimport Walk, find_interior
 
 cdef struct Filter:
     # The window of a convolution, in the order in which the interface takes it.
@@ -65,6 +65,14 @@ cdef bint worth_a_copy(const Walk* walk, Py_ssize_t h, Py_ssize_t w, Py_ssize_t 
     return rows * columns <= 4.0 * (h * w + walk.p * walk.q) + 4096
 
 
+cdef int allocate_taps(Walk* walk, Py_ssize_t taps) noexcept nogil:
+    """Room for the tables of a walk. Returns -1 when memory is short."""
+    walk.tap_h = <Py_ssize_t*>malloc(3 * (taps + 1) * sizeof(Py_ssize_t))
+    walk.tap_w = walk.tap_h + taps
+    walk.tap_offset = walk.tap_w + taps
+    return -1 if walk.tap_h is NULL else 0
+
+
 cdef int filter_walk(Walk* walk, Py_ssize_t n, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k,
                      const Filter* f) noexcept nogil:
     """The forward walk, but for its source. Returns -1 when memory is short."""
@@ -73,10 +81,8 @@ cdef int filter_walk(Walk* walk, Py_ssize_t n, Py_ssize_t p, Py_ssize_t q, Py_ss
     walk.y_n, walk.y_p, walk.y_q, walk.y_start = p * q * k, q * k, k, 0
     walk.stride_h, walk.stride_w = f.stride_h, f.stride_w
     walk.taps = f.r * f.s
-    walk.tap_h = <Py_ssize_t*>malloc(2 * (walk.taps + 1) * sizeof(Py_ssize_t))
-    if walk.tap_h is NULL:
+    if allocate_taps(walk, walk.taps) != 0:
         return -1
-    walk.tap_w = walk.tap_h + walk.taps
     for tap in range(walk.taps):
         walk.tap_h[tap] = tap // f.s * f.dilation_h - f.pad_h
         walk.tap_w[tap] = tap % f.s * f.dilation_w - f.pad_w
@@ -175,9 +181,13 @@ cdef int source_walk(Walk* walk, const real[:, :, :, :] x, const Filter* f, Py_s
         copy[0] = padded_source(walk, &x[0, 0, 0, 0] if x.size else NULL, x.shape[1], x.shape[2], x.shape[3],
                                 x.strides[0] // size, x.strides[1] // size, x.strides[2] // size,
                                 x.strides[3] // size, f)
-        return -1 if copy[0] is NULL else 0
+        if copy[0] is NULL:
+            return -1
+        find_interior(walk)
+        return 0
     walk.h, walk.w = x.shape[1], x.shape[2]
     walk.x_n, walk.x_h, walk.x_w = x.strides[0] // size, x.strides[1] // size, x.strides[2] // size
+    find_interior(walk)
     return 0
 
 
@@ -206,13 +216,12 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     cdef int status = 0
     if grad_x.size == 0:
         return
-    walk.tap_h = <Py_ssize_t*>malloc(2 * (taps + 1) * sizeof(Py_ssize_t))
+    status = allocate_taps(&walk, taps)
     order = <Py_ssize_t*>malloc((taps + 1) * sizeof(Py_ssize_t))
     panels = <real*>malloc((f.groups * size + taps * c + 1) * sizeof(real))
-    if walk.tap_h is NULL or order is NULL or panels is NULL:
+    if status != 0 or order is NULL or panels is NULL:
         status = -1
     else:
-        walk.tap_w = walk.tap_h + taps
         with nogil:
             walk.n, walk.h, walk.w = grad_y.shape[0], grad_y.shape[1], grad_y.shape[2]
             walk.x_n, walk.x_h, walk.x_w = walk.h * walk.w * k, walk.w * k, k
@@ -283,6 +292,7 @@ cdef void class_walk(Walk* walk, const Filter* f, Py_ssize_t a, Py_ssize_t b, Py
                 walk.tap_h[walk.taps] = (a + f.pad_h - r * f.dilation_h) // f.stride_h
                 walk.tap_w[walk.taps] = (b + f.pad_w - s * f.dilation_w) // f.stride_w
                 walk.taps += 1
+    find_interior(walk)
 
 
 cdef void pack_depthwise(const real* weight, const Py_ssize_t* order, Py_ssize_t used, Py_ssize_t taps,

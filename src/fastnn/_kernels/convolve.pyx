@@ -15,7 +15,7 @@ from fastnn._kernels.gemm cimport KC, MAX_MR, MC, NC
 from fastnn._kernels.runtime cimport (
     ceil_div, fnn_depthwise_row, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
 )
-from fastnn._kernels.walk cimport Walk, source_rows, target_rows
+from fastnn._kernels.walk cimport Walk, interior_rows, source_rows, target_rows
 
 
 cdef void tiles(const fnn_kernels* kern, void (*body)(const fnn_tile*) noexcept nogil, const Walk* walk,
@@ -31,7 +31,11 @@ cdef void tiles(const fnn_kernels* kern, void (*body)(const fnn_tile*) noexcept 
     for step in range(steps):
         m = m0 + step * height
         tile.rows = min(height, m1 - m)
-        source_rows(walk, x, zeros, m, tile.rows, kern.mr, tap0, tap1, table)
+        if walk.tap_offset is not NULL and interior_rows(walk, x, m, tile.rows, table):
+            tile.tap_offset = walk.tap_offset + tap0
+        else:
+            source_rows(walk, x, zeros, m, tile.rows, kern.mr, tap0, tap1, table)
+            tile.tap_offset = NULL
         target_rows(walk, y, m, tile.rows, targets)
         body(tile)
 

@@ -78,6 +78,7 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
     cdef Py_ssize_t block, k0, m, i, step
     tile.a = a_rows
     tile.c = c_rows
+    tile.tap_offset = NULL
     tile.taps = 1
     tile.b_panel = k * kern.nr
     tile.c_offset = n0

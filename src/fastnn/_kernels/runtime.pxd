@@ -4,6 +4,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct fnn_tile:
         const void* const* a
         Py_ssize_t a_offset
+        const Py_ssize_t* tap_offset
         Py_ssize_t taps
         Py_ssize_t depth
         const void* b

@@ -20,7 +20,14 @@ cdef struct Walk:
     Py_ssize_t taps
     Py_ssize_t* tap_h
     Py_ssize_t* tap_w
+    # Pixels p0 <= p < p1, q0 <= q < q1 read no padding: from tap 0 of such a pixel the others lie at these
+    # places. NULL where nobody asks.
+    Py_ssize_t* tap_offset
+    Py_ssize_t p0, p1, q0, q1
 
+cdef void find_interior(Walk* walk) noexcept nogil
+cdef bint interior_rows(const Walk* walk, const real* x, Py_ssize_t m, int rows,
+                        const void** table) noexcept nogil
 cdef void source_rows(const Walk* walk, const real* x, const real* zeros, Py_ssize_t m, int rows, int mr,
                       Py_ssize_t tap0, Py_ssize_t tap1, const void** table) noexcept nogil
 cdef void target_rows(const Walk* walk, real* y, Py_ssize_t m, int rows, void** table) noexcept nogil

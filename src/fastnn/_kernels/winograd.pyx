@@ -31,6 +31,7 @@ cdef void tile_walk(Walk* walk, Py_ssize_t* offsets, const real[:, :, :, :] x, P
     walk.x_n, walk.x_h, walk.x_w = x.strides[0] // size, x.strides[1] // size, x.strides[2] // size
     walk.stride_h, walk.stride_w = 4, 4
     walk.taps = PRODUCTS
+    walk.tap_offset = NULL
     walk.tap_h, walk.tap_w = offsets, offsets + PRODUCTS
     for i in range(PRODUCTS):
         walk.tap_h[i], walk.tap_w[i] = i // 6 - pad_h, i % 6 - pad_w

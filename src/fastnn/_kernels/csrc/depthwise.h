@@ -79,7 +79,8 @@ INLINE void NAME(depthwise_gradient_lane)(const fnn_tile *t, ptrdiff_t c, ptrdif
         real *b = (real *)t->b + tap * t->columns + c;
         vec sum = whole ? load(b) : load_part(b, n);
         for (int i = 0; i < t->rows; i++) {
-            const real *x = (const real *)t->a[tap * MR + i] + t->a_offset + c;
+            const real *at = t->tap_offset ? (const real *)t->a[i] + t->tap_offset[tap] : t->a[tap * MR + i];
+            const real *x = at + t->a_offset + c;
             const real *g = (const real *)t->c[i] + t->c_offset + c;
             sum += whole ? load(x) * load(g) : load_part(x, n) * load_part(g, n);
         }

@@ -14,60 +14,77 @@
  * 117 GFLOP/s on a 3.66 GHz Zen 4, whose peak that is).
  */
 #define NR (NV * VLEN)
+#define AHEAD 16
 
-/* Sums of one panel, sum[i * NV + v]; they start from C, from the bias or from zero. */
+/* The sums of one panel, sum[i * NV + v], start from C, from the bias or from zero. Whole panels stay in
+ * registers: a detour through memory costs as much as 10 steps of k. */
 INLINE void NAME(tile_start)(int rows, int vectors, const fnn_tile *t, ptrdiff_t column, vec *sum) {
     const ptrdiff_t left = t->columns - column;
-    for (int i = 0; i < rows; i++) {
-        const real *from = t->accumulate ? (const real *)t->c[i] + t->c_offset : t->bias;
+    const real *bias = t->bias;
+    if (t->accumulate) {
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) {
+            const real *from = (const real *)t->c[i] + t->c_offset + column;
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) {
-            const ptrdiff_t n = left - v * VLEN;
-            sum[i * NV + v] = !from       ? (vec){0}
-                              : n >= VLEN ? load(from + column + v * VLEN)
-                              : n > 0     ? load_part(from + column + v * VLEN, n)
-                                          : (vec){0};
+            for (int v = 0; v < vectors; v++) sum[i * NV + v] = NAME(load_first)(from + v * VLEN, left - v * VLEN);
         }
+        return;
     }
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+        const vec from = bias ? NAME(load_first)(bias + column + v * VLEN, left - v * VLEN) : (vec){0};
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) sum[i * NV + v] = from;
+    }
+    /* the lines that the sums will be written to, wanted when k has run */
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++)
+            __builtin_prefetch((const real *)t->c[i] + t->c_offset + column + v * VLEN, 1);
 }
 
-INLINE void NAME(tile_finish)(int rows, int vectors, const fnn_tile *t, ptrdiff_t column,
-                              const vec *sum) {
+INLINE void NAME(tile_finish)(int rows, int vectors, const fnn_tile *t, ptrdiff_t column, vec *sum) {
     const ptrdiff_t left = t->columns - column;
+    if (t->relu) {
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) sum[i * NV + v] = relu1(sum[i * NV + v]);
+    }
+#pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
         real *to = (real *)t->c[i] + t->c_offset + column;
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) {
-            const ptrdiff_t n = left - v * VLEN;
-            const vec y = t->relu ? relu1(sum[i * NV + v]) : sum[i * NV + v];
-            if (n >= VLEN)
-                store(to + v * VLEN, y);
-            else if (n > 0)
-                store_part(to + v * VLEN, y, n);
-        }
+        for (int v = 0; v < vectors; v++) NAME(store_first)(to + v * VLEN, sum[i * NV + v], left - v * VLEN);
     }
 }
 
-/* A(i, k) = a[tap * MR + i][k]. Several panels at once keep the multipliers busy where there are
+/* A(i, k) = a[tap * MR + i][k], or a[i][tap_offset[tap] + k]. Several panels at once keep the multipliers busy where there are
  * too few rows to do so: a sum's next step waits for its last one, 4 cycles on the machines of today. */
 INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t, const real *b,
                             ptrdiff_t column) {
-    vec start[MR * NV], sum[MR * NV];
+    vec sum[MR * NV];
+#pragma GCC unroll 4
     for (int p = 0; p < panels; p++)
-        NAME(tile_start)(rows, vectors, t, column + p * NR, start + p * rows * NV);
-#pragma GCC unroll 28
-    for (int s = 0; s < panels * rows * NV; s++) sum[s] = start[s];
+        NAME(tile_start)(rows, vectors, t, column + p * NR, sum + p * rows * NV);
     const real *const *a = (const real *const *)t->a;
-    for (ptrdiff_t tap = 0; tap < t->taps; tap++, a += MR) {
-        const real *row[MR];
+    const real *row[MR];
+    for (ptrdiff_t tap = 0; tap < t->taps; tap++) {
+        if (tap == 0 || !t->tap_offset) {
 #pragma GCC unroll 16
-        for (int i = 0; i < rows; i++) row[i] = a[i] + t->a_offset;
-        for (ptrdiff_t k = 0; k < t->depth; k++, b += NR) {
+            for (int i = 0; i < rows; i++) row[i] = a[tap * MR + i] + t->a_offset;
+        }
+        const ptrdiff_t k0 = t->tap_offset ? t->tap_offset[tap] : 0;
+        for (ptrdiff_t k = k0; k < k0 + t->depth; k++, b += NR) {
 #pragma GCC unroll 4
             for (int p = 0; p < panels; p++) {
                 vec bk[NV];
 #pragma GCC unroll 4
-                for (int v = 0; v < vectors; v++) bk[v] = load(b + p * t->b_panel + v * VLEN);
+                for (int v = 0; v < vectors; v++) {
+                    bk[v] = load(b + p * t->b_panel + v * VLEN);
+                    __builtin_prefetch(b + p * t->b_panel + v * VLEN + AHEAD * NR);
+                }
 #pragma GCC unroll 16
                 for (int i = 0; i < rows; i++) {
                     const vec x = splat(row[i][k]);
@@ -77,19 +94,16 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
             }
         }
     }
-#pragma GCC unroll 28
-    for (int s = 0; s < panels * rows * NV; s++) start[s] = sum[s];
+#pragma GCC unroll 4
     for (int p = 0; p < panels; p++)
-        NAME(tile_finish)(rows, vectors, t, column + p * NR, start + p * rows * NV);
+        NAME(tile_finish)(rows, vectors, t, column + p * NR, sum + p * rows * NV);
 }
 
 /* A(i, k) = a[k][i]: the transposed operand of a weight gradient */
 INLINE void NAME(tile_columns)(int rows, int vectors, const fnn_tile *t, const real *b,
                                ptrdiff_t column) {
-    vec start[MR * NV], sum[MR * NV];
-    NAME(tile_start)(rows, vectors, t, column, start);
-#pragma GCC unroll 28
-    for (int s = 0; s < rows * NV; s++) sum[s] = start[s];
+    vec sum[MR * NV];
+    NAME(tile_start)(rows, vectors, t, column, sum);
     for (ptrdiff_t k = 0; k < t->depth; k++, b += NR) {
         const real *row = (const real *)t->a[k] + t->a_offset;
         vec bk[NV];
@@ -102,9 +116,7 @@ INLINE void NAME(tile_columns)(int rows, int vectors, const fnn_tile *t, const r
             for (int v = 0; v < vectors; v++) sum[i * NV + v] += x * bk[v];
         }
     }
-#pragma GCC unroll 28
-    for (int s = 0; s < rows * NV; s++) start[s] = sum[s];
-    NAME(tile_finish)(rows, vectors, t, column, start);
+    NAME(tile_finish)(rows, vectors, t, column, sum);
 }
 
 /* All columns at one height: several panels at once where rows are few, then panel by panel; the

@@ -3,6 +3,9 @@
  *     ISA      the set's name          VBYTES   bytes in a vector
  *     MR, NV   the register tile: MR rows by NV vectors (tuning figures, chosen there)
  */
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 #define PASTE_(a, b, c) a##_##b##_##c
 #define PASTE(a, b, c) PASTE_(a, b, c)
 #define TEXT_(x) #x

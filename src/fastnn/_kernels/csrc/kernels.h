@@ -17,6 +17,8 @@
 typedef struct {
     const void *const *a;  /* row pointers; layout by the entry called (gemm_rows, gemm_columns)  */
     ptrdiff_t a_offset;    /* added to every row pointer                                          */
+    const ptrdiff_t *tap_offset; /* gemm_rows: where taps lie at the same places from every row,  */
+                           /* those places, and `a` is one table; NULL: a table for each tap      */
     ptrdiff_t taps;        /* gemm_rows: the reduction runs over taps x depth ...                 */
     ptrdiff_t depth;       /* ... gemm_columns: over depth alone                                  */
     const void *b;         /* packed panels: [ceil(columns / nr)][taps * depth][nr]               */
@@ -104,7 +106,8 @@ typedef struct {
     int mr, nr;            /* the register tile: rows of A by columns of B                        */
 
     /* gemm_tile.h */
-    void (*gemm_rows)(const fnn_tile *tile);     /* A(i, k) = a[tap * mr + i][k]: rows run along k */
+    void (*gemm_rows)(const fnn_tile *tile);     /* A(i, k) = a[tap * mr + i][k], or               */
+                                                 /* a[i][tap_offset[tap] + k]: rows run along k    */
     void (*gemm_columns)(const fnn_tile *tile);  /* A(i, k) = a[k][i]: rows run along i            */
 
     /* depthwise.h */

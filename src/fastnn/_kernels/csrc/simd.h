@@ -19,7 +19,36 @@ INLINE vec NAME(load)(const real *p) { return *(const NAME(uvec) *)p; }
 INLINE void NAME(store)(real *p, vec v) { *(NAME(uvec) *)p = v; }
 INLINE vec NAME(splat)(real x) { return x - (vec){0}; } /* x - 0 keeps the sign of a zero */
 
-/* The first n < VLEN elements; the others read as zero and are not written. */
+/* The first n < VLEN elements; the others read as zero and are not written. Where the instruction set has
+ * masked moves they serve: a copy of unknown length is a call of memcpy, some 10 ns each. */
+#if VBYTES == 64
+INLINE vec NAME(load_part)(const real *p, ptrdiff_t n) {
+    const unsigned used = (1u << n) - 1;
+    return sizeof(real) == 4 ? (vec)_mm512_maskz_loadu_ps((__mmask16)used, p)
+                             : (vec)_mm512_maskz_loadu_pd((__mmask8)used, p);
+}
+INLINE void NAME(store_part)(real *p, vec v, ptrdiff_t n) {
+    const unsigned used = (1u << n) - 1;
+    if (sizeof(real) == 4)
+        _mm512_mask_storeu_ps(p, (__mmask16)used, (__m512)v);
+    else
+        _mm512_mask_storeu_pd(p, (__mmask8)used, (__m512d)v);
+}
+#elif VBYTES == 32
+static const bits NAME(first_used)[2 * 32 / sizeof(bits)] = {[0 ... 32 / sizeof(bits) - 1] = -1};
+INLINE vec NAME(load_part)(const real *p, ptrdiff_t n) {
+    const __m256i used = _mm256_loadu_si256((const __m256i *)(NAME(first_used) + VLEN - n));
+    return sizeof(real) == 4 ? (vec)_mm256_maskload_ps((const float *)p, used)
+                             : (vec)_mm256_maskload_pd((const double *)p, used);
+}
+INLINE void NAME(store_part)(real *p, vec v, ptrdiff_t n) {
+    const __m256i used = _mm256_loadu_si256((const __m256i *)(NAME(first_used) + VLEN - n));
+    if (sizeof(real) == 4)
+        _mm256_maskstore_ps((float *)p, used, (__m256)v);
+    else
+        _mm256_maskstore_pd((double *)p, used, (__m256d)v);
+}
+#else
 INLINE vec NAME(load_part)(const real *p, ptrdiff_t n) {
     vec v = {0};
     __builtin_memcpy(&v, p, (size_t)n * sizeof(real));
@@ -27,6 +56,18 @@ INLINE vec NAME(load_part)(const real *p, ptrdiff_t n) {
 }
 INLINE void NAME(store_part)(real *p, vec v, ptrdiff_t n) {
     __builtin_memcpy(p, &v, (size_t)n * sizeof(real));
+}
+#endif
+
+/* The first n elements of a vector's worth, n of any size. */
+INLINE vec NAME(load_first)(const real *p, ptrdiff_t n) {
+    return n >= VLEN ? NAME(load)(p) : n > 0 ? NAME(load_part)(p, n) : (vec){0};
+}
+INLINE void NAME(store_first)(real *p, vec v, ptrdiff_t n) {
+    if (n >= VLEN)
+        NAME(store)(p, v);
+    else if (n > 0)
+        NAME(store_part)(p, v, n);
 }
 
 INLINE vec NAME(select)(mask m, vec yes, vec no) {
