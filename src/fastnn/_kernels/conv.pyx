@@ -18,6 +18,7 @@ from fastnn._kernels.walk cimport Walk, find_interior
 cdef struct Filter:
     # The window of a convolution, in the order in which the interface takes it.
     Py_ssize_t r, s, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups
+    bint by_rows   # copy the images with their padding, so that a filter row is one run of S * C numbers
 
 
 cdef bint is_depthwise(const Filter* f, Py_ssize_t channels, Py_ssize_t filters) noexcept nogil:
@@ -38,7 +39,7 @@ cdef void pad_images(const real* x, Py_ssize_t n, Py_ssize_t h, Py_ssize_t w, Py
 cdef void pad_row(const real* x, Py_ssize_t w, Py_ssize_t c, Py_ssize_t x_w, Py_ssize_t x_c,
                   real* y) noexcept nogil:
     cdef Py_ssize_t j, k
-    if x_c == 1 and x_w == c:
+    if (x_c == 1 or c == 1) and x_w == c:
         memcpy(y, x, w * c * sizeof(real))
         return
     for k in range(c):
@@ -50,19 +51,6 @@ cdef Py_ssize_t padded(Py_ssize_t size, Py_ssize_t pad, Py_ssize_t output, Py_ss
                        Py_ssize_t reach) noexcept nogil:
     """The size of an axis with all the padding that its windows read."""
     return max(size + pad, (output - 1) * stride + reach)
-
-
-cdef bint worth_a_copy(const Walk* walk, Py_ssize_t h, Py_ssize_t w, Py_ssize_t c,
-                       const Filter* f) noexcept nogil:
-    """Whether to copy the input into a padded image, so that a filter row is one run of S * C numbers.
-
-    Not where most of the image would be padding: strides and paddings may be large.
-    """
-    cdef double rows = padded(h, f.pad_h, walk.p, f.stride_h, (f.r - 1) * f.dilation_h + 1)
-    cdef double columns = padded(w, f.pad_w, walk.q, f.stride_w, f.s)
-    if f.groups > 1 or f.s == 1 or f.dilation_w > 1 or c >= 16:
-        return False
-    return rows * columns <= 4.0 * (h * w + walk.p * walk.q) + 4096
 
 
 cdef int allocate_taps(Walk* walk, Py_ssize_t taps) noexcept nogil:
@@ -111,7 +99,8 @@ cdef real* padded_source(Walk* walk, const real* x, Py_ssize_t h, Py_ssize_t w, 
 
 cdef Filter window(tuple geometry):
     cdef Filter f
-    (f.r, f.s, f.stride_h, f.stride_w, f.pad_h, f.pad_w, f.dilation_h, f.dilation_w, f.groups) = geometry
+    (f.r, f.s, f.stride_h, f.stride_w, f.pad_h, f.pad_w, f.dilation_h, f.dilation_w, f.groups,
+     f.by_rows) = geometry
     return f
 
 
@@ -177,7 +166,7 @@ cdef int source_walk(Walk* walk, const real[:, :, :, :] x, const Filter* f, Py_s
     cdef Py_ssize_t size = sizeof(real)
     if filter_walk(walk, x.shape[0], p, q, k, f) != 0:
         return -1
-    if worth_a_copy(walk, x.shape[1], x.shape[2], x.shape[3], f):
+    if f.by_rows:
         copy[0] = padded_source(walk, &x[0, 0, 0, 0] if x.size else NULL, x.shape[1], x.shape[2], x.shape[3],
                                 x.strides[0] // size, x.strides[1] // size, x.strides[2] // size,
                                 x.strides[3] // size, f)

@@ -12,7 +12,7 @@ from libc.stdlib cimport calloc, free, malloc
 from fastnn._kernels.convolve cimport tiles
 from fastnn._kernels.gemm cimport add_slices, column_tiles, pack, panel_elements
 from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
-from fastnn._kernels.walk cimport Walk, source_rows
+from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
 cdef enum:
     GRADIENT_PIXELS = 384   # pixels of a chunk: its panel of 32 filters, 48 KB, stays in L2
@@ -60,7 +60,7 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
         tile.accumulate = chunk > 0
         pack(grad_y + m * y_pixel + group * columns, &zero, 1, tile.depth, y_pixel, columns, 1, panels)
         for tap in range(tile0 // tiles_per_tap, ceil_div(tile1, tiles_per_tap)):
-            source_rows(walk, x, zeros, m, <int>tile.depth, 0, tap, tap + 1, sources)
+            source_rows(walk, x, zeros, pixel_at(walk, m), <int>tile.depth, 0, tap, tap + 1, sources)
             column_tiles(kern, &tile, group * depth,
                          max(tile0 - tap * tiles_per_tap, zero) * kern.mr,
                          min((tile1 - tap * tiles_per_tap) * kern.mr, depth), sums + tap * depth * columns)

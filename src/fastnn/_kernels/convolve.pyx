@@ -15,7 +15,7 @@ from fastnn._kernels.gemm cimport KC, MAX_MR, MC, NC
 from fastnn._kernels.runtime cimport (
     ceil_div, fnn_depthwise_row, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
 )
-from fastnn._kernels.walk cimport Walk, interior_rows, source_rows, target_rows
+from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_rows, target_rows
 
 
 cdef void tiles(const fnn_kernels* kern, void (*body)(const fnn_tile*) noexcept nogil, const Walk* walk,
@@ -23,20 +23,20 @@ cdef void tiles(const fnn_kernels* kern, void (*body)(const fnn_tile*) noexcept 
                 Py_ssize_t m0, Py_ssize_t m1, const void** table) noexcept nogil:
     """Run `body` over the grid pixels m0..m1, with the taps tap0..tap1 as the reduction."""
     cdef void* targets[MAX_MR]
-    cdef Py_ssize_t steps = ceil_div(m1 - m0, kern.mr), step, m
+    cdef Py_ssize_t steps = ceil_div(m1 - m0, kern.mr), step
     cdef Py_ssize_t height = ceil_div(m1 - m0, max(steps, <Py_ssize_t>1))
+    cdef Pixel pixel = pixel_at(walk, m0)
     tile.a = table
     tile.c = targets
     tile.taps = tap1 - tap0
     for step in range(steps):
-        m = m0 + step * height
-        tile.rows = min(height, m1 - m)
-        if walk.tap_offset is not NULL and interior_rows(walk, x, m, tile.rows, table):
+        tile.rows = min(height, m1 - m0 - step * height)
+        if walk.tap_offset is not NULL and interior_rows(walk, x, pixel, tile.rows, table):
             tile.tap_offset = walk.tap_offset + tap0
         else:
-            source_rows(walk, x, zeros, m, tile.rows, kern.mr, tap0, tap1, table)
+            source_rows(walk, x, zeros, pixel, tile.rows, kern.mr, tap0, tap1, table)
             tile.tap_offset = NULL
-        target_rows(walk, y, m, tile.rows, targets)
+        target_rows(walk, y, &pixel, tile.rows, targets)
         body(tile)
 
 

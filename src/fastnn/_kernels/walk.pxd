@@ -25,9 +25,13 @@ cdef struct Walk:
     Py_ssize_t* tap_offset
     Py_ssize_t p0, p1, q0, q1
 
+cdef struct Pixel:
+    Py_ssize_t n, p, q
+
+cdef Pixel pixel_at(const Walk* walk, Py_ssize_t m) noexcept nogil
 cdef void find_interior(Walk* walk) noexcept nogil
-cdef bint interior_rows(const Walk* walk, const real* x, Py_ssize_t m, int rows,
+cdef bint interior_rows(const Walk* walk, const real* x, Pixel first, int rows,
                         const void** table) noexcept nogil
-cdef void source_rows(const Walk* walk, const real* x, const real* zeros, Py_ssize_t m, int rows, int mr,
+cdef void source_rows(const Walk* walk, const real* x, const real* zeros, Pixel first, int rows, int mr,
                       Py_ssize_t tap0, Py_ssize_t tap1, const void** table) noexcept nogil
-cdef void target_rows(const Walk* walk, real* y, Py_ssize_t m, int rows, void** table) noexcept nogil
+cdef void target_rows(const Walk* walk, real* y, Pixel* first, int rows, void** table) noexcept nogil

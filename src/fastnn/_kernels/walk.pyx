@@ -3,26 +3,28 @@
 from fastnn._kernels.runtime cimport ceil_div, real
 
 
-cdef struct Pixel:
-    Py_ssize_t n, p, q
-
-
-cdef inline Pixel pixel_at(const Walk* walk, Py_ssize_t m) noexcept nogil:
+cdef Pixel pixel_at(const Walk* walk, Py_ssize_t m) noexcept nogil:
     """The m-th pixel of the grid, images counted through."""
     cdef Pixel pixel
     pixel.n, pixel.p, pixel.q = m // (walk.q * walk.p), m // walk.q % walk.p, m % walk.q
     return pixel
 
 
-cdef inline void advance(const Walk* walk, Pixel* pixel) noexcept nogil:
-    """Go to the next pixel: divisions for each would cost more than a small filter's products."""
-    pixel.q += 1
+cdef inline int take_run(const Walk* walk, Pixel* pixel, int rows) noexcept nogil:
+    """How many of the next `rows` pixels lie in this row of the grid; go beyond them.
+
+    The tables are filled run by run: a division or a product for each pixel would cost more than the sums of
+    a small filter.
+    """
+    cdef int run = <int>min(<Py_ssize_t>rows, walk.q - pixel.q)
+    pixel.q += run
     if pixel.q == walk.q:
         pixel.q = 0
         pixel.p += 1
         if pixel.p == walk.p:
             pixel.p = 0
             pixel.n += 1
+    return run
 
 
 cdef void find_interior(Walk* walk) noexcept nogil:
@@ -44,43 +46,56 @@ cdef void find_interior(Walk* walk) noexcept nogil:
     walk.q1 = ceil_div(walk.w - right, walk.stride_w) if right < walk.w else 0
 
 
-cdef bint interior_rows(const Walk* walk, const real* x, Py_ssize_t m, int rows,
+cdef bint interior_rows(const Walk* walk, const real* x, Pixel first, int rows,
                         const void** table) noexcept nogil:
-    """table[i] = the source of grid pixel m + i through tap 0, if none of them reads padding."""
-    cdef Pixel pixel = pixel_at(walk, m)
-    cdef int i
-    for i in range(rows):
-        if not (walk.p0 <= pixel.p < walk.p1 and walk.q0 <= pixel.q < walk.q1):
+    """table[i] = the source of the i-th grid pixel from `first` through tap 0, if none reads padding."""
+    cdef Pixel pixel = first, at
+    cdef Py_ssize_t step = walk.stride_w * walk.x_w
+    cdef const real* source
+    cdef int i = 0, j, run
+    while i < rows:
+        at = pixel
+        run = take_run(walk, &pixel, rows - i)
+        if not (walk.p0 <= at.p < walk.p1 and walk.q0 <= at.q and at.q + run <= walk.q1):
             return False
-        table[i] = (x + pixel.n * walk.x_n + (pixel.p * walk.stride_h + walk.tap_h[0]) * walk.x_h
-                    + (pixel.q * walk.stride_w + walk.tap_w[0]) * walk.x_w)
-        advance(walk, &pixel)
+        source = (x + at.n * walk.x_n + (at.p * walk.stride_h + walk.tap_h[0]) * walk.x_h
+                  + (at.q * walk.stride_w + walk.tap_w[0]) * walk.x_w)
+        for j in range(run):
+            table[i + j] = source + j * step
+        i += run
     return True
 
 
-cdef void source_rows(const Walk* walk, const real* x, const real* zeros, Py_ssize_t m, int rows, int mr,
+cdef void source_rows(const Walk* walk, const real* x, const real* zeros, Pixel first, int rows, int mr,
                       Py_ssize_t tap0, Py_ssize_t tap1, const void** table) noexcept nogil:
-    """table[(tap - tap0) * mr + i] = the source of grid pixel m + i through `tap`, or `zeros`."""
-    cdef Pixel pixel = pixel_at(walk, m)
-    cdef Py_ssize_t tap, h, w
-    cdef const real* image
-    cdef int i
-    for i in range(rows):
-        image = x + pixel.n * walk.x_n
+    """table[(tap - tap0) * mr + i] = the source of the i-th grid pixel from `first`, or `zeros`."""
+    cdef Pixel pixel = first, at
+    cdef Py_ssize_t step = walk.stride_w * walk.x_w, tap, h, w
+    cdef const real* source
+    cdef const void** to
+    cdef int i = 0, j, run
+    while i < rows:
+        at = pixel
+        run = take_run(walk, &pixel, rows - i)
         for tap in range(tap0, tap1):
-            h = pixel.p * walk.stride_h + walk.tap_h[tap]
-            w = pixel.q * walk.stride_w + walk.tap_w[tap]
-            if 0 <= h < walk.h and 0 <= w < walk.w:
-                table[(tap - tap0) * mr + i] = image + h * walk.x_h + w * walk.x_w
-            else:
-                table[(tap - tap0) * mr + i] = zeros
-        advance(walk, &pixel)
+            h = at.p * walk.stride_h + walk.tap_h[tap]
+            w = at.q * walk.stride_w + walk.tap_w[tap]
+            source = x + at.n * walk.x_n + h * walk.x_h + w * walk.x_w
+            to = table + (tap - tap0) * mr + i
+            for j in range(run):
+                to[j] = source + j * step if 0 <= h < walk.h and 0 <= w + j * walk.stride_w < walk.w else zeros
+        i += run
 
 
-cdef void target_rows(const Walk* walk, real* y, Py_ssize_t m, int rows, void** table) noexcept nogil:
-    """table[i] = where grid pixel m + i is written."""
-    cdef Pixel pixel = pixel_at(walk, m)
-    cdef int i
-    for i in range(rows):
-        table[i] = y + walk.y_start + pixel.n * walk.y_n + pixel.p * walk.y_p + pixel.q * walk.y_q
-        advance(walk, &pixel)
+cdef void target_rows(const Walk* walk, real* y, Pixel* first, int rows, void** table) noexcept nogil:
+    """table[i] = where the i-th grid pixel from `first` is written; `first` becomes the pixel after them."""
+    cdef Pixel at
+    cdef real* target
+    cdef int i = 0, j, run
+    while i < rows:
+        at = first[0]
+        run = take_run(walk, first, rows - i)
+        target = y + walk.y_start + at.n * walk.y_n + at.p * walk.y_p + at.q * walk.y_q
+        for j in range(run):
+            table[i + j] = target + j * walk.y_q
+        i += run

@@ -16,7 +16,7 @@ from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.gemm cimport multiply_task, pack, panel_elements
 from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, real, team_size, thread_id
-from fastnn._kernels.walk cimport Walk, source_rows
+from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
 cdef enum:
     L2_BYTES = 768 * 1024    # for V and M of one task
@@ -85,7 +85,7 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk
     cdef Py_ssize_t panel_size = panel_elements(plan.k, plan.c, sizeof(real))
     if new_tiles:
         for t in range(tiles):
-            source_rows(walk, x, zeros, tile0 + t, 1, 1, 0, PRODUCTS, sources)
+            source_rows(walk, x, zeros, pixel_at(walk, tile0 + t), 1, 1, 0, PRODUCTS, sources)
             kern.winograd_input(sources, plan.c, v + t * plan.c, plan.v_stride)
     for i in range(PRODUCTS):
         multiply_task(kern, v + i * plan.v_stride, plan.c, panels + i * panel_size + k0 * plan.c,

@@ -20,7 +20,7 @@ from libc.stdlib cimport calloc, free, malloc
 from fastnn._kernels.conv_gradient cimport filters_first
 from fastnn._kernels.gemm cimport add_slices, column_tiles
 from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
-from fastnn._kernels.walk cimport Walk, source_rows
+from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 from fastnn._kernels.winograd cimport PRODUCTS, tile_pixels, tile_walk
 
 cdef enum:
@@ -70,7 +70,7 @@ cdef void gradient_task(const fnn_kernels* kern, const Plan* plan, const Walk* w
         tile.depth = min(plan.block, tile1 - t0)
         tile.accumulate = block > 0
         for t in range(tile.depth):
-            source_rows(walk, x, zeros, t0 + t, 1, 1, 0, PRODUCTS, pixels)
+            source_rows(walk, x, zeros, pixel_at(walk, t0 + t), 1, 1, 0, PRODUCTS, pixels)
             kern.winograd_input(pixels, plan.c, v + t * plan.c, plan.v_stride)
             tile_pixels(grad_y, plan.p, plan.q, plan.k, t0 + t, pixels)
             kern.winograd_gradient(pixels, plan.k, z + t * kern.nr, plan.panel, plan.z_stride)

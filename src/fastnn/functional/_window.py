@@ -12,7 +12,7 @@ class Window(NamedTuple):
     """A checked convolution geometry."""
 
     output: tuple[int, int]  # P, Q
-    kernel: tuple[int, ...]  # as the kernels take it: R, S, strides, paddings, dilations, groups
+    kernel: tuple[int, ...]  # as the kernels take it: R, S, strides, paddings, dilations, groups, by_rows
     depthwise: bool
 
     @property
@@ -24,6 +24,33 @@ class Window(NamedTuple):
     def groups(self) -> int:
         """The groups of channels and filters."""
         return self.kernel[8]
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether the kernels copy the images, padded; those may then have any strides."""
+        return bool(self.kernel[9])
+
+
+def _window(output, c, k, size, filter_size, stride, padding, dilation, groups) -> Window:
+    """The window of images of C channels and `size`, whose arguments fit one another."""
+    by_rows = groups == 1 and _by_rows(c, size, output, filter_size, stride, padding, dilation)
+    kernel = (*filter_size, *stride, *padding, *dilation, groups, int(by_rows))
+    return Window(output, kernel, groups == c == k and c > 1)
+
+
+def _by_rows(c, size, output, filter_size, stride, padding, dilation):
+    """Whether a filter row is to be one run of S * C numbers, in a copy of the images with their padding.
+
+    The register tile then sees R long taps in place of R * S short ones. Not where most of the copy would
+    be padding: strides and paddings may be large.
+    """
+    if c >= 16 or filter_size[1] == 1 or dilation[1] > 1:
+        return False
+    rows, columns = (
+        max(length + pad, (out - 1) * step + spread * (extent - 1) + 1)
+        for length, pad, out, step, spread, extent in zip(
+            size, padding, output, stride, dilation, filter_size, strict=True))
+    return rows * columns <= 4 * (size[0] * size[1] + output[0] * output[1]) + 4096
 
 
 @lru_cache(maxsize=512)
@@ -55,8 +82,7 @@ def conv_window(name, x_shape, weight_shape, bias_shape, stride, padding, dilati
                 f"more than the padded input's {size + pad}"
             )
         output.append((size + pad - extent) // step + 1)
-    kernel = (r, s, *stride, *padding, *dilation, groups)
-    return Window((output[0], output[1]), kernel, groups == c == k and c > 1)
+    return _window((output[0], output[1]), c, k, (h, w), (r, s), stride, padding, dilation, groups)
 
 
 def _padding(name, padding, stride, reach):
@@ -99,5 +125,6 @@ def transposed_window(name, x, weight, bias, stride, padding, output_padding, gr
             raise ValueError(f"{name}: an input of {size} pixels along axis {axis} leaves an output of "
                              f"{max(length, 0)} (padding {pad})")
         output.append(length)
-    kernel = (r, s, *stride, *padding, *dilation, groups)
-    return Window((output[0], output[1]), kernel, groups == c == k and c > 1)
+    # The convolution that it transposes reads images of K channels and writes those of x.
+    window = _window(x.shape[2:], k, c, output, (r, s), stride, padding, dilation, groups)
+    return window._replace(output=(output[0], output[1]))

@@ -56,7 +56,7 @@ def choose_algorithm(name: str, algorithm: str, window: Window, x_shape: tuple, 
                      fewest_tiles: int = TILES) -> str:
     """"direct" or "winograd": what `algorithm` means for these shapes, on which alone it depends."""
     _checks.choice(f"{name}: algorithm", algorithm, ALGORITHMS)
-    possible = window.kernel[:4] == (3, 3, 1, 1) and window.kernel[6:] == (1, 1, 1)
+    possible = window.kernel[:4] == (3, 3, 1, 1) and window.kernel[6:9] == (1, 1, 1)
     if algorithm == "winograd" and not possible:
         raise ValueError(
             f"{name}: algorithm 'winograd' is for 3 x 3 filters with stride, dilation and groups 1, got "
@@ -99,12 +99,16 @@ def convolve(x: np.ndarray, packed: Packed, bias: np.ndarray | None, filters: in
     dtype = x.dtype
     y = empty_channels_last(x.shape[0], *window.output, filters, dtype)
     bias = _NONE[dtype] if bias is None else np.ascontiguousarray(bias)
-    x = to_channels_last(x)
     if packed.algorithm == "winograd":
-        _winograd_forward[dtype](x, packed.panels, bias, y, *window.padding, activation == "relu")
+        _winograd_forward[dtype](to_channels_last(x), packed.panels, bias, y, *window.padding, activation == "relu")
     else:
-        _forward[dtype](x, packed.panels, bias, y, window.kernel, activation == "relu")
+        _forward[dtype](_as_read(x, window), packed.panels, bias, y, window.kernel, activation == "relu")
     return _fused.forward(activation, from_channels_last(y))
+
+
+def _as_read(x, window):
+    """View x as (N, H, W, C); channels are contiguous unless the kernel makes a copy of its own."""
+    return x.transpose(0, 2, 3, 1) if window.by_rows else to_channels_last(x)
 
 
 def _images(name, x, weight, bias):
@@ -239,7 +243,7 @@ def _filter_gradient(grad_z, x, shape, window, algorithm):
     if algorithm == "winograd":
         _winograd_backward_weight[dtype](grad_z, to_channels_last(x), grad_weight, *window.padding)
     else:
-        _backward_weight[dtype](grad_z, to_channels_last(x), grad_weight, window.kernel)
+        _backward_weight[dtype](grad_z, _as_read(x, window), grad_weight, window.kernel)
     return grad_weight
 
 

@@ -14,7 +14,7 @@
  * 117 GFLOP/s on a 3.66 GHz Zen 4, whose peak that is).
  */
 #define NR (NV * VLEN)
-#define AHEAD 16
+#define AHEAD (16 * MR / rows)
 
 /* The sums of one panel, sum[i * NV + v], start from C, from the bias or from zero. Whole panels stay in
  * registers: a detour through memory costs as much as 10 steps of k. */
