@@ -88,8 +88,16 @@ GEOMETRIES = {
     "groups": Case(2, 12, 7, 8, 9, groups=3, padding=1),
     "groups of many channels": Case(1, 66, 5, 6, 34, groups=2, padding=1, stride=2),
     "groups of one filter": Case(1, 8, 5, 6, 4, (2, 2), groups=4),
+    "groups of 2": Case(2, 10, 7, 8, 10, groups=5, padding=1),
+    "groups of 4": Case(1, 44, 6, 11, 44, groups=11, padding=1),
+    "groups of 4, strided and dilated": Case(2, 20, 9, 10, 20, (3, 2), 2, padding=2, dilation=2, groups=5),
+    "groups of 8": Case(1, 40, 5, 7, 40, groups=5, padding=(2, 0), stride=(1, 3)),
     "depthwise": Case(2, 33, 7, 8, 33, groups=33, padding=1),
     "depthwise, strided and dilated": Case(2, 17, 9, 10, 17, (2, 3), 2, padding=2, dilation=2, groups=17),
+    "depthwise, stride 2": Case(2, 35, 11, 12, 35, groups=35, padding=1, stride=2),
+    "depthwise, one row of outputs": Case(1, 16, 2, 1, 16, groups=16, padding=1),
+    "depthwise, wide padding": Case(1, 17, 3, 2, 17, groups=17, padding=4),
+    "depthwise 5 x 5": Case(1, 19, 6, 9, 19, (5, 5), groups=19, padding=2),
     "depthwise, stride beyond kernel": Case(1, 9, 11, 12, 9, (2, 3), stride=(4, 5), padding=1, groups=9),
     "depth multiplier": Case(2, 5, 7, 8, 15, groups=5, padding=1),
     "only padding": Case(2, 3, 0, 4, 5, (2, 2), padding=1),
@@ -242,7 +250,8 @@ def test_gradients_of_winograd_and_of_relu_are_finite_differences():
 
 KINDS = {
     "few channels": Case(2, 3, 6, 7, 5, padding=1), "direct": Case(2, 17, 6, 7, 9, padding=1),
-    "groups": Case(2, 8, 6, 7, 6, groups=2, stride=2), "depthwise": Case(2, 9, 6, 7, 9, groups=9),
+    "groups": Case(2, 8, 6, 7, 6, groups=2, stride=2), "groups of 4": Case(2, 12, 6, 7, 12, groups=3),
+    "depthwise": Case(2, 9, 6, 7, 9, groups=9),
     "one channel": Case(2, 1, 6, 7, 1, padding=1), "winograd": Case(2, 16, 15, 14, 17, padding=1),
 }
 

@@ -1,17 +1,21 @@
 """The interface of the convolution kernels: builds the walks, packs filters, calls the drivers.
 
 Images are channels-last in memory: (N, H, W, C) here, (N, C, H, W) above. An input of few channels is first
-copied into a zero-padded image, where the S taps of a filter row are one run of S * C numbers: the tile then
-sees R long taps in place of R * S short ones, and the input may have any strides.
+copied into a zero-padded image (`by_rows`, decided in functional/_window.py), where the S taps of a filter
+row are one run of S * C numbers: the tile then sees R long taps in place of R * S short ones, and the input
+may have any strides.
 """
 
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from fastnn._kernels.conv_gradient cimport depthwise_gradient, weight_gradient
-from fastnn._kernels.convolve cimport convolve, convolve_depthwise
+from fastnn._kernels.conv_gradient cimport weight_gradient
+from fastnn._kernels.convolve cimport convolve
 from fastnn._kernels.gemm cimport pack, panel_elements
+from fastnn._kernels.rows cimport (
+    convolve_rows, narrow_group, pack_rows, pack_rows_transposed, rows_gradient
+)
 from fastnn._kernels.runtime cimport ceil_div, kernels, real, team_size
 from fastnn._kernels.walk cimport Walk, find_interior
 
@@ -19,11 +23,6 @@ cdef struct Filter:
     # The window of a convolution, in the order in which the interface takes it.
     Py_ssize_t r, s, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups
     bint by_rows   # copy the images with their padding, so that a filter row is one run of S * C numbers
-
-
-cdef bint is_depthwise(const Filter* f, Py_ssize_t channels, Py_ssize_t filters) noexcept nogil:
-    """One filter a channel: these have kernels of their own."""
-    return f.groups == channels == filters and channels > 1
 
 
 cdef void pad_images(const real* x, Py_ssize_t n, Py_ssize_t h, Py_ssize_t w, Py_ssize_t c, Py_ssize_t x_n,
@@ -104,18 +103,25 @@ cdef Filter window(tuple geometry):
     return f
 
 
-def packed_size(Py_ssize_t filters, Py_ssize_t depth, Py_ssize_t groups, Py_ssize_t itemsize):
-    """Elements of packed filters; `depth` is channels * taps of one filter."""
-    return groups * panel_elements(filters // groups, depth, itemsize)
+def packed_size(Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t taps, Py_ssize_t groups,
+                Py_ssize_t itemsize):
+    """Elements of packed filters; each reads `channels` / `groups` channels through `taps` taps."""
+    if narrow_group(channels, filters, groups, itemsize):
+        return filters * channels // groups * taps
+    return groups * panel_elements(filters // groups, channels // groups * taps, itemsize)
 
 
 def pack_filters(const real[:, :, :, ::1] weight, Py_ssize_t groups, real[::1] panels):
     """Pack filters (K, C / groups, R, S) for `forward`; `panels` holds packed_size elements."""
     cdef Py_ssize_t columns = weight.shape[0] // groups, depth = weight.shape[1]
     cdef Py_ssize_t taps = weight.shape[2] * weight.shape[3], g, tap
+    cdef Py_ssize_t group = narrow_group(depth * groups, weight.shape[0], groups, sizeof(real))
     cdef Py_ssize_t size = panel_elements(columns, taps * depth, sizeof(real))
     cdef Py_ssize_t* offsets
     if panels.shape[0] == 0:
+        return
+    if group:
+        pack_rows(&weight[0, 0, 0, 0], weight.shape[0], group, taps, &panels[0])
         return
     offsets = <Py_ssize_t*>malloc(taps * sizeof(Py_ssize_t))
     if offsets is NULL:
@@ -133,12 +139,12 @@ def forward(const real[:, :, :, :] x, const real[::1] panels, const real[::1] bi
             tuple geometry, bint relu):
     """y = f(filters * x + bias); x (N, H, W, C), y (N, P, Q, K).
 
-    `panels` comes from pack_filters, or, with one channel and one filter a group, is the (tap, channel)
-    transpose of the filters. Channels of x must be contiguous unless they are few. `bias` may be empty.
+    `panels` comes from pack_filters. Channels of x must be contiguous unless the geometry says `by_rows`.
+    `bias` may be empty.
     """
     cdef Filter f = window(geometry)
     cdef Walk walk
-    cdef Py_ssize_t c = x.shape[3], k = y.shape[3]
+    cdef Py_ssize_t c = x.shape[3], k = y.shape[3], group = narrow_group(c, k, f.groups, sizeof(real))
     cdef real* copy = NULL
     cdef const real* bias_data = &bias[0] if bias.shape[0] else NULL
     cdef const real* source
@@ -149,8 +155,8 @@ def forward(const real[:, :, :, :] x, const real[::1] panels, const real[::1] bi
     if status == 0:
         with nogil:
             source = copy if copy is not NULL else &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL
-            if is_depthwise(&f, c, k):
-                status = convolve_depthwise(&walk, source, &panels[0], bias_data, &y[0, 0, 0, 0], c, relu)
+            if group:
+                status = convolve_rows(&walk, source, &panels[0], bias_data, &y[0, 0, 0, 0], c, group, relu)
             else:
                 status = convolve(&walk, source, &panels[0] if panels.shape[0] else NULL, walk.taps,
                                   c // f.groups if copy is NULL else f.s * c, bias_data, &y[0, 0, 0, 0],
@@ -199,7 +205,7 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     cdef Py_ssize_t size = panel_elements(columns, taps * depth, sizeof(real))
     # Classes beyond the image have no pixels.
     cdef Py_ssize_t classes_h = min(f.stride_h, grad_x.shape[1]), classes_w = min(f.stride_w, grad_x.shape[2])
-    cdef bint depthwise = is_depthwise(&f, c, k)
+    cdef Py_ssize_t group = narrow_group(c, k, f.groups, sizeof(real))
     cdef Py_ssize_t* order
     cdef real* panels
     cdef int status = 0
@@ -216,8 +222,8 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
             walk.x_n, walk.x_h, walk.x_w = walk.h * walk.w * k, walk.w * k, k
             used = tap_order(&f, classes_h, classes_w, order)
             size = panel_elements(columns, used * depth, sizeof(real))
-            if depthwise:
-                pack_depthwise(&weight[0, 0, 0, 0], order, used, taps, c, panels)
+            if group:
+                pack_rows_transposed(&weight[0, 0, 0, 0], order, used, c, group, taps, panels)
             elif used:
                 for g in range(f.groups):
                     pack(&weight[g * depth, 0, 0, 0], order, used, depth, columns * taps, columns, taps,
@@ -225,9 +231,9 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
             for a in range(classes_h):
                 for b in range(classes_w):
                     class_walk(&walk, &f, a, b, grad_x.shape[1], grad_x.shape[2], c)
-                    if depthwise:
-                        status |= convolve_depthwise(&walk, &grad_y[0, 0, 0, 0], panels + first * c,
-                                                     <const real*>NULL, &grad_x[0, 0, 0, 0], c, False)
+                    if group:
+                        status |= convolve_rows(&walk, &grad_y[0, 0, 0, 0], panels + first * group * c,
+                                                <const real*>NULL, &grad_x[0, 0, 0, 0], c, group, False)
                     else:
                         status |= convolve(&walk, &grad_y[0, 0, 0, 0] if grad_y.shape[0] else NULL,
                                            panels + first * depth * kernels(sizeof(real)).nr, used, depth,
@@ -250,13 +256,14 @@ cdef Py_ssize_t tap_order(const Filter* f, Py_ssize_t classes_h, Py_ssize_t clas
                           Py_ssize_t* order) noexcept nogil:
     """The taps sorted by the class of input pixels that read them: those of each class lie together.
 
-    Returns how many are read at all.
+    Backwards, so that in the walk over grad_y they go forwards, as those of a convolution do. Returns how
+    many are read at all.
     """
     cdef Py_ssize_t a, b, r, s, count = 0
     for a in range(classes_h):
         for b in range(classes_w):
-            for r in range(f.r):
-                for s in range(f.s):
+            for r in range(f.r - 1, -1, -1):
+                for s in range(f.s - 1, -1, -1):
                     if (in_class(a, f.pad_h, r, f.dilation_h, f.stride_h)
                             and in_class(b, f.pad_w, s, f.dilation_w, f.stride_w)):
                         order[count] = r * f.s + s
@@ -274,8 +281,8 @@ cdef void class_walk(Walk* walk, const Filter* f, Py_ssize_t a, Py_ssize_t b, Py
     walk.y_start = (a * w + b) * c
     walk.stride_h, walk.stride_w = 1, 1
     walk.taps = 0
-    for r in range(f.r):
-        for s in range(f.s):
+    for r in range(f.r - 1, -1, -1):
+        for s in range(f.s - 1, -1, -1):
             if (in_class(a, f.pad_h, r, f.dilation_h, f.stride_h)
                     and in_class(b, f.pad_w, s, f.dilation_w, f.stride_w)):
                 walk.tap_h[walk.taps] = (a + f.pad_h - r * f.dilation_h) // f.stride_h
@@ -284,20 +291,13 @@ cdef void class_walk(Walk* walk, const Filter* f, Py_ssize_t a, Py_ssize_t b, Py
     find_interior(walk)
 
 
-cdef void pack_depthwise(const real* weight, const Py_ssize_t* order, Py_ssize_t used, Py_ssize_t taps,
-                         Py_ssize_t channels, real* filters) noexcept nogil:
-    cdef Py_ssize_t tap, c
-    for tap in range(used):
-        for c in range(channels):
-            filters[tap * channels + c] = weight[c * taps + order[tap]]
-
-
 def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
                     real[:, :, :, ::1] grad_weight, tuple geometry):
     """grad_weight (K, C / groups, R, S) from grad_y (N, P, Q, K) and x (N, H, W, C)."""
     cdef Filter f = window(geometry)
     cdef Walk walk
     cdef Py_ssize_t c = x.shape[3], k = grad_y.shape[3]
+    cdef Py_ssize_t group = narrow_group(c, k, f.groups, sizeof(real))
     cdef real* copy = NULL
     cdef const real* source
     cdef int status
@@ -310,8 +310,8 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
     if status == 0:
         with nogil:
             source = copy if copy is not NULL else &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL
-            if is_depthwise(&f, c, k):
-                status = depthwise_gradient(&walk, source, &grad_y[0, 0, 0, 0], c, &grad_weight[0, 0, 0, 0])
+            if group:
+                status = rows_gradient(&walk, source, &grad_y[0, 0, 0, 0], c, group, &grad_weight[0, 0, 0, 0])
             elif copy is not NULL:
                 status = weight_gradient_by_rows(&walk, source, &grad_y[0, 0, 0, 0], c, k, f.s,
                                                  &grad_weight[0, 0, 0, 0])

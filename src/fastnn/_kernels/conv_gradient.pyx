@@ -9,7 +9,6 @@ added in order; the cut depends on the shapes alone.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
-from fastnn._kernels.convolve cimport tiles
 from fastnn._kernels.gemm cimport add_slices, column_tiles, pack, panel_elements
 from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
@@ -117,48 +116,3 @@ cdef void filters_first(const real* sums, Py_ssize_t taps, Py_ssize_t depth, Py_
             for tap in range(taps):
                 for k in range(k0 * 16, min(columns, k0 * 16 + 16)):
                     grad_weight[(k * depth + c) * taps + tap] = sums[(tap * depth + c) * columns + k]
-
-
-cdef int depthwise_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t channels,
-                            real* grad_weight) noexcept nogil:
-    """grad_weight [channel][tap]; the pixels are cut in slices as in weight_gradient."""
-    cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t pixels = walk.n * walk.p * walk.q
-    cdef Py_ssize_t slices = max(<Py_ssize_t>1, min(<Py_ssize_t>8, pixels // GRADIENT_PIXELS))
-    cdef Py_ssize_t per_slice = ceil_div(ceil_div(pixels, slices), kern.mr) * kern.mr
-    cdef Py_ssize_t table_size = max(walk.taps, <Py_ssize_t>1) * kern.mr, task
-    cdef int threads = team_size(0.05 * pixels * channels * walk.taps)
-    cdef const void** tables = <const void**>malloc(threads * table_size * sizeof(void*))
-    cdef real* zeros = <real*>calloc(channels + 1, sizeof(real))
-    cdef real* sums = <real*>calloc(slices * walk.taps * channels + 1, sizeof(real))
-    if tables is NULL or zeros is NULL or sums is NULL:
-        free(tables)
-        free(zeros)
-        free(sums)
-        return -1
-    for task in prange(slices, schedule="dynamic", num_threads=threads):
-        depthwise_gradient_task(kern, walk, x, zeros, grad_y, channels, min(pixels, task * per_slice),
-                                min(pixels, (task + 1) * per_slice),
-                                sums + task * walk.taps * channels, tables + thread_id() * table_size)
-    finish_gradient(sums, slices, walk.taps, 1, channels, grad_weight)
-    free(tables)
-    free(zeros)
-    free(sums)
-    return 0
-
-
-cdef void depthwise_gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x,
-                                  const real* zeros, const real* grad_y, Py_ssize_t channels,
-                                  Py_ssize_t m0, Py_ssize_t m1, real* sums,
-                                  const void** table) noexcept nogil:
-    cdef fnn_tile tile
-    tile.a_offset = 0
-    tile.depth = 1
-    tile.b = sums
-    tile.b_panel = 0
-    tile.c_offset = 0
-    tile.columns = channels
-    tile.bias = NULL
-    tile.accumulate = True
-    tile.relu = False
-    tiles(kern, kern.depthwise_gradient, walk, &tile, x, zeros, <real*>grad_y, 0, walk.taps, m0, m1, table)

@@ -13,15 +13,15 @@ from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.gemm cimport KC, MAX_MR, MC, NC
 from fastnn._kernels.runtime cimport (
-    ceil_div, fnn_depthwise_row, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
+    ceil_div, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
 )
 from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_rows, target_rows
 
 
-cdef void tiles(const fnn_kernels* kern, void (*body)(const fnn_tile*) noexcept nogil, const Walk* walk,
-                fnn_tile* tile, const real* x, const real* zeros, real* y, Py_ssize_t tap0, Py_ssize_t tap1,
-                Py_ssize_t m0, Py_ssize_t m1, const void** table) noexcept nogil:
-    """Run `body` over the grid pixels m0..m1, with the taps tap0..tap1 as the reduction."""
+cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const real* x, const real* zeros,
+                real* y, Py_ssize_t tap0, Py_ssize_t tap1, Py_ssize_t m0, Py_ssize_t m1,
+                const void** table) noexcept nogil:
+    """The grid pixels m0..m1, with the taps tap0..tap1 as the reduction."""
     cdef void* targets[MAX_MR]
     cdef Py_ssize_t steps = ceil_div(m1 - m0, kern.mr), step
     cdef Py_ssize_t height = ceil_div(m1 - m0, max(steps, <Py_ssize_t>1))
@@ -31,13 +31,13 @@ cdef void tiles(const fnn_kernels* kern, void (*body)(const fnn_tile*) noexcept 
     tile.taps = tap1 - tap0
     for step in range(steps):
         tile.rows = min(height, m1 - m0 - step * height)
-        if walk.tap_offset is not NULL and interior_rows(walk, x, pixel, tile.rows, table):
+        if interior_rows(walk, x, pixel, tile.rows, table):
             tile.tap_offset = walk.tap_offset + tap0
         else:
             source_rows(walk, x, zeros, pixel, tile.rows, kern.mr, tap0, tap1, table)
             tile.tap_offset = NULL
         target_rows(walk, y, &pixel, tile.rows, targets)
-        body(tile)
+        kern.gemm_rows(tile)
 
 
 cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x, const real* zeros,
@@ -64,7 +64,7 @@ cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x
         tile.b = panels + n0 * panel_taps * depth + (tap0 * depth + c0) * kern.nr
         tile.accumulate = block > 0
         tile.relu = relu and block == tap_blocks * channel_blocks - 1
-        tiles(kern, kern.gemm_rows, walk, &tile, x, zeros, y, tap0, tap1, m0, m1, table)
+        tiles(kern, walk, &tile, x, zeros, y, tap0, tap1, m0, m1, table)
 
 
 cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_t panel_taps,
@@ -104,47 +104,3 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     free(tables)
     free(zeros)
     return 0
-
-
-cdef int convolve_depthwise(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,
-                            Py_ssize_t channels, bint relu) noexcept nogil:
-    """One filter a channel: `filters` is [tap][channel]; threads share the rows of outputs.
-
-    The taps of a walk are a grid, row by row. Returns -1 when memory is short.
-    """
-    cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t rows = walk.n * walk.p, row, s = 0, r
-    cdef int threads = team_size(0.05 * rows * walk.q * channels * walk.taps)
-    cdef const void** tables
-    while s < walk.taps and walk.tap_h[s] == walk.tap_h[0]:
-        s += 1
-    r = walk.taps // s if s else 0
-    tables = <const void**>malloc(threads * (r + 1) * sizeof(void*))
-    if tables is NULL:
-        return -1
-    for row in prange(rows, schedule="static", num_threads=threads):
-        depthwise_row(kern, walk, x, filters, bias, y, channels, relu, row // walk.p, row % walk.p, r, s,
-                      tables + thread_id() * (r + 1))
-    free(tables)
-    return 0
-
-
-cdef void depthwise_row(const fnn_kernels* kern, const Walk* walk, const real* x, const real* filters,
-                        const real* bias, real* y, Py_ssize_t channels, bint relu, Py_ssize_t n, Py_ssize_t p,
-                        Py_ssize_t r, Py_ssize_t s, const void** table) noexcept nogil:
-    """Row p of the outputs of image n."""
-    cdef fnn_depthwise_row task
-    cdef Py_ssize_t i, h
-    for i in range(r):
-        h = p * walk.stride_h + walk.tap_h[i * s]
-        table[i] = x + n * walk.x_n + h * walk.x_h if 0 <= h < walk.h else NULL
-    task.rows = table
-    task.r, task.s = r, s
-    task.w, task.channels, task.x_pixel = walk.w, channels, walk.x_w
-    task.q, task.y_pixel, task.stride = walk.q, walk.y_q, walk.stride_w
-    task.tap_w = walk.tap_w
-    task.filters = filters
-    task.bias = bias
-    task.y = y + walk.y_start + n * walk.y_n + p * walk.y_p
-    task.relu = relu
-    kern.depthwise_row(&task)

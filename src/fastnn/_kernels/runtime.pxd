@@ -63,10 +63,13 @@ cdef extern from "kernels.h" nogil:
         void* y
         void* y_places
 
-    ctypedef struct fnn_depthwise_row:
+    ctypedef struct fnn_row:
         const void* const* rows
+        const void* zeros
+        const void* ahead
         Py_ssize_t r
         Py_ssize_t s
+        Py_ssize_t group
         Py_ssize_t w
         Py_ssize_t channels
         Py_ssize_t x_pixel
@@ -74,7 +77,8 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t y_pixel
         Py_ssize_t stride
         const Py_ssize_t* tap_w
-        const void* filters
+        void* filters
+        Py_ssize_t filter_step
         const void* bias
         void* y
         int relu
@@ -86,8 +90,10 @@ cdef extern from "kernels.h" nogil:
         int nr
         void (*gemm_rows)(const fnn_tile* tile) noexcept nogil
         void (*gemm_columns)(const fnn_tile* tile) noexcept nogil
-        void (*depthwise_row)(const fnn_depthwise_row* row) noexcept nogil
-        void (*depthwise_gradient)(const fnn_tile* tile) noexcept nogil
+        void (*depthwise_row)(const fnn_row* row) noexcept nogil
+        void (*depthwise_gradient)(const fnn_row* row) noexcept nogil
+        void (*grouped_row)(const fnn_row* row) noexcept nogil
+        void (*grouped_gradient)(const fnn_row* row) noexcept nogil
         void (*winograd_input)(const void* const* pixels, Py_ssize_t channels, void* v,
                                Py_ssize_t stride) noexcept nogil
         void (*winograd_output)(const void* m, Py_ssize_t stride, Py_ssize_t filters, const void* bias,

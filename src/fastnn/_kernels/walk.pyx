@@ -83,7 +83,9 @@ cdef void source_rows(const Walk* walk, const real* x, const real* zeros, Pixel 
             source = x + at.n * walk.x_n + h * walk.x_h + w * walk.x_w
             to = table + (tap - tap0) * mr + i
             for j in range(run):
-                to[j] = source + j * step if 0 <= h < walk.h and 0 <= w + j * walk.stride_w < walk.w else zeros
+                to[j] = zeros
+                if 0 <= h < walk.h and 0 <= w + j * walk.stride_w < walk.w:
+                    to[j] = source + j * step
         i += run
 
 

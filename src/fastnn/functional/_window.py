@@ -13,7 +13,6 @@ class Window(NamedTuple):
 
     output: tuple[int, int]  # P, Q
     kernel: tuple[int, ...]  # as the kernels take it: R, S, strides, paddings, dilations, groups, by_rows
-    depthwise: bool
 
     @property
     def padding(self) -> tuple[int, ...]:
@@ -31,11 +30,11 @@ class Window(NamedTuple):
         return bool(self.kernel[9])
 
 
-def _window(output, c, k, size, filter_size, stride, padding, dilation, groups) -> Window:
+def _window(output, c, size, filter_size, stride, padding, dilation, groups) -> Window:
     """The window of images of C channels and `size`, whose arguments fit one another."""
     by_rows = groups == 1 and _by_rows(c, size, output, filter_size, stride, padding, dilation)
     kernel = (*filter_size, *stride, *padding, *dilation, groups, int(by_rows))
-    return Window(output, kernel, groups == c == k and c > 1)
+    return Window(output, kernel)
 
 
 def _by_rows(c, size, output, filter_size, stride, padding, dilation):
@@ -82,7 +81,7 @@ def conv_window(name, x_shape, weight_shape, bias_shape, stride, padding, dilati
                 f"more than the padded input's {size + pad}"
             )
         output.append((size + pad - extent) // step + 1)
-    return _window((output[0], output[1]), c, k, (h, w), (r, s), stride, padding, dilation, groups)
+    return _window((output[0], output[1]), c, (h, w), (r, s), stride, padding, dilation, groups)
 
 
 def _padding(name, padding, stride, reach):
@@ -126,5 +125,5 @@ def transposed_window(name, x, weight, bias, stride, padding, output_padding, gr
                              f"{max(length, 0)} (padding {pad})")
         output.append(length)
     # The convolution that it transposes reads images of K channels and writes those of x.
-    window = _window(x.shape[2:], k, c, output, (r, s), stride, padding, dilation, groups)
+    window = _window(x.shape[2:], k, output, (r, s), stride, padding, dilation, groups)
     return window._replace(output=(output[0], output[1]))

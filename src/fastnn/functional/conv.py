@@ -86,9 +86,8 @@ def pack_filters(weight: np.ndarray, window: Window, algorithm: str) -> Packed:
         panels = np.empty(_winograd.packed_size(k, depth, weight.itemsize), weight.dtype)
         _winograd_pack[weight.dtype](weight, False, panels)
         return Packed(algorithm, panels)
-    if window.depthwise:
-        return Packed(algorithm, np.ascontiguousarray(weight.reshape(k, r * s).T).ravel())
-    panels = np.empty(_kernel.packed_size(k, depth * r * s, window.groups, weight.itemsize), weight.dtype)
+    size = _kernel.packed_size(k, depth * window.groups, r * s, window.groups, weight.itemsize)
+    panels = np.empty(size, weight.dtype)
     _pack[weight.dtype](weight, window.groups, panels)
     return Packed(algorithm, panels)
 
@@ -100,7 +99,8 @@ def convolve(x: np.ndarray, packed: Packed, bias: np.ndarray | None, filters: in
     y = empty_channels_last(x.shape[0], *window.output, filters, dtype)
     bias = _NONE[dtype] if bias is None else np.ascontiguousarray(bias)
     if packed.algorithm == "winograd":
-        _winograd_forward[dtype](to_channels_last(x), packed.panels, bias, y, *window.padding, activation == "relu")
+        _winograd_forward[dtype](to_channels_last(x), packed.panels, bias, y, *window.padding,
+                                 activation == "relu")
     else:
         _forward[dtype](_as_read(x, window), packed.panels, bias, y, window.kernel, activation == "relu")
     return _fused.forward(activation, from_channels_last(y))

@@ -2,6 +2,7 @@
 #include "simd.h"
 
 #include "vmath.h"
+#include "grouped.h"
 #include "depthwise.h"
 #include "elementwise.h"
 #include "gemm_tile.h"
@@ -20,6 +21,8 @@ const fnn_kernels NAME(fnn_kernels) = {
     .gemm_columns = NAME(gemm_columns),
     .depthwise_row = NAME(depthwise_row),
     .depthwise_gradient = NAME(depthwise_gradient),
+    .grouped_row = NAME(grouped_row),
+    .grouped_gradient = NAME(grouped_gradient),
     .winograd_input = NAME(winograd_input),
     .winograd_output = NAME(winograd_output),
     .winograd_filter = NAME(winograd_filter),

@@ -32,21 +32,25 @@ typedef struct {
     int relu;              /* clip at zero before the store                                       */
 } fnn_tile;
 
-/* One row of outputs of a depthwise convolution. See depthwise.h. */
+/* One row of outputs of a convolution whose groups are narrow. See depthwise.h and grouped.h. */
 typedef struct {
     const void *const *rows; /* the input row under each row of the filter, or NULL where there is none */
+    const void *zeros;       /* [channels], what a missing row consists of                             */
+    const void *ahead;       /* an input row that is wanted next, or NULL                              */
     ptrdiff_t r, s;          /* the filter: rows x columns                                             */
+    ptrdiff_t group;         /* channels of a group, and its filters                                   */
     ptrdiff_t w, channels;   /* the input row: pixels and channels                                     */
     ptrdiff_t x_pixel;       /* elements from one input pixel to the next                              */
     ptrdiff_t q;             /* outputs                                                                */
     ptrdiff_t y_pixel;       /* elements from one output pixel to the next                             */
     ptrdiff_t stride;        /* input pixels from one output to the next                               */
     const ptrdiff_t *tap_w;  /* [s] the input pixel of output 0 under each column of the filter        */
-    const void *filters;     /* [r][s][channels]                                                       */
+    void *filters;           /* [r][s][group][channels]; a gradient is added to them                   */
+    ptrdiff_t filter_step;   /* elements from one run of channels to the next                          */
     const void *bias;        /* [channels] or NULL                                                     */
-    void *y;
+    void *y;                 /* outputs, or their gradient                                             */
     int relu;
-} fnn_depthwise_row;
+} fnn_row;
 
 /* The functions of elementwise.h. */
 enum { FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH, FNN_EXP };
@@ -110,9 +114,11 @@ typedef struct {
                                                  /* a[i][tap_offset[tap] + k]: rows run along k    */
     void (*gemm_columns)(const fnn_tile *tile);  /* A(i, k) = a[k][i]: rows run along i            */
 
-    /* depthwise.h */
-    void (*depthwise_row)(const fnn_depthwise_row *row);
-    void (*depthwise_gradient)(const fnn_tile *tile);
+    /* depthwise.h, grouped.h */
+    void (*depthwise_row)(const fnn_row *row);
+    void (*depthwise_gradient)(const fnn_row *row);
+    void (*grouped_row)(const fnn_row *row);
+    void (*grouped_gradient)(const fnn_row *row);
 
     /* winograd.h */
     void (*winograd_input)(const void *const *pixels, ptrdiff_t channels, void *v, ptrdiff_t stride);

@@ -73,6 +73,16 @@ INLINE void NAME(store_first)(real *p, vec v, ptrdiff_t n) {
 INLINE vec NAME(select)(mask m, vec yes, vec no) {
     return (vec)((m & (mask)yes) | (~m & (mask)no));
 }
+/* Lane i of the result is lane from[i] of x. */
+INLINE vec NAME(permute)(vec x, mask from) {
+#if defined(__clang__)
+    vec y;
+    for (int i = 0; i < VLEN; i++) y[i] = x[from[i]];
+    return y;
+#else
+    return __builtin_shuffle(x, from);
+#endif
+}
 /* max(0, x), NaN kept: the comparison is false for NaN, so NaN takes the branch of x. */
 INLINE vec NAME(relu1)(vec x) { return NAME(select)(x <= (vec){0}, (vec){0}, x); }
 
@@ -82,4 +92,5 @@ INLINE vec NAME(relu1)(vec x) { return NAME(select)(x <= (vec){0}, (vec){0}, x);
 #define load_part NAME(load_part)
 #define store_part NAME(store_part)
 #define select NAME(select)
+#define permute NAME(permute)
 #define relu1 NAME(relu1)

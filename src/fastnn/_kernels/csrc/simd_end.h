@@ -10,6 +10,7 @@
 #undef load_part
 #undef store_part
 #undef select
+#undef permute
 #undef relu1
 #undef FLOAT
 #undef vexp

@@ -1,0 +1,157 @@
+"""Convolution whose groups are narrow, row of outputs by row of outputs.
+
+A group of one channel is depthwise convolution. Groups of up to half a vector, with as many filters as
+channels, are computed several to a vector (csrc/grouped.h); the register tile would fill one lane in a few.
+Filters lie as [tap][channel of the group][filter].
+
+A task is a band of rows of outputs; a row is computed at all channels (depthwise_row, grouped_row) while the
+input row that the next one reads besides is fetched into L2. Going down the band with a block of channels
+that stays in L1 was slower on images of 56 and more pixels: memory is read best as it lies.
+
+The gradient of the filters is the same walk with the filters as sums, a set of them for each slice of rows,
+added in order at the end: the cut depends on the shapes alone.
+"""
+
+from cython.parallel cimport prange
+from libc.stdlib cimport calloc, free, malloc
+
+from fastnn._kernels.gemm cimport add_slices
+from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, fnn_row, kernels, real, team_size, thread_id
+from fastnn._kernels.walk cimport Walk
+
+cdef enum:
+    BAND = 16                # rows of outputs in a task
+    L1_BYTES = 2400 * 1024     # for the input rows under a filter, a block of channels wide
+    MAX_SLICES = 8
+
+
+cdef Py_ssize_t narrow_group(Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t groups,
+                             Py_ssize_t itemsize) noexcept nogil:
+    """Channels of a group, if these drivers are for it; else 0."""
+    cdef Py_ssize_t group = channels // groups, lanes = kernels(itemsize).lanes
+    if channels != filters or groups == 1:
+        return 0
+    return group if group == 1 or (group in (2, 4, 8) and 2 * group <= lanes) else 0
+
+
+cdef void pack_rows(const real* weight, Py_ssize_t filters, Py_ssize_t group, Py_ssize_t taps,
+                    real* packed) noexcept nogil:
+    """From [filter][channel of the group][tap]."""
+    cdef Py_ssize_t k, j, tap
+    for k in range(filters):
+        for j in range(group):
+            for tap in range(taps):
+                packed[(tap * group + j) * filters + k] = weight[(k * group + j) * taps + tap]
+
+
+cdef void pack_rows_transposed(const real* weight, const Py_ssize_t* order, Py_ssize_t used,
+                               Py_ssize_t channels, Py_ssize_t group, Py_ssize_t taps,
+                               real* packed) noexcept nogil:
+    """As the gradient of the input reads them: channels and filters of a group exchanged, taps in `order`."""
+    cdef Py_ssize_t c, j, tap
+    for tap in range(used):
+        for j in range(group):
+            for c in range(channels):
+                packed[(tap * group + j) * channels + c] = weight[
+                    ((c - c % group + j) * group + c % group) * taps + order[tap]]
+
+
+cdef void point_rows(const Walk* walk, fnn_row* task, const real* image, Py_ssize_t p,
+                     const void** table) noexcept nogil:
+    """The input rows under row p of the outputs, and the one that row p + 1 reads besides."""
+    cdef Py_ssize_t r, h = 0
+    for r in range(task.r):
+        h = p * walk.stride_h + walk.tap_h[r * task.s]
+        table[r] = image + h * walk.x_h if 0 <= h < walk.h else NULL
+    h += walk.stride_h
+    task.ahead = image + h * walk.x_h if 0 <= h < walk.h and p + 1 < walk.p else NULL
+
+
+cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssize_t group,
+                   const real* zeros) noexcept nogil:
+    """What all rows share. The taps of a walk are a grid, row by row."""
+    task.s = 0
+    while task.s < walk.taps and walk.tap_h[task.s] == walk.tap_h[0]:
+        task.s += 1
+    task.r = walk.taps // task.s if task.s else 0
+    task.zeros = zeros
+    task.group = group
+    task.w, task.channels, task.x_pixel = walk.w, channels, walk.x_w
+    task.q, task.y_pixel, task.stride = walk.q, walk.y_q, walk.stride_w
+    task.tap_w = walk.tap_w
+    task.filter_step = channels
+
+
+cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,
+                       Py_ssize_t channels, Py_ssize_t group, bint relu) noexcept nogil:
+    """y = f(filters * x + bias). Returns -1 when memory is short."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t rows = walk.n * walk.p, task
+    cdef int threads = team_size(0.05 * rows * walk.q * channels * group * walk.taps)
+    cdef const void** tables = <const void**>malloc(threads * (walk.taps + 1) * sizeof(void*))
+    cdef real* zeros = <real*>calloc(channels, sizeof(real))
+    cdef fnn_row shared
+    if tables is NULL or zeros is NULL:
+        free(tables)
+        free(zeros)
+        return -1
+    describe(walk, &shared, channels, group, zeros)
+    shared.bias = bias
+    shared.relu = relu
+    for task in prange(ceil_div(rows, BAND), schedule="dynamic", num_threads=threads):
+        band_task(kern, kern.depthwise_row if group == 1 else kern.grouped_row, walk, &shared, x, y,
+                  <real*>filters, task * BAND, min(rows, (task + 1) * BAND),
+                  tables + thread_id() * (walk.taps + 1))
+    free(tables)
+    free(zeros)
+    return 0
+
+
+cdef void band_task(const fnn_kernels* kern, void (*body)(const fnn_row*) noexcept nogil, const Walk* walk,
+                    const fnn_row* shared, const real* x, real* y, real* filters, Py_ssize_t row0,
+                    Py_ssize_t row1, const void** table) noexcept nogil:
+    """Rows row0..row1, all images' counted through; each thread has its own description of a row."""
+    cdef fnn_row task = shared[0]
+    cdef Py_ssize_t row, n, p
+    task.rows = table
+    task.filters = filters
+    for row in range(row0, row1):
+        n = row // walk.p
+        p = row % walk.p
+        point_rows(walk, &task, x + n * walk.x_n, p, table)
+        task.y = y + walk.y_start + n * walk.y_n + p * walk.y_p
+        body(&task)
+
+
+cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t channels,
+                       Py_ssize_t group, real* grad_weight) noexcept nogil:
+    """grad_weight [filter][channel of the group][tap]. Returns -1 when memory is short."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t rows = walk.n * walk.p, size = walk.taps * group * channels, task, k, j, tap
+    cdef Py_ssize_t slices = max(<Py_ssize_t>1, min(<Py_ssize_t>MAX_SLICES, rows // BAND))
+    cdef int threads = team_size(0.05 * rows * walk.q * channels * group * walk.taps)
+    cdef const void** tables = <const void**>malloc(threads * (walk.taps + 1) * sizeof(void*))
+    cdef real* zeros = <real*>calloc(channels, sizeof(real))
+    cdef real* sums = <real*>calloc(slices * size, sizeof(real))
+    cdef fnn_row shared
+    if tables is NULL or zeros is NULL or sums is NULL:
+        free(tables)
+        free(zeros)
+        free(sums)
+        return -1
+    describe(walk, &shared, channels, group, zeros)
+    shared.bias = NULL
+    shared.relu = False
+    for task in prange(slices, schedule="dynamic", num_threads=threads):
+        band_task(kern, kern.depthwise_gradient if group == 1 else kern.grouped_gradient, walk, &shared, x,
+                  <real*>grad_y, sums + task * size, task * rows // slices, (task + 1) * rows // slices,
+                  tables + thread_id() * (walk.taps + 1))
+    add_slices(sums, sums + size, slices - 1, size)
+    for k in range(channels):
+        for j in range(group):
+            for tap in range(walk.taps):
+                grad_weight[(k * group + j) * walk.taps + tap] = sums[(tap * group + j) * channels + k]
+    free(tables)
+    free(zeros)
+    free(sums)
+    return 0
