@@ -10,6 +10,7 @@ import pytest
 from fastnn import functional, reference
 
 from shapes import NETWORKS, POOLS, PRODUCTS, RECURRENCES, TABLE
+from shapes.recurrences import GATES
 
 SIDES = pytest.mark.parametrize("side", [functional, reference], ids=["fastnn", "reference"])
 SMALL = [shape for shape in [*TABLE, *NETWORKS["LeNet"]] if shape.flops < 3e8]
@@ -48,27 +49,25 @@ def test_conv2d_backward(benchmark, shape, side):
 
 
 @SIDES
-@pytest.mark.parametrize(("rows", "inputs", "outputs"), PRODUCTS)
-def test_linear(benchmark, rows, inputs, outputs, side):
-    measure(benchmark, f"linear {rows} x {inputs} -> {outputs}", side.linear, draw(rows, inputs),
-            draw(outputs, inputs), draw(outputs), flops=2 * rows * inputs * outputs)
+@pytest.mark.parametrize("shape", [shape for shape in PRODUCTS if shape.flops < 3e8], ids=str)
+def test_linear(benchmark, shape, side):
+    measure(benchmark, f"linear {shape}", side.linear, draw(shape.rows, shape.inputs),
+            draw(shape.outputs, shape.inputs), draw(shape.outputs), flops=shape.flops)
 
 
 @SIDES
-@pytest.mark.parametrize(("image", "kernel", "stride", "padding"), POOLS)
-@pytest.mark.parametrize("kind", ["max_pool2d", "avg_pool2d"])
-def test_pooling(benchmark, kind, image, kernel, stride, padding, side):
-    n, c, size = image
-    measure(benchmark, f"{kind} {n}x{c}x{size}x{size} {kernel}x{kernel} s{stride}", getattr(side, kind),
-            draw(n, c, size, size), kernel, stride, padding)
+@pytest.mark.parametrize("shape", [shape for shape in POOLS if shape.kernel and shape.bytes < 2e7], ids=str)
+def test_pooling(benchmark, shape, side):
+    measure(benchmark, str(shape), getattr(side, f"{shape.kind}_pool2d"),
+            draw(shape.n, shape.c, shape.size, shape.size), shape.kernel, shape.stride, shape.padding)
 
 
 @SIDES
-@pytest.mark.parametrize(("steps", "batch", "inputs", "hidden"), RECURRENCES[:2])
-@pytest.mark.parametrize(("kind", "gates"), [("rnn", 1), ("lstm", 4), ("gru", 3)])
-def test_recurrent(benchmark, kind, gates, steps, batch, inputs, hidden, side):
-    states = [np.zeros((batch, hidden), np.float32)] * (2 if kind == "lstm" else 1)
-    weights = draw(gates * hidden, inputs) / 16, draw(gates * hidden, hidden) / 16
-    measure(benchmark, f"{kind} T{steps} N{batch} D{inputs} H{hidden}", getattr(side, kind),
-            draw(steps, batch, inputs), *states, *weights,
-            flops=2 * steps * batch * gates * hidden * (inputs + hidden))
+@pytest.mark.parametrize("shape", [shape for shape in RECURRENCES if shape.layers == shape.directions == 1
+                                   and not shape.ragged and shape.flops < 1e9], ids=str)
+def test_recurrent(benchmark, shape, side):
+    rows = GATES[shape.kind] * shape.hidden
+    states = [np.zeros((shape.batch, shape.hidden), np.float32)] * (2 if shape.kind == "LSTM" else 1)
+    measure(benchmark, str(shape), getattr(side, shape.kind.lower()),
+            draw(shape.steps, shape.batch, shape.inputs), *states, draw(rows, shape.inputs) / 16,
+            draw(rows, shape.hidden) / 16, flops=shape.flops)

@@ -1,4 +1,8 @@
-"""One library in a process of its own, for compare.py: reads shapes, answers with the seconds of a call."""
+"""One library in a process of its own, for compare.py: reads shapes, answers with the seconds of a call.
+
+A line of input is {"shape": its number} and perhaps {"result": a file to save the arrays of one call in}; a
+line of output {"seconds": ...} or, where the library cannot, {"error": ...}.
+"""
 
 from __future__ import annotations
 
@@ -9,55 +13,27 @@ from functools import lru_cache
 
 import numpy as np
 
-from shapes import Convolution
+from suites import SUITES
+from suites.suite import Case
 
 # A measurement is as many calls as take this long, after as many again to warm up.
 SECONDS = 0.05
 
 
-def draw(shape):
-    """Input and filters, the same for every library."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((shape.n, shape.c, shape.size, shape.size), dtype=np.float32)
-    filters = (shape.k, shape.c // shape.groups, shape.kernel, shape.kernel)
-    weight = rng.standard_normal(filters, dtype=np.float32) / np.sqrt(np.prod(filters[1:]))
-    return x, weight.astype(np.float32), rng.standard_normal(shape.k, dtype=np.float32)
-
-
-def channels_last(x):
-    """The same array with channels last in memory."""
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-
-
 class Fastnn:
-    """fastnn's layers: in eval mode with packed filters, or in training mode forward and backward."""
+    """fastnn, in eval mode with packed weights, or in training mode forward and backward."""
 
-    def __init__(self, threads, suite, algorithm):
+    def __init__(self, threads, suite, **options):
         import fastnn
 
-        self.fastnn, self.suite, self.algorithm = fastnn, suite, algorithm
+        self.fastnn, self.suite, self.options = fastnn, suite, options
         fastnn.set_num_threads(threads)
         config = fastnn.show_config("dict")
         self.version = f"{config['fastnn']} ({config['instruction set']})"
 
-    def prepare(self, shape):
-        """A function of no arguments that makes one call."""
-        x, weight, bias = draw(shape)
-        layer = self.fastnn.Conv2d(shape.c, shape.k, shape.kernel, shape.stride, shape.padding,
-                                   shape.dilation, shape.groups, algorithm=self.algorithm)
-        layer.weight, layer.bias = weight, bias
-        # Few channels come as images do, in C order; else as a layer before would leave them.
-        x = x if shape.c < 16 else channels_last(x)
-        if self.suite == "forward":
-            layer.eval()
-            return lambda: layer(x)
-        grad_y = channels_last(np.ones((shape.n, shape.k, shape.output, shape.output), np.float32))
-
-        def step():
-            layer(x)
-            layer.backward(grad_y)
-
-        return step
+    def prepare(self, shape, dtype=np.float32):
+        """The library's case of a shape."""
+        return self.suite.fastnn(self.fastnn, shape, dtype, **self.options)
 
 
 class Torch:
@@ -67,72 +43,63 @@ class Torch:
         import torch
 
         torch.set_num_threads(threads)
-        self.torch, self.suite, self.version = torch, suite, torch.__version__
-        self.format = torch.channels_last if last else torch.contiguous_format
+        self.torch, self.suite, self.last, self.version = torch, suite, last, torch.__version__
 
     def prepare(self, shape):
-        """A function of no arguments that makes one call."""
-        torch = self.torch
-        x, weight, bias = draw(shape)
-        layer = torch.nn.Conv2d(shape.c, shape.k, shape.kernel, shape.stride, shape.padding, shape.dilation,
-                                shape.groups)
-        with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(weight))
-            layer.bias.copy_(torch.from_numpy(bias))
-        layer = layer.to(memory_format=self.format)
-        x = torch.from_numpy(x).contiguous(memory_format=self.format)
-        if self.suite == "forward":
-            def call():
-                with torch.inference_mode():
-                    layer(x)
-
-            return call
-        x.requires_grad_()
-        grad_y = torch.ones(shape.n, shape.k, shape.output, shape.output)
-        grad_y = grad_y.contiguous(memory_format=self.format)
-
-        def step():
-            x.grad = layer.weight.grad = layer.bias.grad = None
-            layer(x).backward(grad_y)
-
-        return step
+        """The library's case of a shape."""
+        return self.suite.torch(self.torch, shape, self.last)
 
 
-def onnx_model(shape):
-    """A model of one convolution."""
-    import onnx
-    from onnx import helper, numpy_helper
+class Numpy:
+    """NumPy's own functions."""
 
-    _, weight, bias = draw(shape)
-    node = helper.make_node("Conv", ["x", "w", "b"], ["y"], strides=[shape.stride] * 2,
-                            pads=[shape.padding] * 4, dilations=[shape.dilation] * 2, group=shape.groups)
+    def __init__(self, threads, suite):
+        self.suite, self.version = suite, np.__version__
+
+    def prepare(self, shape):
+        """The library's case of a shape."""
+        return self.suite.numpy(shape)
+
+
+def onnx_model(nodes, weights, inputs):
+    """A model of these nodes, (operator, inputs, outputs, attributes), whose output is "y"; serialised."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    types = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int32): TensorProto.INT32}
     graph = helper.make_graph(
-        [node], "conv",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT,
-                                       [shape.n, shape.c, shape.size, shape.size])],
-        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT,
-                                       [shape.n, shape.k, shape.output, shape.output])],
-        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        [helper.make_node(operator, x, y, **attributes) for operator, x, y, attributes in nodes],
+        "graph",
+        [helper.make_tensor_value_info(name, types[x.dtype], x.shape) for name, x in inputs.items()],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(w, name) for name, w in weights.items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)],
+                             ir_version=9).SerializeToString()
 
 
 class OnnxRuntime:
-    """ONNX Runtime on the processor, input and output bound to buffers of their own."""
+    """ONNX Runtime on the processor; `bound`: input and output lie in tensors made once."""
 
-    def __init__(self, threads, suite):
+    def __init__(self, threads, suite, bound=False):
         import onnxruntime
 
-        self.ort, self.version = onnxruntime, onnxruntime.__version__
+        self.ort, self.suite, self.bound, self.version = onnxruntime, suite, bound, onnxruntime.__version__
         self.options = onnxruntime.SessionOptions()
         self.options.intra_op_num_threads = threads
         self.options.inter_op_num_threads = 1
 
     def prepare(self, shape):
-        """A function of no arguments that makes one call."""
-        session = self.ort.InferenceSession(onnx_model(shape).SerializeToString(), self.options,
+        """The library's case of a shape."""
+        nodes, weights, inputs = self.suite.onnx(shape)
+        session = self.ort.InferenceSession(onnx_model(nodes, weights, inputs), self.options,
                                             providers=["CPUExecutionProvider"])
-        x, _, _ = draw(shape)
-        return lambda: session.run(None, {"x": x})
+        (y,) = session.run(None, inputs)
+        if not self.bound:
+            return Case(lambda: session.run(None, inputs), lambda: [y])
+        binding, output = session.io_binding(), self.ort.OrtValue.ortvalue_from_numpy(np.empty_like(y))
+        for name, x in inputs.items():
+            binding.bind_ortvalue_input(name, self.ort.OrtValue.ortvalue_from_numpy(x))
+        binding.bind_ortvalue_output("y", output)
+        return Case(lambda: session.run_with_iobinding(binding), lambda: [y])
 
 
 class OpenVino:
@@ -141,24 +108,28 @@ class OpenVino:
     def __init__(self, threads, suite):
         import openvino
 
-        self.core, self.openvino = openvino.Core(), openvino
+        self.core, self.openvino, self.suite = openvino.Core(), openvino, suite
         self.version = openvino.__version__.split("-")[0]
         # float32 throughout: by default a processor with bfloat16 would compute in that.
         self.options = {"INFERENCE_NUM_THREADS": str(threads), "PERFORMANCE_HINT": "LATENCY",
                         "INFERENCE_PRECISION_HINT": "f32"}
 
     def prepare(self, shape):
-        """A function of no arguments that makes one call."""
-        model = self.core.read_model(onnx_model(shape).SerializeToString())
+        """The library's case of a shape."""
+        nodes, weights, inputs = self.suite.onnx(shape)
+        model = self.core.read_model(onnx_model(nodes, weights, inputs))
         request = self.core.compile_model(model, "CPU", self.options).create_infer_request()
-        request.set_input_tensor(self.openvino.Tensor(draw(shape)[0]))
-        return request.infer
+        for name, x in inputs.items():
+            request.set_tensor(name, self.openvino.Tensor(x))
+        return Case(request.infer, lambda: [np.array(request.infer()[0])])
 
 
 PEERS = {
     "torch": Torch,
     "torch_channels_last": lambda threads, suite: Torch(threads, suite, last=True),
+    "numpy": Numpy,
     "onnxruntime": OnnxRuntime,
+    "onnxruntime_bound": lambda threads, suite: OnnxRuntime(threads, suite, bound=True),
     "openvino": OpenVino,
 }
 
@@ -187,17 +158,24 @@ def answer(**values):
 
 def main():
     """Serve shapes until the input ends."""
-    library, threads, suite, algorithm = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
+    setup = json.loads(sys.argv[1])
+    library, threads, suite = setup["library"], setup["threads"], SUITES[setup["suite"]]
+    suite.with_batches(setup["batches"])
     try:
-        backend = Fastnn(threads, suite, algorithm) if library == "fastnn" else PEERS[library](threads, suite)
+        backend = (Fastnn(threads, suite, **setup["options"]) if library == "fastnn"
+                   else PEERS[library](threads, suite))
     except ImportError as error:
         answer(error=f"not installed ({error.name})")
         return
     answer(version=backend.version)
-    prepare = lru_cache(maxsize=1)(backend.prepare)
+    prepare = lru_cache(maxsize=1)(lambda number: backend.prepare(suite.shapes[number]))
     for line in sys.stdin:
+        request = json.loads(line)
         try:
-            answer(seconds=seconds_of(prepare(Convolution(*json.loads(line)))))
+            case = prepare(request["shape"])
+            if "result" in request:
+                np.savez(request["result"], *case.result())
+            answer(seconds=seconds_of(case.call))
         except Exception as error:  # a library's own refusal: the shape is left blank for it
             answer(error=repr(error))
 

@@ -13,7 +13,7 @@ FLOORS = (
     {"_version", "_checks", "_kernels", "_random", "_config"},
     {"functional"},
     {"init", "layers", "losses", "optim", "io"},
-    {"training"},
+    {"training", "onnx"},
 )
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

@@ -16,7 +16,7 @@ from plain_layers import PlainLinear
 import fastnn
 from fastnn.io.state_files import _FORMATS
 
-SUFFIXES = [".npz"] + [".safetensors"] * (importlib.util.find_spec("safetensors") is not None)
+SUFFIXES = [".npz", ".pt"] + [".safetensors"] * (importlib.util.find_spec("safetensors") is not None)
 
 
 @pytest.fixture(params=SUFFIXES)
@@ -69,6 +69,7 @@ def test_a_model_round_trips(path):
     assert (source.weight.data == target.weight.data).all()
 
 
+@pytest.mark.parametrize("path", [s for s in SUFFIXES if s != ".pt"], indirect=True)  # torch: test_torch_file
 def test_other_programs_read_what_is_saved_and_the_reverse(path):
     state = {"weight": np.arange(3.0), "n": np.int64(2)}
     fastnn.save(state, path)

@@ -1,4 +1,7 @@
 """The shapes of real networks, as data."""
 
 from .convolutions import NETWORKS, TABLE, Convolution
-from .others import POOLS, PRODUCTS, RECURRENCES
+from .elementwise import ACTIVATIONS, LOSSES, NORMS, STEPS, Images, Rows, Step
+from .pools import POOLS, Pool
+from .products import PRODUCTS, Product
+from .recurrences import RECURRENCES, Recurrence

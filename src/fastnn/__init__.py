@@ -7,3 +7,12 @@ from ._version import __version__
 from .init import manual_seed
 from .io import load, save
 from .layers import *  # noqa: F403 - layers/__init__.py lists them
+
+
+def __getattr__(name: str) -> object:
+    """`fastnn.onnx`, imported when it is first asked for: few need it, and it is many small modules."""
+    if name == "onnx":
+        import importlib
+
+        return importlib.import_module(".onnx", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

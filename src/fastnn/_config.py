@@ -57,7 +57,7 @@ def _openmp_library() -> str | None:
 @contextmanager
 def num_threads(n: int) -> Iterator[None]:
     """Let kernels use up to `n` threads inside a ``with`` block; process-wide, as `set_num_threads`."""
-    before = runtime.get_num_threads()
+    before = runtime.own_limit()
     runtime.set_num_threads(n)
     try:
         yield

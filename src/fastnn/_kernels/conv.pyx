@@ -16,7 +16,7 @@ from fastnn._kernels.gemm cimport pack, panel_elements
 from fastnn._kernels.rows cimport (
     convolve_rows, narrow_group, pack_rows, pack_rows_transposed, rows_gradient
 )
-from fastnn._kernels.runtime cimport ceil_div, kernels, real, team_size
+from fastnn._kernels.runtime cimport ceil_div, kernels, raise_interrupt, real, team_size
 from fastnn._kernels.walk cimport Walk, find_interior
 
 cdef struct Filter:
@@ -162,6 +162,7 @@ def forward(const real[:, :, :, :] x, const real[::1] panels, const real[::1] bi
                                   c // f.groups if copy is NULL else f.s * c, bias_data, &y[0, 0, 0, 0],
                                   k // f.groups, f.groups, relu)
     release(&walk, copy)
+    raise_interrupt()
     if status:
         raise MemoryError("conv2d: no memory for the workspace")
 
@@ -230,18 +231,21 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
                          panels + g * size)
             for a in range(classes_h):
                 for b in range(classes_w):
+                    if status:
+                        break
                     class_walk(&walk, &f, a, b, grad_x.shape[1], grad_x.shape[2], c)
                     if group:
-                        status |= convolve_rows(&walk, &grad_y[0, 0, 0, 0], panels + first * group * c,
-                                                <const real*>NULL, &grad_x[0, 0, 0, 0], c, group, False)
+                        status = convolve_rows(&walk, &grad_y[0, 0, 0, 0], panels + first * group * c,
+                                               <const real*>NULL, &grad_x[0, 0, 0, 0], c, group, False)
                     else:
-                        status |= convolve(&walk, &grad_y[0, 0, 0, 0] if grad_y.shape[0] else NULL,
-                                           panels + first * depth * kernels(sizeof(real)).nr, used, depth,
-                                           <const real*>NULL, &grad_x[0, 0, 0, 0], columns, f.groups, False)
+                        status = convolve(&walk, &grad_y[0, 0, 0, 0] if grad_y.shape[0] else NULL,
+                                          panels + first * depth * kernels(sizeof(real)).nr, used, depth,
+                                          <const real*>NULL, &grad_x[0, 0, 0, 0], columns, f.groups, False)
                     first += walk.taps
     free(walk.tap_h)
     free(order)
     free(panels)
+    raise_interrupt()
     if status:
         raise MemoryError("conv2d_backward: no memory for the workspace")
 
@@ -319,6 +323,7 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
                 status = weight_gradient(&walk, source, &grad_y[0, 0, 0, 0], f.groups, c // f.groups,
                                          k // f.groups, &grad_weight[0, 0, 0, 0])
     release(&walk, copy)
+    raise_interrupt()
     if status:
         raise MemoryError("conv2d_backward: no memory for the workspace")
 

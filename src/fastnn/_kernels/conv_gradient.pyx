@@ -10,7 +10,9 @@ from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.gemm cimport add_slices, column_tiles, pack, panel_elements
-from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
+from fastnn._kernels.runtime cimport (
+    Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, real, start, team_size, thread_id
+)
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
 cdef enum:
@@ -40,7 +42,7 @@ cdef Slices gradient_slices(const fnn_kernels* kern, Py_ssize_t pixels, Py_ssize
 cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x, const real* zeros,
                         const real* grad_y, Py_ssize_t group, Py_ssize_t depth, Py_ssize_t columns,
                         Py_ssize_t y_pixel, Py_ssize_t m0, Py_ssize_t m1, Py_ssize_t tile0,
-                        Py_ssize_t tile1, real* sums, real* panels) noexcept nogil:
+                        Py_ssize_t tile1, real* sums, real* panels, Watch* watch) noexcept nogil:
     """sums[tap, channel, filter] over the pixels m0..m1, for the row tiles tile0..tile1."""
     cdef const void* sources[GRADIENT_PIXELS]
     cdef fnn_tile tile
@@ -53,6 +55,8 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
     tile.relu = False
     tile.b = panels
     for chunk in range(ceil_div(m1 - m0, GRADIENT_PIXELS)):
+        if not go_on(watch):
+            return
         m = m0 + chunk * GRADIENT_PIXELS
         tile.depth = min(<Py_ssize_t>GRADIENT_PIXELS, m1 - m)
         tile.b_panel = tile.depth * kern.nr
@@ -67,7 +71,10 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
 
 cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t groups,
                          Py_ssize_t depth, Py_ssize_t columns, real* grad_weight) noexcept nogil:
-    """grad_weight [group * columns][depth][taps] = sum over pixels of grad_y x. Returns -1 without memory."""
+    """grad_weight [group * columns][depth][taps] = sum over pixels of grad_y x.
+
+    Returns -1 when memory is short or the call was interrupted.
+    """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t pixels = walk.n * walk.p * walk.q, rows = walk.taps * depth
     cdef Slices cut = gradient_slices(kern, pixels, walk.taps, depth, columns)
@@ -75,6 +82,7 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     cdef Py_ssize_t panel_size = panel_elements(columns, GRADIENT_PIXELS, sizeof(real))
     cdef Py_ssize_t tasks = groups * cut.count * cut.parts, task, g
     cdef int threads = team_size(0.02 * pixels * columns * groups * rows)
+    cdef Watch watch
     cdef real* panels = <real*>malloc(threads * panel_size * sizeof(real))
     cdef real* sums = <real*>malloc(groups * cut.count * rows * columns * sizeof(real))
     cdef real* zeros = <real*>calloc(depth * groups + 1, sizeof(real))
@@ -83,6 +91,7 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
         free(sums)
         free(zeros)
         return -1
+    start(&watch)
     # task = (group, slice, part)
     for task in prange(tasks, schedule="dynamic", num_threads=threads):
         gradient_task(kern, walk, x, zeros, grad_y, task // (cut.count * cut.parts), depth, columns,
@@ -90,14 +99,14 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
                       min(pixels, (task // cut.parts % cut.count + 1) * cut.pixels),
                       task % cut.parts * row_tiles // cut.parts,
                       (task % cut.parts + 1) * row_tiles // cut.parts,
-                      sums + task // cut.parts * rows * columns, panels + thread_id() * panel_size)
+                      sums + task // cut.parts * rows * columns, panels + thread_id() * panel_size, &watch)
     for g in prange(groups, num_threads=min(threads, <int>groups)):
         finish_gradient(sums + g * cut.count * rows * columns, cut.count, walk.taps, depth, columns,
                         grad_weight + g * columns * rows)
     free(panels)
     free(sums)
     free(zeros)
-    return 0
+    return -1 if watch.interrupted else 0
 
 
 cdef void finish_gradient(real* sums, Py_ssize_t slices, Py_ssize_t taps, Py_ssize_t depth,

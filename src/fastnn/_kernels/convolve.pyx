@@ -13,7 +13,7 @@ from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.gemm cimport KC, MAX_MR, MC, NC
 from fastnn._kernels.runtime cimport (
-    ceil_div, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
+    Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, real, start, team_size, thread_id
 )
 from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_rows, target_rows
 
@@ -70,7 +70,7 @@ cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x
 cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_t panel_taps,
                   Py_ssize_t depth, const real* bias, real* y, Py_ssize_t columns, Py_ssize_t groups,
                   bint relu) noexcept nogil:
-    """All groups and grid pixels. Returns -1 when memory is short.
+    """All groups and grid pixels. Returns -1 when memory is short or the call was interrupted.
 
     `panels` points at the first tap of this walk; a panel holds `panel_taps` taps, of all walks together.
     """
@@ -83,6 +83,7 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     cdef int threads = team_size(0.02 * pixels * columns * groups * max(walk.taps * depth, <Py_ssize_t>1))
     cdef const void** tables
     cdef real* zeros
+    cdef Watch watch
     if pixels == 0 or columns == 0 or groups == 0:
         return 0
     if pixels <= 4 * mc:
@@ -95,12 +96,14 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
         free(tables)
         free(zeros)
         return -1
+    start(&watch)
     for task in prange(groups * n_tasks * m_tasks, schedule="dynamic", num_threads=threads):
-        convolve_task(kern, walk, x, zeros, panels + task // (n_tasks * m_tasks) * group_panels, panel_taps,
-                      depth, bias, y, task // (n_tasks * m_tasks), columns,
-                      task // m_tasks % n_tasks * nc, min(columns, (task // m_tasks % n_tasks + 1) * nc),
-                      task % m_tasks * mc, min(pixels, (task % m_tasks + 1) * mc), relu,
-                      tables + thread_id() * table_size)
+        if go_on(&watch):
+            convolve_task(kern, walk, x, zeros, panels + task // (n_tasks * m_tasks) * group_panels,
+                          panel_taps, depth, bias, y, task // (n_tasks * m_tasks), columns,
+                          task // m_tasks % n_tasks * nc, min(columns, (task // m_tasks % n_tasks + 1) * nc),
+                          task % m_tasks * mc, min(pixels, (task % m_tasks + 1) * mc), relu,
+                          tables + thread_id() * table_size)
     free(tables)
     free(zeros)
-    return 0
+    return -1 if watch.interrupted else 0

@@ -1,6 +1,6 @@
 """Matrix products on the register tile, for the drivers of Linear, convolution and the recurrences."""
 
-from fastnn._kernels.runtime cimport fnn_kernels, fnn_tile, real
+from fastnn._kernels.runtime cimport Watch, fnn_kernels, fnn_tile, real
 
 # Block sizes of all drivers of the tile. KC: 14 rows x 384 floats are 21 KB of a 32 KB L1. NC: KC x 256
 # floats are 384 KB, under half of the 1 MB L2 of the smallest AVX-512 machine. MC: rows of a task, so that B
@@ -23,7 +23,7 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
 
 cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const real* bias,
                    real* c, Py_ssize_t c_stride, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
-                   bint accumulate, bint relu, int threads) noexcept nogil
+                   bint accumulate, bint relu, int threads, Watch* watch) noexcept nogil
 
 cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offset, Py_ssize_t m0,
                        Py_ssize_t m1, real* c) noexcept nogil
@@ -35,7 +35,7 @@ cdef Py_ssize_t gradient_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
 
 cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride,
                               real* c, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
-                              real* workspace, int threads) noexcept nogil
+                              real* workspace, int threads, Watch* watch) noexcept nogil
 
 cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t m,
                       Py_ssize_t n) noexcept nogil

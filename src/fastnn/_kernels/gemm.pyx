@@ -20,7 +20,9 @@ from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, fnn_tile, kernels, real, team_size
+from fastnn._kernels.runtime cimport (
+    Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, raise_interrupt, real, start, team_size
+)
 
 cdef enum:
     SLICE = 512
@@ -102,11 +104,11 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
 
 cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const real* bias,
                    real* c, Py_ssize_t c_stride, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
-                   bint accumulate, bint relu, int threads) noexcept nogil:
+                   bint accumulate, bint relu, int threads, Watch* watch) noexcept nogil:
     """C[m, n] = f(A[m, k] B[k, n] + bias): A and C by rows, B packed, bias [n] or NULL.
 
     With `accumulate` C holds what the product is added to, and bias is not read. Called from inside a
-    parallel region, `threads` is 1.
+    parallel region, `threads` is 1. `watch` may be NULL, where the caller looks for signals itself.
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t mc = MC // kern.mr * kern.mr, nc = max(NC // kern.nr, 1) * kern.nr
@@ -119,14 +121,17 @@ cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const
     n_tasks = ceil_div(n, nc)
     if threads == 1:
         for task in range(m_tasks * n_tasks):
+            if not go_on(watch):
+                return
             multiply_task(kern, a, a_stride, panels, bias, c, c_stride,
                           task % m_tasks * mc, min(m, (task % m_tasks + 1) * mc),
                           task // m_tasks * nc, min(n, (task // m_tasks + 1) * nc), k, accumulate, relu)
         return
     for task in prange(m_tasks * n_tasks, schedule="dynamic", num_threads=threads):
-        multiply_task(kern, a, a_stride, panels, bias, c, c_stride,
-                      task % m_tasks * mc, min(m, (task % m_tasks + 1) * mc),
-                      task // m_tasks * nc, min(n, (task // m_tasks + 1) * nc), k, accumulate, relu)
+        if go_on(watch):
+            multiply_task(kern, a, a_stride, panels, bias, c, c_stride,
+                          task % m_tasks * mc, min(m, (task % m_tasks + 1) * mc),
+                          task // m_tasks * nc, min(n, (task // m_tasks + 1) * nc), k, accumulate, relu)
 
 
 cdef Py_ssize_t slice_count(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
@@ -195,7 +200,7 @@ cdef void transposed_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_s
 
 cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride,
                               real* c, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
-                              real* workspace, int threads) noexcept nogil:
+                              real* workspace, int threads, Watch* watch) noexcept nogil:
     """C[m, n] = A^T B = sum_k a[k, m] b[k, n], C contiguous; overwritten, not added to.
 
     `workspace` holds gradient_workspace(m, n, k) elements.
@@ -213,10 +218,11 @@ cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b,
         return
     pack(b, &zero, 1, k, b_stride, n, 1, workspace)
     for task in prange(m_tasks * slices, schedule="dynamic", num_threads=threads):
-        transposed_task(kern, a, a_stride, workspace, k * kern.nr,
-                        c if task // m_tasks == 0 else partial + (task // m_tasks - 1) * m * n,
-                        task % m_tasks * mc, min(m, (task % m_tasks + 1) * mc), n,
-                        min(k, task // m_tasks * per_slice), min(k, (task // m_tasks + 1) * per_slice))
+        if go_on(watch):
+            transposed_task(kern, a, a_stride, workspace, k * kern.nr,
+                            c if task // m_tasks == 0 else partial + (task // m_tasks - 1) * m * n,
+                            task % m_tasks * mc, min(m, (task % m_tasks + 1) * mc), n,
+                            min(k, task // m_tasks * per_slice), min(k, (task // m_tasks + 1) * per_slice))
     add_slices(c, partial, slices - 1, m * n)
 
 
@@ -271,12 +277,15 @@ def row_total(const real[:, ::1] rows, real[::1] total):
 def linear(const real[:, ::1] x, const real[::1] panels, const real[::1] bias, real[:, ::1] y, bint relu):
     """y [m, n] = f(x [m, k] B + bias), B packed by pack_weight; bias may be empty."""
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = y.shape[1]
+    cdef Watch watch
     if m == 0 or n == 0:
         return
+    start(&watch)
     with nogil:
         multiply(&x[0, 0] if k else NULL, k, &panels[0] if k else NULL,
                  &bias[0] if bias.shape[0] else NULL, &y[0, 0], n, m, n, k, False, relu,
-                 team_size(product_ns(m, n, k)))
+                 team_size(product_ns(m, n, k)), &watch)
+    raise_interrupt()
 
 
 def linear_backward(const real[:, ::1] grad_y, const real[:, ::1] x, const real[:, ::1] weight,
@@ -289,17 +298,20 @@ def linear_backward(const real[:, ::1] grad_y, const real[:, ::1] x, const real[
     cdef Py_ssize_t size = max(panel_elements(k, n, sizeof(real)),
                                gradient_workspace(n, k, m, sizeof(real)), <Py_ssize_t>1)
     cdef real* workspace
+    cdef Watch watch
     cdef int threads = team_size(product_ns(m, n, k))
     workspace = <real*>malloc(size * sizeof(real))
     if workspace is NULL:
         raise MemoryError(f"linear_backward: no memory for a workspace of {size} elements")
+    start(&watch)
     with nogil:
         if m and grad_x.shape[0]:
             pack(&weight[0, 0], &zero, 1, n, k, k, 1, workspace)
             multiply(&grad_y[0, 0], n, workspace, <const real*>NULL, &grad_x[0, 0], k, m, k, n,
-                     False, False, threads)
+                     False, False, threads, &watch)
         multiply_transposed(&grad_y[0, 0] if m else NULL, n, &x[0, 0] if m else NULL, k,
-                            &grad_weight[0, 0], n, k, m, workspace, threads)
+                            &grad_weight[0, 0], n, k, m, workspace, threads, &watch)
         if grad_bias.shape[0]:
             column_sums(&grad_y[0, 0] if m else NULL, n, &grad_bias[0], m, n)
     free(workspace)
+    raise_interrupt()

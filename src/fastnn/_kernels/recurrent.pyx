@@ -39,12 +39,16 @@ from fastnn._kernels.runtime cimport (
     FNN_LSTM,
     FNN_RNN_RELU,
     FNN_RNN_TANH,
+    Watch,
     ceil_div,
     fnn_cell,
     fnn_cell_grad,
     fnn_kernels,
+    go_on,
     kernels,
+    raise_interrupt,
     real,
+    start,
     team_size,
 )
 
@@ -83,6 +87,7 @@ cdef struct Layer:
     void* h_prev                # the states before each row's step, or NULL: not to be kept
     void* c_prev
     void* grad_gates            # backward alone
+    Watch* watch                # asked before each step
 
 
 cdef inline void* at(void* array, Py_ssize_t elements, Py_ssize_t itemsize) noexcept nogil:
@@ -104,6 +109,8 @@ cdef void forward_steps(const Layer* layer, const real* panels, Py_ssize_t s0, P
     step.c = at(layer.c, n0 * hidden, sizeof(real))
     step.y_stride = layer.y_stride
     for s in range(s0, s1):
+        if not go_on(layer.watch):
+            return
         t = layer.steps - 1 - s if layer.reverse else s
         step.rows = min(n1, layer.starts[t + 1] - layer.starts[t]) - n0
         if step.rows <= 0:
@@ -119,7 +126,7 @@ cdef void forward_steps(const Layer* layer, const real* panels, Py_ssize_t s0, P
                 memcpy(gates + i * width + products, <const real*>layer.bias + products,
                        (width - products) * sizeof(real))
         multiply(h, hidden, panels, <const real*>NULL, gates + width - products, width,
-                 step.rows, products, hidden, True, False, threads)
+                 step.rows, products, hidden, True, False, threads, NULL)
         step.gates = gates
         step.y = <real*>layer.y + row * step.y_stride
         kern.cell[layer.cell](&step)
@@ -143,6 +150,8 @@ cdef void backward_steps(const Layer* layer, const real* panels, Py_ssize_t n0, 
     step.grad_h = grad_h
     step.grad_c = at(layer.c, n0 * hidden, sizeof(real))
     for s in range(layer.steps):
+        if not go_on(layer.watch):
+            return
         t = s if layer.reverse else layer.steps - 1 - s
         step.rows = min(n1, layer.starts[t + 1] - layer.starts[t]) - n0
         if step.rows <= 0:
@@ -156,7 +165,7 @@ cdef void backward_steps(const Layer* layer, const real* panels, Py_ssize_t n0, 
         step.grad_y = at(layer.y, row * step.y_stride, sizeof(real))
         kern.cell_backward[layer.cell](&step)
         multiply(grad_gates + width - layer.products, width, panels, <const real*>NULL, grad_h, hidden,
-                 step.rows, hidden, layer.products, layer.cell == FNN_GRU, False, threads)
+                 step.rows, hidden, layer.products, layer.cell == FNN_GRU, False, threads, NULL)
         # Truncation: no gradient through the state that passed between times boundary - 1 and boundary.
         boundary = t + 1 if layer.reverse else t
         if layer.truncate and 0 < boundary < layer.steps and boundary % layer.truncate == 0:
@@ -253,8 +262,11 @@ def forward(int cell, Py_ssize_t products, const real[:, ::1] x, const Py_ssize_
     cdef Layer layers[MAX_DIRECTIONS]
     cdef Layer* layer
     cdef int inner = step_threads(step_ns, tasks)
+    cdef Watch watch
+    start(&watch)
     for d in range(directions):
         layer = &layers[d]
+        layer.watch = &watch
         layer.cell = cell
         layer.reverse = reverse or d == 1
         layer.steps = steps
@@ -285,12 +297,13 @@ def forward(int cell, Py_ssize_t products, const real[:, ::1] x, const Py_ssize_
                 multiply(&x[row0, 0], depth, &panels[d, 0], &bias[d, 0],
                          <real*>layer.gates + (row0 - layer.gates_row) * width, width,
                          row1 - row0, products, depth, False, False,
-                         team_size(NS_PER_MULTIPLY * (row1 - row0) * products * depth))
+                         team_size(NS_PER_MULTIPLY * (row1 - row0) * products * depth), &watch)
             for task in prange(tasks, schedule="dynamic",
                                num_threads=1 if inner > 1 else team_size(step_ns * directions * (s1 - s0))):
                 forward_steps(&layers[task % directions], state_panels[task % directions], s0, s1,
                               task // directions * block,
                               min(batch, (task // directions + 1) * block), inner)
+    raise_interrupt()
 
 
 def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const real[:, ::1] panels,
@@ -325,8 +338,11 @@ def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const 
     cdef Layer layers[MAX_DIRECTIONS]
     cdef Layer* layer
     cdef int inner = step_threads(step_ns, tasks)
+    cdef Watch watch
+    start(&watch)
     for d in range(directions):
         layer = &layers[d]
+        layer.watch = &watch
         layer.cell = cell
         layer.reverse = reverse or d == 1
         layer.steps = steps
@@ -350,6 +366,7 @@ def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const 
             backward_steps(&layers[task % directions], state_panels[task % directions],
                            task // directions * block,
                            min(batch, (task // directions + 1) * block), inner)
+    raise_interrupt()
 
 
 def gradients(Py_ssize_t products, const real[:, ::1] grad_gates, const real[:, ::1] x,
@@ -368,17 +385,20 @@ def gradients(Py_ssize_t products, const real[:, ::1] grad_gates, const real[:, 
                                gradient_workspace(products, hidden, rows, sizeof(real)))
     cdef int threads = team_size(NS_PER_MULTIPLY * rows * products * depth)
     cdef real* workspace = <real*>malloc(size * sizeof(real))
+    cdef Watch watch
     if workspace is NULL:
         raise MemoryError(f"recurrent backward: no memory for a workspace of {size} elements")
+    start(&watch)
     with nogil:
         if grad_x is not None:
             pack(&weight_ih[0, 0], &zero, 1, products, depth, depth, 1, workspace)
             multiply(&grad_gates[0, 0], width, workspace, <const real*>NULL, &grad_x[0, 0], depth,
-                     rows, depth, products, accumulate, False, threads)
+                     rows, depth, products, accumulate, False, threads, &watch)
         multiply_transposed(&grad_gates[0, 0], width, &x[0, 0], depth, &grad_weight_ih[0, 0],
-                            products, depth, rows, workspace, threads)
+                            products, depth, rows, workspace, threads, &watch)
         multiply_transposed(state_gates, width, &h_prev[0, 0], hidden, &grad_weight_hh[0, 0],
                             products, hidden, rows, workspace,
-                            team_size(NS_PER_MULTIPLY * rows * products * hidden))
+                            team_size(NS_PER_MULTIPLY * rows * products * hidden), &watch)
         column_sums(&grad_gates[0, 0], width, &grad_bias[0], rows, width)
     free(workspace)
+    raise_interrupt()

@@ -16,7 +16,9 @@ from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.gemm cimport add_slices
-from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, fnn_row, kernels, real, team_size, thread_id
+from fastnn._kernels.runtime cimport (
+    Watch, ceil_div, fnn_kernels, fnn_row, go_on, kernels, real, start, team_size, thread_id
+)
 from fastnn._kernels.walk cimport Walk
 
 cdef enum:
@@ -84,13 +86,14 @@ cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssiz
 
 cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,
                        Py_ssize_t channels, Py_ssize_t group, bint relu) noexcept nogil:
-    """y = f(filters * x + bias). Returns -1 when memory is short."""
+    """y = f(filters * x + bias). Returns -1 when memory is short or Ctrl-C was pressed."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t rows = walk.n * walk.p, task
     cdef int threads = team_size(0.05 * rows * walk.q * channels * group * walk.taps)
     cdef const void** tables = <const void**>malloc(threads * (walk.taps + 1) * sizeof(void*))
     cdef real* zeros = <real*>calloc(channels, sizeof(real))
     cdef fnn_row shared
+    cdef Watch watch
     if tables is NULL or zeros is NULL:
         free(tables)
         free(zeros)
@@ -98,13 +101,15 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
     describe(walk, &shared, channels, group, zeros)
     shared.bias = bias
     shared.relu = relu
+    start(&watch)
     for task in prange(ceil_div(rows, BAND), schedule="dynamic", num_threads=threads):
-        band_task(kern, kern.depthwise_row if group == 1 else kern.grouped_row, walk, &shared, x, y,
-                  <real*>filters, task * BAND, min(rows, (task + 1) * BAND),
-                  tables + thread_id() * (walk.taps + 1))
+        if go_on(&watch):
+            band_task(kern, kern.depthwise_row if group == 1 else kern.grouped_row, walk, &shared, x, y,
+                      <real*>filters, task * BAND, min(rows, (task + 1) * BAND),
+                      tables + thread_id() * (walk.taps + 1))
     free(tables)
     free(zeros)
-    return 0
+    return -1 if watch.interrupted else 0
 
 
 cdef void band_task(const fnn_kernels* kern, void (*body)(const fnn_row*) noexcept nogil, const Walk* walk,
@@ -125,7 +130,7 @@ cdef void band_task(const fnn_kernels* kern, void (*body)(const fnn_row*) noexce
 
 cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t channels,
                        Py_ssize_t group, real* grad_weight) noexcept nogil:
-    """grad_weight [filter][channel of the group][tap]. Returns -1 when memory is short."""
+    """grad_weight [filter][channel of the group][tap]. Returns -1 when memory is short or Ctrl-C was pressed."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t rows = walk.n * walk.p, size = walk.taps * group * channels, task, k, j, tap
     cdef Py_ssize_t slices = max(<Py_ssize_t>1, min(<Py_ssize_t>MAX_SLICES, rows // BAND))
@@ -134,6 +139,7 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
     cdef real* zeros = <real*>calloc(channels, sizeof(real))
     cdef real* sums = <real*>calloc(slices * size, sizeof(real))
     cdef fnn_row shared
+    cdef Watch watch
     if tables is NULL or zeros is NULL or sums is NULL:
         free(tables)
         free(zeros)
@@ -142,10 +148,12 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
     describe(walk, &shared, channels, group, zeros)
     shared.bias = NULL
     shared.relu = False
+    start(&watch)
     for task in prange(slices, schedule="dynamic", num_threads=threads):
-        band_task(kern, kern.depthwise_gradient if group == 1 else kern.grouped_gradient, walk, &shared, x,
-                  <real*>grad_y, sums + task * size, task * rows // slices, (task + 1) * rows // slices,
-                  tables + thread_id() * (walk.taps + 1))
+        if go_on(&watch):
+            band_task(kern, kern.depthwise_gradient if group == 1 else kern.grouped_gradient, walk, &shared,
+                      x, <real*>grad_y, sums + task * size, task * rows // slices,
+                      (task + 1) * rows // slices, tables + thread_id() * (walk.taps + 1))
     add_slices(sums, sums + size, slices - 1, size)
     for k in range(channels):
         for j in range(group):
@@ -154,4 +162,4 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
     free(tables)
     free(zeros)
     free(sums)
-    return 0
+    return -1 if watch.interrupted else 0

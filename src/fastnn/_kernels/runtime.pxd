@@ -140,5 +140,21 @@ ctypedef fused real:
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
 
+# Kept by a driver whose work may take long, so that Ctrl-C ends it: `start`, then `go_on` before each task,
+# and `raise_interrupt` with the GIL, after the driver's memory is freed.
+cdef struct Watch:
+    int interrupted
+    long long next_look
+
+cdef void start(Watch* watch) noexcept nogil
+cdef bint go_on(Watch* watch) noexcept nogil
+
+cdef extern from *:
+    """
+    /* Does nothing: Cython looks for a set exception after it, because it says so below. */
+    static inline void fnn_raise_interrupt(void) {}
+    """
+    void raise_interrupt "fnn_raise_interrupt"() except *
+
 cdef const fnn_kernels* kernels(Py_ssize_t itemsize) noexcept nogil
 cdef int team_size(double serial_ns) noexcept nogil

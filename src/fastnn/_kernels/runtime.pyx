@@ -8,6 +8,8 @@ number of processors this process may use.
 import os
 import weakref
 
+from fastnn._kernels import processors
+
 cdef extern from "kernels.h" nogil:
     int fnn_isa_count()
     const char* fnn_isa_name(int isa)
@@ -17,6 +19,18 @@ cdef extern from "kernels.h" nogil:
 cdef extern from "threads.h" nogil:
     int FNN_OPENMP
     int fnn_in_parallel()
+    int fnn_openmp_limit()
+    int fnn_flag(const int* flag)
+    void fnn_set_flag(int* flag, int value)
+
+cdef extern from "team.h" nogil:
+    int fnn_team_start()
+    int fnn_may_lead(double serial_ns, int team)
+    int fnn_team_pools()
+    long long fnn_coarse_ns()
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() noexcept
 
 cdef extern from *:
     """
@@ -29,11 +43,15 @@ cdef extern from *:
 # A thread is woken only for at least this much work: waking costs 2-10 microseconds.
 cdef double GRAIN_NS = 20e3
 
+# How often a long kernel looks for a signal. Taking the GIL costs up to 5 ms where other threads want it.
+cdef long long LOOK_NS = 100 * 1000 * 1000
+
 # Modules that hold weights packed for the instruction set in use, whose tile sets the width of a panel.
 packed_for_isa = weakref.WeakSet()
 
 cdef int active_isa = 0
 cdef int thread_limit = 1
+cdef int openmp_limit_at_start = fnn_openmp_limit()
 
 
 cdef const fnn_kernels* kernels(Py_ssize_t itemsize) noexcept nogil:
@@ -41,14 +59,42 @@ cdef const fnn_kernels* kernels(Py_ssize_t itemsize) noexcept nogil:
     return fnn_isa_table(active_isa, itemsize)
 
 
+cdef int limit() noexcept nogil:
+    """Our own limit, or OpenMP's where that was lowered: omp_set_num_threads, by threadpoolctl or others."""
+    cdef int openmp = fnn_openmp_limit()
+    return min(thread_limit, openmp) if openmp < openmp_limit_at_start else thread_limit
+
+
 cdef int team_size(double serial_ns) noexcept nogil:
     """How many threads a kernel should use that would take `serial_ns` nanoseconds alone.
 
     It decides who does the work, never how the work is cut: results do not depend on it.
     """
+    cdef int size
     if thread_limit == 1 or serial_ns < 2 * GRAIN_NS or fnn_in_parallel():
         return 1
-    return min(thread_limit, <int>min(serial_ns / GRAIN_NS, 1024.0))
+    size = min(limit(), <int>min(serial_ns / GRAIN_NS, 1024.0))
+    return size if size > 1 and fnn_may_lead(serial_ns, size) else 1
+
+
+cdef void start(Watch* watch) noexcept nogil:
+    watch.interrupted = False
+    watch.next_look = fnn_coarse_ns() + LOOK_NS
+
+
+cdef bint go_on(Watch* watch) noexcept nogil:
+    """Whether to do the next task: no more after Ctrl-C, or another signal whose handler raised.
+
+    Only the calling thread looks; it has an exception set from then on, for `raise_interrupt`. Without a
+    watch (NULL) the answer is yes: the caller looks itself.
+    """
+    if watch is NULL:
+        return True
+    if thread_id() == 0 and fnn_coarse_ns() >= watch.next_look and not watch.interrupted:
+        with gil:
+            fnn_set_flag(&watch.interrupted, PyErr_CheckSignals() != 0)
+        watch.next_look = fnn_coarse_ns() + LOOK_NS
+    return not fnn_flag(&watch.interrupted)
 
 
 def available_isas():
@@ -77,7 +123,17 @@ def set_isa(name):
 
 def get_num_threads():
     """The largest number of threads that a kernel may use."""
+    return limit()
+
+
+def own_limit():
+    """What `set_num_threads` set, whatever OpenMP's limit is at the moment."""
     return thread_limit
+
+
+def pools():
+    """How many calling threads have OpenMP workers of their own; 0 where the runtime shares one set."""
+    return fnn_team_pools()
 
 
 def set_num_threads(n):
@@ -108,15 +164,9 @@ def build_flags():
     return FASTNN_BUILD_FLAGS.decode()
 
 
-def _processors():
-    """How many processors this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # only Linux has an affinity to ask for
-        return os.cpu_count() or 1
-
-
 def _from_environment():
+    if fnn_team_start():
+        raise ImportError("fastnn: the system gives no more keys for thread-local data or handlers of fork")
     *_, best = available_isas()
     set_isa(os.environ.get("FASTNN_ISA") or best)
     for name in ("FASTNN_NUM_THREADS", "OMP_NUM_THREADS"):
@@ -124,7 +174,7 @@ def _from_environment():
         if value.isascii() and value.isdigit() and int(value) > 0:
             set_num_threads(min(int(value), 1024))
             return
-    set_num_threads(min(_processors(), 1024))
+    set_num_threads(min(processors.available(), 1024))
 
 
 _from_environment()

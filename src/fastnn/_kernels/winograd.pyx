@@ -15,7 +15,9 @@ from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.gemm cimport multiply_task, pack, panel_elements
-from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, real, team_size, thread_id
+from fastnn._kernels.runtime cimport (
+    Watch, ceil_div, fnn_kernels, go_on, kernels, raise_interrupt, real, start, team_size, thread_id
+)
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
 cdef enum:
@@ -113,7 +115,7 @@ cdef void tile_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk,
 cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, const real* bias, real* y,
                            Py_ssize_t p, Py_ssize_t q, Py_ssize_t c, Py_ssize_t k,
                            bint relu) noexcept nogil:
-    """y [n][p][q][k]; `walk` goes over tiles with 36 taps. Returns -1 when memory is short."""
+    """y [n][p][q][k]; `walk` goes over tiles with 36 taps. Returns -1 when memory is short or interrupted."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t tiles = walk.n * walk.p * walk.q
     cdef Plan plan = make_plan(kern, tiles, c, k, sizeof(real))
@@ -125,18 +127,21 @@ cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, 
     cdef int threads = team_size(0.72 * tiles * c * k)
     cdef real* workspace = <real*>malloc(threads * size * sizeof(real))
     cdef real* zeros = <real*>calloc(c, sizeof(real))
+    cdef Watch watch
     if workspace is NULL or zeros is NULL:
         free(workspace)
         free(zeros)
         return -1
     plan.p, plan.q = p, q
+    start(&watch)
     for task in prange(blocks * k_tasks, schedule="dynamic", num_threads=threads):
-        tile_task(kern, &plan, walk, x, zeros, panels, bias, y, task % blocks * plan.block,
-                  min(tiles, (task % blocks + 1) * plan.block), task // blocks * k_task,
-                  min(k, (task // blocks + 1) * k_task), relu, workspace + thread_id() * size)
+        if go_on(&watch):
+            tile_task(kern, &plan, walk, x, zeros, panels, bias, y, task % blocks * plan.block,
+                      min(tiles, (task % blocks + 1) * plan.block), task // blocks * k_task,
+                      min(k, (task // blocks + 1) * k_task), relu, workspace + thread_id() * size)
     free(workspace)
     free(zeros)
-    return 0
+    return -1 if watch.interrupted else 0
 
 
 # --- Filters
@@ -191,5 +196,6 @@ def forward(const real[:, :, :, :] x, const real[::1] panels, const real[::1] bi
         status = convolve_winograd(&walk, &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL, &panels[0],
                                    &bias[0] if bias.shape[0] else NULL, &y[0, 0, 0, 0], y.shape[1],
                                    y.shape[2], x.shape[3], y.shape[3], relu)
+    raise_interrupt()
     if status:
         raise MemoryError("conv2d: no memory for the workspace")

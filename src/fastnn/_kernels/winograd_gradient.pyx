@@ -19,7 +19,10 @@ from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.conv_gradient cimport filters_first
 from fastnn._kernels.gemm cimport add_slices, column_tiles
-from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, fnn_tile, kernels, real, team_size, thread_id
+from fastnn._kernels.runtime cimport (
+    Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, raise_interrupt, real, start, team_size,
+    thread_id,
+)
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 from fastnn._kernels.winograd cimport PRODUCTS, tile_pixels, tile_walk
 
@@ -53,7 +56,7 @@ cdef Plan make_plan(const fnn_kernels* kern, Py_ssize_t tiles, Py_ssize_t c, Py_
 
 cdef void gradient_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
                         const real* zeros, const real* grad_y, Py_ssize_t tile0, Py_ssize_t tile1,
-                        Py_ssize_t first, Py_ssize_t last, real* sums, real* v) noexcept nogil:
+                        Py_ssize_t first, Py_ssize_t last, real* sums, real* v, Watch* watch) noexcept nogil:
     """sums[i][c][k], first <= i < last, over the tiles tile0..tile1."""
     cdef const void* pixels[MAX_BLOCK]
     cdef fnn_tile tile
@@ -66,6 +69,8 @@ cdef void gradient_task(const fnn_kernels* kern, const Plan* plan, const Walk* w
     tile.bias = NULL
     tile.relu = False
     for block in range(ceil_div(tile1 - tile0, plan.block)):
+        if not go_on(watch):
+            return
         t0 = tile0 + block * plan.block
         tile.depth = min(plan.block, tile1 - t0)
         tile.accumulate = block > 0
@@ -83,7 +88,7 @@ cdef void gradient_task(const fnn_kernels* kern, const Plan* plan, const Walk* w
 
 cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t p, Py_ssize_t q,
                          Py_ssize_t c, Py_ssize_t k, real* grad_weight) noexcept nogil:
-    """grad_weight [k][c][3][3]. Returns -1 when memory is short."""
+    """grad_weight [k][c][3][3]. Returns -1 when memory is short or interrupted."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t tiles = walk.n * walk.p * walk.q, matrix = c * k
     cdef Plan plan = make_plan(kern, tiles, c, k, sizeof(real))
@@ -93,18 +98,20 @@ cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     cdef real* sums = <real*>malloc((plan.slices * PRODUCTS + 9) * matrix * sizeof(real))
     cdef real* zeros = <real*>calloc(c, sizeof(real))
     cdef real* taps
+    cdef Watch watch
     if workspace is NULL or sums is NULL or zeros is NULL:
         free(workspace)
         free(sums)
         free(zeros)
         return -1
     plan.p, plan.q = p, q
+    start(&watch)
     for task in prange(plan.slices * plan.parts, schedule="dynamic", num_threads=threads):
         gradient_task(kern, &plan, walk, x, zeros, grad_y, task // plan.parts * plan.tiles,
                       min(tiles, (task // plan.parts + 1) * plan.tiles),
                       task % plan.parts * PRODUCTS // plan.parts,
                       (task % plan.parts + 1) * PRODUCTS // plan.parts,
-                      sums + task // plan.parts * PRODUCTS * matrix, workspace + thread_id() * size)
+                      sums + task // plan.parts * PRODUCTS * matrix, workspace + thread_id() * size, &watch)
     add_slices(sums, sums + PRODUCTS * matrix, plan.slices - 1, PRODUCTS * matrix)
     taps = sums + plan.slices * PRODUCTS * matrix
     kern.winograd_filter_gradient(sums, matrix, matrix, taps)
@@ -112,7 +119,7 @@ cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     free(workspace)
     free(sums)
     free(zeros)
-    return 0
+    return -1 if watch.interrupted else 0
 
 
 def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
@@ -129,5 +136,6 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
         status = filter_gradient(&walk, &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL,
                                  &grad_y[0, 0, 0, 0], grad_y.shape[1], grad_y.shape[2], x.shape[3],
                                  grad_y.shape[3], &grad_weight[0, 0, 0, 0])
+    raise_interrupt()
     if status:
         raise MemoryError("conv2d_backward: no memory for the workspace")

@@ -55,6 +55,7 @@ from .pooling import (
     max_pool2d,
     max_pool2d_backward,
 )
+from .prelu import prelu, prelu_backward
 from .recurrent import (
     gru,
     gru_backward,

@@ -56,7 +56,8 @@ def _by_rows(c, size, output, filter_size, stride, padding, dilation):
 def conv_window(name, x_shape, weight_shape, bias_shape, stride, padding, dilation, groups) -> Window:
     """Check the arguments of a 2-d convolution against one another; each by itself is already checked.
 
-    Cached by its arguments: a network calls with the same few again and again.
+    Padding is a number of each axis, or four: above, left, below, right. Cached by its arguments: a network
+    calls with the same few again and again.
     """
     _, c, h, w = x_shape
     k, depth, r, s = weight_shape
@@ -89,7 +90,8 @@ def _padding(name, padding, stride, reach):
     if padding == "valid":
         return (0, 0), (0, 0)
     if padding != "same":
-        return padding, (2 * padding[0], 2 * padding[1])
+        above, left, below, right = padding if len(padding) == 4 else padding * 2
+        return (above, left), (above + below, left + right)
     if stride != (1, 1):
         raise ValueError(f"{name}: padding 'same' needs stride 1, got stride {stride}")
     # An odd total puts the extra pixel below and to the right, as torch does.

@@ -225,16 +225,22 @@ def conv2d_backward(grad_y, x, weight, bias=None, stride=1, padding=0, dilation=
 def _correlate_backward(name, grad_y, x, weight, bias, stride, padding, dilation, groups, activation, y,
                         algorithm, input_grad, single):
     window = _window(name, x, weight, bias, stride, padding, dilation, groups)
+    shape = (x.shape[0], weight.shape[0], *window.output)[single:]
+    grad_z = _fused.gradient(name, activation, grad_y, y, shape, x.dtype)
+    return gradients(name, grad_z[None] if single else grad_z, x, weight, bias is not None, window, algorithm,
+                     input_grad)
+
+
+def gradients(name, grad_z, x, weight, has_bias, window, algorithm, input_grad):
+    """The checked arguments' gradients of x, weight and bias, from that of what the activation was given."""
     for_input, for_filters = (
         choose_algorithm(name, algorithm, window, x.shape, weight.shape[0], fewest_tiles)
         for fewest_tiles in (TILES, TILES_FILTER_GRADIENT))
-    shape = (x.shape[0], weight.shape[0], *window.output)[single:]
-    grad_z = _fused.gradient(name, activation, grad_y, y, shape, x.dtype)
-    grad_z = contiguous_channels_last(grad_z[None] if single else grad_z)
+    grad_z = contiguous_channels_last(grad_z)
     weight = np.ascontiguousarray(weight)
     grad_x = _input_gradient(grad_z, x.shape, weight, window, for_input) if input_grad else None
     grad_weight = _filter_gradient(grad_z, x, weight.shape, window, for_filters)
-    return grad_x, grad_weight, None if bias is None else _bias_gradient(grad_z)
+    return grad_x, grad_weight, _bias_gradient(grad_z) if has_bias else None
 
 
 def _filter_gradient(grad_z, x, shape, window, algorithm):

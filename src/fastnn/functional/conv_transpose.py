@@ -54,12 +54,17 @@ def conv_transpose2d(x, weight, bias=None, stride=1, padding=0, output_padding=0
     name = "conv_transpose2d"
     x, weight, bias, single = _images(name, x, weight, bias)
     window = transposed_window(name, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    y = transpose(x, weight, bias, window)
+    return y[0] if single else y
+
+
+def transpose(x, weight, bias, window):
+    """The checked arguments' transposed convolution; the window is that of what it transposes."""
     y = empty_channels_last(x.shape[0], *window.output, weight.shape[1] * window.groups, x.dtype)
     _backward_input[x.dtype](contiguous_channels_last(x), np.ascontiguousarray(weight), y, window.kernel)
     if bias is not None:
         y += bias
-    y = from_channels_last(y)
-    return y[0] if single else y
+    return from_channels_last(y)
 
 
 def conv_transpose2d_backward(grad_y, x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1,
@@ -80,13 +85,19 @@ def conv_transpose2d_backward(grad_y, x, weight, bias=None, stride=1, padding=0,
     window = transposed_window(name, x, weight, bias, stride, padding, output_padding, groups, dilation)
     shape = (x.shape[0], weight.shape[1] * window.groups, *window.output)[single:]
     grad_y = _fused.gradient(name, None, grad_y, None, shape, x.dtype)
-    rows = contiguous_channels_last(grad_y[None] if single else grad_y)  # the one copy for all gradients
+    grad_x, *grads = transpose_gradients(grad_y[None] if single else grad_y, x, weight, bias is not None,
+                                         window, input_grad)
+    return grad_x[0] if single and input_grad else grad_x, *grads
+
+
+def transpose_gradients(grad_y, x, weight, has_bias, window, input_grad):
+    """The checked arguments' gradients of x, weight and bias."""
+    rows = contiguous_channels_last(grad_y)  # the one copy for all gradients
     grad_x = None
     if input_grad:
         back = window._replace(output=x.shape[2:])
         packed = pack_filters(weight, back, "direct")
         grad_x = convolve(from_channels_last(rows), packed, None, x.shape[1], back, None)
-        grad_x = grad_x[0] if single else grad_x
     grad_weight = np.empty(weight.shape, x.dtype)
     _backward_weight[x.dtype](contiguous_channels_last(x), rows, grad_weight, window.kernel)
-    return grad_x, grad_weight, None if bias is None else _bias_gradient(rows)
+    return grad_x, grad_weight, _bias_gradient(rows) if has_bias else None

@@ -45,7 +45,7 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, archive_size: i
     with archive.open(info) as member:
         array = npy.read_array(member, allow_pickle=False)
         member.read()  # to the end, where the checksum is compared
-    return array
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -43,7 +43,8 @@ def _as_array(name: str, dtype: str, shape: list[int], data: bytes) -> np.ndarra
         return bits.view(np.float32).reshape(shape)
     if dtype not in _DTYPES:
         raise ValueError(f"tensor {name} has the type {dtype}, which NumPy does not have")
-    return np.frombuffer(data, _DTYPES[dtype]).reshape(shape).copy()
+    array = np.frombuffer(data, _DTYPES[dtype]).reshape(shape)
+    return array.astype(array.dtype.newbyteorder("="))
 
 
 def _package() -> ModuleType:

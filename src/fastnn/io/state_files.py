@@ -13,9 +13,11 @@ import numpy as np
 
 from ..layers.module import Module
 from .atomic import replacing
+from .refusal import Refusal
 
-# A format is a module with write(path, arrays) and read(path) -> arrays, loaded when it is first needed.
-_FORMATS = {".npz": "npz", ".safetensors": "safetensors_file"}
+# A format is a module with write(path, arrays) and read(path) -> arrays in native byte order, loaded when it
+# is first needed.
+_FORMATS = {".npz": "npz", ".safetensors": "safetensors_file", ".pt": "torch_file", ".pth": "torch_file"}
 
 
 def save(model: Module | Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -29,7 +31,8 @@ def save(model: Module | Mapping[str, Any], path: str | os.PathLike[str]) -> Non
     model : Module or mapping of str to array_like
         A network, or a state dict.
     path : path-like
-        The file, "*.npz" (NumPy alone) or "*.safetensors" (needs the safetensors package).
+        The file: "*.npz", "*.safetensors" (needs the safetensors package), or "*.pt" or "*.pth", which
+        torch.load reads, with ``weights_only=True`` as well (and which needs no torch).
     """
     target, form = _resolve("save", path)
     arrays = _as_arrays(model.state_dict() if isinstance(model, Module) else model)
@@ -37,34 +40,40 @@ def save(model: Module | Mapping[str, Any], path: str | os.PathLike[str]) -> Non
         form.write(temporary, arrays)
 
 
-def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def load(path: str | os.PathLike[str]) -> Any:
     """Read the tensors of a file by name, for `Module.load_state_dict`.
 
     Parameters
     ----------
     path : path-like
-        A file that `save`, NumPy's savez or the safetensors package has written.
+        A file that `save`, NumPy's savez, the safetensors package or torch.save has written; "*.pt" and
+        "*.pth" files both of today and of before torch 1.6.
 
     Returns
     -------
     dict of str to ndarray
-        New arrays in native byte order; bfloat16 tensors are widened to float32.
+        New arrays in native byte order; bfloat16 tensors are widened to float32, the others keep their type.
+        A PyTorch file may hold more than a state dict, and is returned as it is: dicts, lists, tuples, sets,
+        numbers, strings, and arrays for the tensors.  As in torch, tensors that shared memory when they were
+        saved share it again.
 
     Raises
     ------
     ValueError
-        If the file is damaged, or the suffix unknown.
+        If the file is damaged, the suffix unknown, or the file holds anything else.  No code of a file is
+        run, and no more memory is taken than its size warrants.
     """
     source, form = _resolve("load", path)
     with open(source, "rb"):  # a file that is missing or not ours to read is an OSError, not a damaged one
         pass
     try:
-        arrays = form.read(source)
+        return form.read(source)
     except (ImportError, MemoryError):
         raise
+    except Refusal as refusal:
+        raise ValueError(f"load: {source} {refusal}") from refusal
     except Exception as error:  # the parsers below raise a dozen kinds on damaged bytes
         raise ValueError(f"load: {source} is not a whole {source.suffix} file: {error}") from error
-    return {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
 
 
 def _resolve(function: str, path: Any) -> tuple[Path, ModuleType]:

@@ -12,6 +12,8 @@ from .activation import (
     leaky_relu_backward,
     log_softmax,
     log_softmax_backward,
+    prelu,
+    prelu_backward,
     relu,
     relu_backward,
     sigmoid,

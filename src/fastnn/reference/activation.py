@@ -38,6 +38,24 @@ def leaky_relu_backward(grad_y, x, negative_slope=0.01):
     return np.where(x > 0, grad_y, (negative_slope * grad_y).astype(x.dtype))
 
 
+def _spread(weight, x):
+    """The slopes, in a shape that spreads over the channels of x."""
+    return weight.reshape(-1, *(1,) * (x.ndim - 2)) if x.ndim > 1 else weight.reshape((1,) * x.ndim)
+
+
+def prelu(x, weight):
+    """x where x >= 0, else weight[c] x, the channels c in dimension 1."""
+    return np.where(x < 0, _spread(weight, x) * np.where(x < 0, x, 0), x)
+
+
+def prelu_backward(grad_y, x, weight):
+    """grad_y where x > 0, else weight[c] grad_y; and the sum of grad_y x over x < 0."""
+    products = np.where(x < 0, grad_y * x, np.zeros_like(x))
+    axes = tuple(axis for axis in range(x.ndim) if axis != 1 or weight.size == 1)
+    grad_x = np.where(x > 0, grad_y, _spread(weight, x) * grad_y)
+    return grad_x, products.sum(axes).reshape(weight.shape)
+
+
 def sigmoid(x):
     """1 / (1 + e^-x) by e^-|x|, which does not overflow."""
     small = np.exp(-np.abs(x))

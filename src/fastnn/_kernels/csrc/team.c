@@ -1,0 +1,120 @@
+/* Who may lead a team of threads.
+
+   GNU OpenMP gives every thread that leads a team workers of its own, and keeps them until the leader ends.
+   Eight Python threads that call kernels on a machine with 32 processors would have 248 workers, all awake
+   at once. So one calling thread leads at a time; whoever else calls meanwhile computes alone, which keeps
+   the processors as busy. The bits are the same either way (see team_size in runtime.pyx).
+
+   The lead passes on when the leader has led nothing for QUIET_NS. A former leader gives its workers back as
+   soon as it finds that another leads; one that never calls again keeps them, asleep, so the number of those
+   is bounded, too.
+
+   A fork copies the calling thread alone: GNU OpenMP would wait in the child for workers that are not there,
+   for ever. Giving the workers back before the fork leaves parent and child to make new ones.
+
+   Other runtimes (LLVM, Microsoft) share one set of workers among all callers; LLVM's minds forks itself. */
+#define _GNU_SOURCE
+#include "team.h"
+
+#include <math.h>
+#include <time.h>
+
+#include "threads.h"
+
+#ifdef CLOCK_MONOTONIC_COARSE
+#define CLOCK CLOCK_MONOTONIC_COARSE
+#else
+#define CLOCK CLOCK_MONOTONIC
+#endif
+
+int64_t fnn_coarse_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+#if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__) && !defined(_WIN32)
+#include <pthread.h>
+
+static const int64_t QUIET_NS = 20 * 1000 * 1000;
+/* Workers of all leaders, most of them asleep; two leaders are always allowed. */
+enum { WORKERS = 64 };
+
+/* Whether this thread has workers; its address is the thread's name. */
+static _Thread_local int pool;
+static int pools;
+static const int *leader;
+static int64_t busy_until;
+static pthread_key_t at_thread_exit;
+
+static const int *current_leader(void) { return __atomic_load_n(&leader, __ATOMIC_ACQUIRE); }
+
+static int replace_leader(const int *old, const int *new) {
+    return __atomic_compare_exchange_n(&leader, &old, new, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
+static void leave(void *unused) {
+    (void)unused;
+    replace_leader(&pool, NULL);
+    if (pool) {
+        pool = 0;
+        __atomic_sub_fetch(&pools, 1, __ATOMIC_RELAXED);
+    }
+}
+
+static void give_workers_back(void) {
+    if (pool && omp_pause_resource_all(omp_pause_soft) == 0)
+        leave(NULL);
+}
+
+static void in_child(void) {
+    leader = NULL;
+    pools = pool;  /* 1 only if the workers could not be given back */
+}
+
+int fnn_team_start(void) {
+    int error = pthread_key_create(&at_thread_exit, leave);
+    return error ? error : pthread_atfork(give_workers_back, NULL, in_child);
+}
+
+int fnn_team_pools(void) { return __atomic_load_n(&pools, __ATOMIC_RELAXED); }
+
+static int join_leaders(int team) {
+    int allowed = WORKERS / (team - 1);
+    if (pool)
+        return 1;
+    if (__atomic_add_fetch(&pools, 1, __ATOMIC_RELAXED) > (allowed < 2 ? 2 : allowed)) {
+        __atomic_sub_fetch(&pools, 1, __ATOMIC_RELAXED);
+        return 0;
+    }
+    pthread_setspecific(at_thread_exit, &pool);  /* any value but NULL has `leave` called */
+    pool = 1;
+    return 1;
+}
+
+int fnn_may_lead(double serial_ns, int team) {
+    int64_t now = fnn_coarse_ns();
+    const int *found = current_leader();
+    if (found != &pool) {
+        if (found && now < __atomic_load_n(&busy_until, __ATOMIC_RELAXED)) {
+            give_workers_back();
+            return 0;
+        }
+        if (!join_leaders(team) || !replace_leader(found, &pool))
+            return 0;
+    }
+    __atomic_store_n(&busy_until, now + (int64_t)fmin(serial_ns, 1e18) + QUIET_NS, __ATOMIC_RELAXED);
+    return 1;
+}
+
+#else
+
+int fnn_team_start(void) { return 0; }
+int fnn_team_pools(void) { return 0; }
+int fnn_may_lead(double serial_ns, int team) {
+    (void)serial_ns;
+    (void)team;
+    return 1;
+}
+
+#endif

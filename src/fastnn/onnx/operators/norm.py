@@ -1,0 +1,147 @@
+"""Normalisation, and dropout."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ... import functional as F
+from ._broadcast import sum_to_shape
+from .registry import operator
+
+# --- Batch normalisation
+
+
+def _batch_norm(call, x, scale, bias, mean, var, epsilon, momentum, by_batch):
+    """Normalise by the batch, tracking its statistics, or by the given ones."""
+    if not by_batch:
+        call.saved = mean, var, False
+        return F.batch_norm(x, mean, var, scale, bias, epsilon), mean, var
+    batch_mean, batch_var = F.batch_norm_stats(x)
+    call.saved = batch_mean, batch_var, True
+    share = x.dtype.type(momentum)
+    running = tuple(share * old + (1 - share) * new
+                    for old, new in ((mean, batch_mean), (var, batch_var)))
+    call.session.track(call.node.inputs[3:5], running)
+    return F.batch_norm(x, batch_mean, batch_var, scale, bias, epsilon), *running
+
+
+@operator("BatchNormalization", weights=(1, 2), state=(3, 4), widen=True)
+def batch_norm_old(call, x, scale, bias, mean, var, *, epsilon=1e-5, momentum=0.9, spatial=1):
+    """(x - mean) / sqrt(var + epsilon) scale + bias; up to opset 13 the mode is the runtime's affair."""
+    if not spatial:  # statistics of each pixel of each channel: pixels are channels
+        shape, x = x.shape, x.reshape(len(x), -1)
+        scale, bias, mean, var = (v.reshape(-1) for v in (scale, bias, mean, var))
+        return F.batch_norm(x, mean, var, scale, bias, epsilon).reshape(shape)
+    return _batch_norm(call, x, scale, bias, mean, var, epsilon, momentum, call.training)
+
+
+@batch_norm_old.gradient
+def batch_norm_old_backward(call, grad_y, *_, epsilon=1e-5, momentum=0.9, spatial=1):
+    if not spatial:
+        raise ValueError("no gradient here for statistics of each pixel (spatial=0)")
+    x, scale, bias = call.inputs[:3]
+    mean, var, by_batch = call.saved
+    return F.batch_norm_backward(grad_y, x, mean, var, scale, bias, epsilon, training=by_batch)
+
+
+@operator("BatchNormalization", since=14, weights=(1, 2), state=(3, 4), widen=True)
+def batch_norm(call, x, scale, bias, mean, var, *, epsilon=1e-5, momentum=0.9, training_mode=0):
+    """(x - mean) / sqrt(var + epsilon) scale + bias, by the batch or by running statistics."""
+    return _batch_norm(call, x, scale, bias, mean, var, epsilon, momentum, call.training or training_mode)
+
+
+@batch_norm.gradient
+def batch_norm_backward(call, grad_y, *_, epsilon=1e-5, momentum=0.9, training_mode=0):
+    return batch_norm_old_backward(call, grad_y, epsilon=epsilon)
+
+
+# --- Dropout: the share was an attribute up to opset 11
+
+
+def _dropout(call, x, ratio, drop, seed=None):
+    if not drop or ratio == 0:
+        call.saved = None
+        return x, np.ones(x.shape, bool)
+    if seed is None:
+        mask = F.dropout_mask(x.shape, ratio, call.session.rng, x.dtype)
+    else:  # as the ONNX reference draws it
+        kept = np.random.RandomState(seed).uniform(0, 1, x.shape) >= ratio
+        mask = kept * x.dtype.type(1 / (1 - ratio))
+    call.saved = mask
+    return x * mask, mask != 0
+
+
+@operator("Dropout")
+def dropout_old(call, x, *, ratio=0.5):
+    """In training, zero with probability `ratio`, else x / (1 - ratio)."""
+    return _dropout(call, x, ratio, call.training)
+
+
+@operator("Dropout", since=12)
+def dropout(call, x, ratio=None, training_mode=None, *, seed=None):
+    """In training, zero with probability `ratio`, else x / (1 - ratio)."""
+    drop = call.training or (training_mode is not None and bool(training_mode))
+    return _dropout(call, x, 0.5 if ratio is None else float(ratio), drop, seed)
+
+
+@dropout_old.gradient
+def dropout_old_backward(call, grad_y, *_, ratio=0.5):
+    return grad_y if call.saved is None else grad_y * call.saved
+
+
+@dropout.gradient
+def dropout_backward(call, grad_y, *_, seed=None):
+    return dropout_old_backward(call, grad_y)
+
+
+# --- Layer and local response normalisation
+
+
+@operator("LayerNormalization", weights=(1, 2), widen=True)
+def layer_norm(call, x, scale, bias=None, *, axis=-1, epsilon=1e-5, stash_type=1):
+    """Normalise over the axes from `axis` on."""
+    sizes = x.shape[axis % x.ndim:]
+    weight, offset = (None if v is None else np.broadcast_to(v, sizes) for v in (scale, bias))
+    y = F.layer_norm(x, sizes, weight, offset, epsilon)
+    if not (call.wants(1) or call.wants(2)):
+        return y
+    axes = tuple(range(axis % x.ndim, x.ndim))
+    wide = x.astype(np.float64)
+    deviation = np.sqrt(wide.var(axes, keepdims=True) + epsilon)
+    return y, wide.mean(axes, keepdims=True).astype(np.float32), (1 / deviation).astype(np.float32)
+
+
+@layer_norm.gradient
+def layer_norm_backward(call, grad_y, *_, axis=-1, epsilon=1e-5, stash_type=1):
+    x, scale, bias = (*call.inputs, None)[:3]
+    sizes = x.shape[axis % x.ndim:]
+    weight, offset = (None if v is None else np.broadcast_to(v, sizes) for v in (scale, bias))
+    grad_x, *grads = F.layer_norm_backward(grad_y, x, sizes, weight, offset, epsilon)
+    return grad_x, *(None if v is None else sum_to_shape(grad, v.shape)
+                     for v, grad in zip((scale, bias), grads, strict=True))
+
+
+@operator("LRN", widen=True)
+def lrn(call, x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
+    """x / (bias + alpha / size sum x^2)^beta, the sum over `size` neighbouring channels."""
+    call.saved = base = bias + alpha / size * _channel_sums(np.square(x), (size - 1) // 2, size // 2)
+    return x * np.power(base, -beta)
+
+
+@lrn.gradient
+def lrn_backward(call, grad_y, *, size, alpha=1e-4, beta=0.75, bias=1.0):
+    x, base = call.inputs[0], call.saved
+    # Channel c is in the sums of those that have it in theirs: the window is turned round.
+    inner = _channel_sums(grad_y * x * np.power(base, -beta - 1), size // 2, (size - 1) // 2)
+    return grad_y * np.power(base, -beta) - 2 * alpha * beta / size * x * inner
+
+
+def _channel_sums(x, before, after):
+    """Sums over the channels from c - before to c + after."""
+    y = x.copy(order="K")
+    for shift in range(1, max(before, after) + 1):
+        if shift <= before:
+            y[:, shift:] += x[:, :-shift]
+        if shift <= after:
+            y[:, :-shift] += x[:, shift:]
+    return y

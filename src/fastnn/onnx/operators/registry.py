@@ -1,0 +1,153 @@
+"""The table of operators, and what an operator's function is given."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..graph import Node
+
+OLDEST, NEWEST = 7, 28  # opsets
+
+# Operators by name, each a list of versions, oldest first.
+OPERATORS: dict[str, list[Operator]] = {}
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class Operator:
+    """A version of an ONNX operator.
+
+    `forward(call, *inputs, **attributes)` returns the output, or a tuple of outputs. An input that a node
+    leaves out is None; the keywords are the operator's attributes, with ONNX's defaults.
+    `backward(call, *grad_outputs, **attributes)` returns the gradient of the input, or a tuple of those of
+    all inputs; a gradient that nobody asks for (`call.needs`), or that is zero, may be None.
+    Without a backward the derivative is zero or there is none.
+
+    Attributes
+    ----------
+    since : int
+        The first opset of this version, or `OLDEST`.
+    weights : tuple of int
+        The inputs that are trained where the file gives them: the model's parameters.
+    state : tuple of int
+        The inputs that training writes: the model's buffers.
+    rearranges : bool
+        Whether the output holds the input's elements in other places, so that a weight may pass through.
+    stochastic : bool
+        Whether a call with equal inputs may give another output.
+    """
+
+    def __init__(self, name: str, since: int, forward: Callable[..., Any], weights: tuple[int, ...],
+                 state: tuple[int, ...], rearranges: bool, stochastic: bool):
+        self.name, self.since, self.forward = name, since, forward
+        self.weights, self.state = weights, state
+        self.rearranges, self.stochastic = rearranges, stochastic
+        self.backward: Callable[..., Any] | None = None
+        keywords = inspect.signature(forward).parameters.values()
+        self.attributes = {p.name for p in keywords if p.kind is p.KEYWORD_ONLY}
+
+    def gradient(self, backward: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorate the function that is the operator's backward."""
+        self.backward = backward
+        return backward
+
+
+def operator(*names: str, since: int = OLDEST, weights: tuple[int, ...] = (), state: tuple[int, ...] = (),
+             widen: bool = False, rearranges: bool = False, stochastic: bool = False) -> Callable[..., Any]:
+    """Decorate the function that is the forward of an operator (of several, if all do the same).
+
+    With `widen` the function takes float32 and float64 alone; float16 and bfloat16 are given to it as float32
+    and its result is rounded back.
+    """
+
+    def register(forward: Callable[..., Any]) -> Operator:
+        run = _widened(forward) if widen else forward
+        made = [Operator(name, since, run, weights, state, rearranges, stochastic) for name in names]
+        for op in made:
+            versions = OPERATORS.setdefault(op.name, [])
+            versions.append(op)
+            versions.sort(key=lambda version: version.since)
+        return made[0] if len(made) == 1 else _Several(made)
+
+    return register
+
+
+class _Several:
+    """Operators that share their functions."""
+
+    def __init__(self, made: list[Operator]):
+        self._made = made
+
+    def gradient(self, backward: Callable[..., Any]) -> Callable[..., Any]:
+        for op in self._made:
+            op.gradient(backward)
+        return backward
+
+
+def find(name: str, opset: int) -> Operator | None:
+    """The version of an operator that an opset means, or None."""
+    known = [op for op in OPERATORS.get(name, ()) if op.since <= opset]
+    return known[-1] if known else None
+
+
+def _widened(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def run(call: Call, *inputs: Any, **attributes: Any) -> Any:
+        narrow = inputs[0].dtype
+        if narrow in _FLOATS:
+            return forward(call, *inputs, **attributes)
+        if narrow.kind in "fV" and narrow.itemsize == 2:  # float16, and bfloat16, which NumPy has as a void
+            wide = [x.astype(np.float32) if x is not None and x.dtype == narrow else x for x in inputs]
+            outputs = forward(call, *wide, **attributes)
+            if isinstance(outputs, tuple):
+                return tuple(y if y is None or y.dtype.kind != "f" else y.astype(narrow) for y in outputs)
+            return outputs.astype(narrow)
+        raise TypeError(f"an input has dtype {narrow}, expected a float")
+
+    run.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
+    return run
+
+
+class Call:
+    """One run of a node, from its forward to its backward.
+
+    Attributes
+    ----------
+    node : Node
+    inputs : list of ndarray or None
+    outputs : tuple of ndarray
+        After the forward.
+    saved
+        Whatever the forward leaves there for the backward.
+    needs : sequence of bool
+        Of the inputs, those whose gradient is wanted: in the backward.
+    session
+        The run of the whole model: its mode, its random generator, its buffers.
+    """
+
+    __slots__ = ("_constants", "inputs", "needs", "node", "outputs", "saved", "session")
+
+    def __init__(self, node: Node, inputs: list[Any], constants: Sequence[bool], session: Any):
+        self.node, self.inputs, self.session = node, inputs, session
+        self._constants = constants
+        self.needs: Sequence[bool] = ()
+        self.outputs: tuple[Any, ...] = ()
+        self.saved: Any = None
+
+    @property
+    def training(self) -> bool:
+        """Whether batch norms go by the batch and dropout drops."""
+        return bool(self.session.training)
+
+    def wants(self, i: int) -> bool:
+        """Whether the node has an output `i`."""
+        return i < len(self.node.outputs) and self.node.outputs[i] != ""
+
+    def cached(self, i: int, key: Any, build: Callable[[], Any]) -> Any:
+        """Return ``build()``, made of input `i`: once for all, if that never changes in eval mode."""
+        if not self._constants[i]:
+            return build()
+        return self.session.cached((self.node.outputs[0], key), build)

@@ -1,0 +1,126 @@
+"""The same elements in another shape or order; and shapes as values."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .registry import operator
+
+
+@operator("Identity", rearranges=True)
+def identity(call, x):
+    """x."""
+    return x
+
+
+@identity.gradient
+def identity_backward(call, grad_y):
+    return grad_y
+
+
+@operator("Reshape", rearranges=True)
+def reshape(call, x, shape, *, allowzero=0):
+    """x in another shape: -1 for what is left, 0 for the size that x has there (unless `allowzero`)."""
+    sizes = [int(n) for n in shape]
+    if not allowzero:
+        sizes = [x.shape[i] if n == 0 else n for i, n in enumerate(sizes)]
+    return x.reshape(sizes)
+
+
+@operator("Flatten", rearranges=True)
+def flatten(call, x, *, axis=1):
+    """x as a matrix: the axes before `axis`, and the others."""
+    axis = axis + x.ndim if axis < 0 else axis
+    return x.reshape(int(np.prod(x.shape[:axis])), int(np.prod(x.shape[axis:])))
+
+
+@operator("Squeeze", rearranges=True)
+def squeeze_attribute(call, x, *, axes=None):
+    """x without the axes given, or without all those of size 1."""
+    return np.squeeze(x, axes)
+
+
+@operator("Squeeze", since=13, rearranges=True)
+def squeeze(call, x, axes=None):
+    """x without the axes given, or without all those of size 1."""
+    return np.squeeze(x, None if axes is None else tuple(axes.tolist()))
+
+
+@operator("Unsqueeze", rearranges=True)
+def unsqueeze_attribute(call, x, *, axes):
+    """x with new axes of size 1, counted in the output."""
+    return np.expand_dims(x, axes)
+
+
+@operator("Unsqueeze", since=13, rearranges=True)
+def unsqueeze(call, x, axes):
+    """x with new axes of size 1, counted in the output."""
+    return np.expand_dims(x, tuple(axes.reshape(-1).tolist()))
+
+
+@reshape.gradient
+@flatten.gradient
+@squeeze_attribute.gradient
+@squeeze.gradient
+@unsqueeze_attribute.gradient
+@unsqueeze.gradient
+def reshape_backward(call, grad_y, **attributes):
+    return grad_y.reshape(call.inputs[0].shape)
+
+
+@operator("Transpose", rearranges=True)
+def transpose(call, x, *, perm=None):
+    """x with its axes in another order; reversed by default."""
+    return x.transpose(perm)
+
+
+@transpose.gradient
+def transpose_backward(call, grad_y, *, perm=None):
+    return grad_y.transpose(None if perm is None else np.argsort(perm))
+
+
+@operator("Concat")
+def concat(call, *xs, axis):
+    """Arrays one after the other along an axis, in the memory order of the first."""
+    return np.concatenate(xs, axis)
+
+
+@concat.gradient
+def concat_backward(call, grad_y, *, axis):
+    ends = np.cumsum([x.shape[axis] for x in call.inputs])
+    return tuple(np.split(grad_y, ends[:-1], axis))
+
+
+# --- Shapes as values
+
+
+@operator("Shape")
+def shape(call, x, *, start=0, end=None):
+    """The shape of x, or a piece of it."""
+    return np.array(x.shape[start:end], np.int64)
+
+
+@operator("Size")
+def size(call, x):
+    """The number of elements."""
+    return np.array(x.size, np.int64)
+
+
+@operator("Constant")
+def constant(call, *, value=None, value_float=None, value_floats=None, value_int=None, value_ints=None,
+             value_string=None, value_strings=None):
+    """An array that the file holds."""
+    if value is not None:
+        return value
+    for number, dtype in ((value_float, np.float32), (value_floats, np.float32), (value_int, np.int64),
+                          (value_ints, np.int64), (value_string, object), (value_strings, object)):
+        if number is not None:
+            return np.array(number, dtype)
+    raise ValueError("a constant without a value")
+
+
+@operator("ConstantOfShape")
+def constant_of_shape(call, shape, *, value=None):
+    """An array of one number; 0 in float32 by default."""
+    value = np.zeros(1, np.float32) if value is None else value
+    return np.full(tuple(shape.tolist()), value.reshape(()), value.dtype)

@@ -1,0 +1,150 @@
+"""Ctrl-C ends a long call within a second, and leaves everything as usable as before."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from arrays import assert_same_bits, draw
+
+import fastnn as fn
+
+F = fn.functional
+
+SECONDS = 3  # what a call would take; the signal comes after a tenth of a second
+
+
+def linear(rows):
+    x, w = np.zeros((64 * rows, 512)), np.zeros((512, 512))
+    return lambda: F.linear(x, w)
+
+
+def linear_backward(rows):
+    x, w, grad_y = np.zeros((64 * rows, 512)), np.zeros((512, 512)), np.zeros((64 * rows, 512))
+    return lambda: F.linear_backward(grad_y, x, w)
+
+
+def images(n, channels=64):
+    return np.moveaxis(np.zeros((n, 28, 28, channels), np.float32), 3, 1)
+
+
+def conv(n, algorithm):
+    x, w = images(n), np.zeros((64, 64, 3, 3), np.float32)
+    return lambda: F.conv2d(x, w, padding=1, algorithm=algorithm)
+
+
+def conv_backward(n, algorithm):
+    x, w, grad_y = images(n), np.zeros((64, 64, 3, 3), np.float32), images(n)
+    return lambda: F.conv2d_backward(grad_y, x, w, padding=1, algorithm=algorithm)
+
+
+def conv_transpose(n):
+    x, w = images(n), np.zeros((64, 64, 3, 3), np.float32)
+    return lambda: F.conv_transpose2d(x, w, stride=2)
+
+
+def lstm(steps):
+    layer, x = fn.LSTM(64, 256, rng=0).eval(), np.zeros((4 * steps, 32, 64), np.float32)
+    return lambda: layer(x)
+
+
+def lstm_backward(steps):
+    layer, x = fn.LSTM(64, 256, rng=0), np.zeros((4 * steps, 32, 64), np.float32)
+    out, _ = layer(x)
+    return lambda: layer.backward(out)
+
+
+def fit(n):
+    x, y = draw(64 * n, 64, dtype=np.float32), np.zeros(64 * n, np.int64)
+    net = fn.Sequential(fn.Linear(64, 256, rng=0), fn.ReLU(), fn.Linear(256, 10, rng=0))
+    return lambda: net.fit(x, y, loss=fn.losses.CrossEntropyLoss(), epochs=1, batch_size=64, progress=False,
+                           optimizer=fn.optim.Adam(net.parameters()))
+
+
+CASES = {
+    "linear": linear,
+    "linear_backward": linear_backward,
+    "conv2d direct": lambda n: conv(n, "direct"),
+    "conv2d winograd": lambda n: conv(n, "winograd"),
+    "conv2d_backward direct": lambda n: conv_backward(n, "direct"),
+    "conv2d_backward winograd": lambda n: conv_backward(n, "winograd"),
+    "conv_transpose2d": conv_transpose,
+    "lstm": lstm,
+    "lstm_backward": lstm_backward,
+}
+
+
+def long_enough(make):
+    """The case at the size at which it takes SECONDS, estimated from a hundredth of that."""
+    make(1)()  # what is done once, such as imports, is not the call's
+    size = 1
+    while True:
+        call = make(size)
+        start = time.perf_counter()
+        call()
+        taken = time.perf_counter() - start
+        if taken > SECONDS / 100:
+            return make(int(size * SECONDS / taken) + 1)
+        size *= 2
+
+
+def interrupted(call):
+    """Press Ctrl-C a tenth of a second into `call`; return what it returned or raised, and after how long."""
+    pressed = []
+
+    def press():
+        pressed.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(0.1, press)
+    timer.start()
+    try:
+        result = call()
+    except KeyboardInterrupt as error:
+        result = error
+    ended = time.perf_counter()
+    timer.join()
+    assert pressed, "the call ended before Ctrl-C was pressed"
+    return result, ended - pressed[0]
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="sends itself a signal of POSIX")
+
+
+@posix
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("case", CASES)
+def test_long_kernels_end(case, number, threads):
+    threads(number)
+    result, took = interrupted(long_enough(CASES[case]))
+    assert isinstance(result, KeyboardInterrupt)
+    assert took < 1
+
+
+@posix
+def test_fit_ends_and_says_so():
+    history, took = interrupted(long_enough(fit))
+    assert history.interrupted
+    assert took < 1
+
+
+@posix
+@pytest.mark.parametrize("method", ["forward", "backward"])
+def test_model_is_usable_afterwards(method):
+    net = fn.Sequential(fn.Linear(512, 512, rng=0), fn.Tanh(), fn.Linear(512, 512, rng=0))
+    x = draw(8, 512, dtype=np.float32)
+    expected, state = net(x), net.state_dict()
+    grads = [net.backward(expected), *(p.grad.copy() for p in net.parameters())]
+    many = np.zeros((50_000, 512), np.float32)
+    if method == "forward":
+        result, _ = interrupted(lambda: [net(many) for _ in range(60)])
+    else:
+        y = net(many)
+        result, _ = interrupted(lambda: [(net.backward(y), net(many)) for _ in range(60)])
+    assert isinstance(result, KeyboardInterrupt)
+    assert_same_bits(net.state_dict().values(), state.values())
+    net.zero_grad()
+    assert_same_bits([net(x), net.backward(expected), *(p.grad for p in net.parameters())],
+                     [expected, *grads])
