@@ -102,6 +102,11 @@ class OnnxModel(Module):
 
     def _run(self, feeds: Mapping[str, Any]) -> list[np.ndarray]:
         feeds = {name: _checked(value, feeds[name]) for name, value in self.inputs.items()}
+        # An overflow or a NaN is a result like another, of which the operators need not speak.
+        with np.errstate(all="ignore"):
+            return self._run_checked(feeds)
+
+    def _run_checked(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         program = self._program
         if self.training:
             session = Session(True, lambda key, build: build(), self._buffers(), self._rng)
@@ -158,7 +163,8 @@ class OnnxModel(Module):
                 what = f"OnnxModel.backward: the gradient of {name!r}"
                 grads[name] = _checks.as_float_array(what, grad, None, y.dtype)
                 _checks.same_shape(what, grads[name], y.shape, "as the output has")
-        self._program.backward(tape, grads, _checks.flag("OnnxModel.backward: input_grad", input_grad))
+        with np.errstate(all="ignore"):
+            self._program.backward(tape, grads, _checks.flag("OnnxModel.backward: input_grad", input_grad))
         for name in self._trained:
             if name in grads:
                 getattr(self, self._attributes[name])._grad += grads[name]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from .dtypes import NAMES, dtype_of
 from .graph import Graph, Node, Value
 from .operators import NEWEST, OLDEST, find
+from .operators.shape import constant_of
 
 _DOMAINS = ("", "ai.onnx")
 
@@ -78,10 +81,10 @@ def _parse(onnx: Any, source: Any) -> tuple[Any, str]:
 
 def _opset(model: Any, what: str) -> int:
     versions = {entry.domain: entry.version for entry in model.opset_import}
-    opset = versions.get("", versions.get("ai.onnx", 1))
-    if not OLDEST <= opset <= NEWEST:
+    opset = int(versions.get("", versions.get("ai.onnx", OLDEST)))
+    if opset > NEWEST:
         raise ValueError(f"onnx.load: {what} uses opset {opset}, expected {OLDEST} to {NEWEST}")
-    return int(opset)
+    return opset
 
 
 def _walk(onnx: Any, graph: Any) -> Any:
@@ -112,21 +115,36 @@ def _faults(onnx: Any, graph: Any, opset: int) -> list[str]:
             kind = value.type.WhichOneof("value")
             if kind not in ("tensor_type", None):
                 faults.append(f"{value.name!r} is a {kind.removesuffix('_type')}, not a tensor")
+        faults += [f"the type {onnx.TensorProto.DataType.Name(n)}" for n in _types(part) if n not in NAMES]
         if part.sparse_initializer:
             faults.append("it has sparse tensors")
     if unknown:
         words = (f"{name} ({count})" if count > 1 else name for name, count in sorted(unknown.items()))
-        faults.insert(0, "operators unknown here: " + ", ".join(words))
+        old = f" (in opset {opset}, older than {OLDEST})" if opset < OLDEST else ""
+        faults.insert(0, f"operators unknown here{old}: " + ", ".join(words))
     return list(dict.fromkeys(faults))
+
+
+def _types(graph: Any) -> Iterator[int]:
+    """ONNX's numbers of all dtypes that a graph names."""
+    yield from (value.type.tensor_type.elem_type or 1 for value in [*graph.input, *graph.output])
+    yield from (tensor.data_type for tensor in graph.initializer)
+    for node in graph.node:
+        yield from (a.t.data_type for a in node.attribute if a.name == "value" and a.HasField("t"))
+        yield from (a.i for a in node.attribute if a.name == "to" and node.op_type == "Cast")
 
 
 def _graph(onnx: Any, proto: Any, opset: int) -> Graph:
     constants = {t.name: _array(onnx, t) for t in proto.initializer}
-    return Graph(
-        # Before version 4 of the format initializers had to be listed among the inputs.
-        [_value(onnx, v) for v in proto.input if v.name not in constants],
-        [_value(onnx, v) for v in proto.output],
-        [_node(onnx, n, opset) for n in proto.node], constants, proto.name, opset)
+    # Before version 4 of the format initializers had to be listed among the inputs.
+    inputs = [_value(onnx, v) for v in proto.input if v.name not in constants]
+    nodes = []
+    for node in (_node(onnx, n, opset) for n in proto.node):
+        if node.op == "Constant":  # an array like those of the initializers: some writers put all weights so
+            constants[node.outputs[0]] = constant_of(node.attributes)
+        else:
+            nodes.append(node)
+    return Graph(inputs, [_value(onnx, v) for v in proto.output], nodes, constants, proto.name, opset)
 
 
 def _node(onnx: Any, proto: Any, opset: int) -> Node:
@@ -161,7 +179,7 @@ def _array(onnx: Any, proto: Any) -> np.ndarray:
 
 def _value(onnx: Any, proto: Any) -> Value:
     tensor = proto.type.tensor_type
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type) if tensor.elem_type else None
+    dtype = dtype_of(tensor.elem_type) if tensor.elem_type else None
     shape = None
     if tensor.HasField("shape"):
         # Some writers put -1 or 0 where a size is free.

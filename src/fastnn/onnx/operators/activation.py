@@ -31,7 +31,7 @@ def leaky_relu_backward(call, grad_y, *, alpha=0.01):
     return F.leaky_relu_backward(grad_y, call.inputs[0], alpha)
 
 
-@operator("PRelu", weights=(1,))
+@operator("PRelu", weights=(1,), widen=True)
 def prelu(call, x, slope):
     """x where x >= 0, else slope x; the slope is broadcast to x."""
     return np.where(x < 0, x * slope, x)
@@ -76,6 +76,131 @@ def gelu(call, x, *, approximate="none"):
 @gelu.gradient
 def gelu_backward(call, grad_y, *, approximate="none"):
     return F.gelu_backward(grad_y, call.inputs[0], approximate)
+
+
+# --- Activations that the package has no kernel for
+
+
+@operator("Elu", widen=True)
+def elu(call, x, *, alpha=1.0):
+    """x where x > 0, else alpha (e^x - 1)."""
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+@elu.gradient
+def elu_backward(call, grad_y, *, alpha=1.0):
+    x = call.inputs[0]
+    return grad_y * np.where(x > 0, 1, alpha * np.exp(np.minimum(x, 0)))
+
+
+@operator("Celu", widen=True)
+def celu(call, x, *, alpha=1.0):
+    """x where x > 0, else alpha (e^(x / alpha) - 1)."""
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha))
+
+
+@celu.gradient
+def celu_backward(call, grad_y, *, alpha=1.0):
+    x = call.inputs[0]
+    return grad_y * np.where(x > 0, 1, np.exp(np.minimum(x, 0) / alpha))
+
+
+_SELU_ALPHA, _SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
+
+
+@operator("Selu", widen=True)
+def selu(call, x, *, alpha=_SELU_ALPHA, gamma=_SELU_GAMMA):
+    """gamma x where x > 0, else gamma alpha (e^x - 1)."""
+    return np.where(x > 0, gamma * x, gamma * alpha * np.expm1(np.minimum(x, 0)))
+
+
+@selu.gradient
+def selu_backward(call, grad_y, *, alpha=_SELU_ALPHA, gamma=_SELU_GAMMA):
+    x = call.inputs[0]
+    return grad_y * np.where(x > 0, gamma, gamma * alpha * np.exp(np.minimum(x, 0)))
+
+
+@operator("ThresholdedRelu", widen=True)
+def thresholded_relu(call, x, *, alpha=1.0):
+    """x where x > alpha, else 0."""
+    return np.where(x > alpha, x, x.dtype.type(0))
+
+
+@thresholded_relu.gradient
+def thresholded_relu_backward(call, grad_y, *, alpha=1.0):
+    return grad_y * (call.inputs[0] > alpha)
+
+
+@operator("HardSigmoid", widen=True)
+def hard_sigmoid(call, x, *, alpha=0.2, beta=0.5):
+    """max(0, min(1, alpha x + beta))."""
+    return np.clip(alpha * x + beta, 0, 1).astype(x.dtype, copy=False)
+
+
+@hard_sigmoid.gradient
+def hard_sigmoid_backward(call, grad_y, *, alpha=0.2, beta=0.5):
+    y = call.outputs[0]
+    return np.where((y > 0) & (y < 1), alpha * grad_y, grad_y.dtype.type(0))
+
+
+@operator("HardSwish", widen=True)
+def hard_swish(call, x):
+    """x max(0, min(1, x / 6 + 1 / 2))."""
+    return x * np.clip(x / 6 + 0.5, 0, 1).astype(x.dtype, copy=False)
+
+
+@hard_swish.gradient
+def hard_swish_backward(call, grad_y):
+    x = call.inputs[0]
+    return grad_y * np.where(x < -3, 0, np.where(x > 3, 1, x / 3 + 0.5)).astype(x.dtype)
+
+
+@operator("Softplus", widen=True)
+def softplus(call, x):
+    """log(1 + e^x), without overflow."""
+    return np.logaddexp(x, x.dtype.type(0))
+
+
+@softplus.gradient
+def softplus_backward(call, grad_y):
+    return grad_y * F.sigmoid(call.inputs[0])
+
+
+@operator("Softsign", widen=True)
+def softsign(call, x):
+    """x / (1 + |x|)."""
+    return x / (1 + np.abs(x))
+
+
+@softsign.gradient
+def softsign_backward(call, grad_y):
+    return grad_y / np.square(1 + np.abs(call.inputs[0]))
+
+
+@operator("Mish", widen=True)
+def mish(call, x):
+    """x tanh(log(1 + e^x))."""
+    return x * np.tanh(np.logaddexp(x, x.dtype.type(0)))
+
+
+@mish.gradient
+def mish_backward(call, grad_y):
+    x = call.inputs[0]
+    t = np.tanh(np.logaddexp(x, x.dtype.type(0)))
+    return grad_y * (t + x * (1 - t * t) * F.sigmoid(x))
+
+
+@operator("Swish", since=24, widen=True)
+def swish(call, x, *, alpha=1.0):
+    """x sigmoid(alpha x)."""
+    return x * F.sigmoid(x.dtype.type(alpha) * x)
+
+
+@swish.gradient
+def swish_backward(call, grad_y, *, alpha=1.0):
+    x = call.inputs[0]
+    s = F.sigmoid(x.dtype.type(alpha) * x)
+    return grad_y * (s + alpha * x * s * (1 - s))
 
 
 # --- Softmax. Up to opset 12 it ran over all axes from `axis` on, as over one.

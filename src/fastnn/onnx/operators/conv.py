@@ -44,7 +44,7 @@ def conv(call, x, weight, bias=None, *, auto_pad="NOTSET", dilations=None, group
         "Conv", "auto", fewest_tiles, images.shape, filters.shape, None if bias is None else bias.shape,
         _two(g.stride, 1), _two(g.begin, 0) + _two(g.end, 0), _two(g.dilation, 1), group)
     call.saved = window
-    packed = call.cached(1, algorithm, lambda: C.pack_filters(filters, window, algorithm))
+    packed = call.cached((1,), algorithm, lambda: C.pack_filters(filters, window, algorithm))
     return _as_given(C.convolve(images, packed, bias, len(weight), window, None), x.ndim)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
+from ... import functional as F
 from ._broadcast import sum_to_shape
 from .registry import operator
 
@@ -120,40 +122,127 @@ def extreme_backward(call, grad_y):
     return tuple(grads)
 
 
-# --- One input
+@operator("Mean")
+def mean(call, *xs):
+    """The mean of any number of arrays."""
+    return _sum_of_all(xs) / xs[0].dtype.type(len(xs))
 
 
-@operator("Sqrt")
-def sqrt(call, x):
-    """The square root."""
-    return np.sqrt(x)
+@mean.gradient
+def mean_backward(call, grad_y):
+    share = grad_y / grad_y.dtype.type(len(call.inputs))
+    return _to_inputs(call, *[lambda: share] * len(call.inputs))
 
 
-@sqrt.gradient
-def sqrt_backward(call, grad_y):
-    return grad_y / (2 * call.outputs[0])
+@operator("Mod")
+def mod(call, a, b, *, fmod=0):
+    """The remainder of a / b, with the sign of b or, with `fmod`, of a."""
+    return np.fmod(a, b) if fmod else np.mod(a, b)
 
 
-@operator("Exp")
-def exp(call, x):
-    """e^x."""
-    return np.exp(x)
+@mod.gradient
+def mod_backward(call, grad_y, *, fmod=0):
+    a, b = call.inputs
+    return _to_inputs(call, lambda: grad_y, lambda: -grad_y * (np.trunc(a / b) if fmod else np.floor(a / b)))
 
 
-@exp.gradient
-def exp_backward(call, grad_y):
-    return grad_y * call.outputs[0]
+@operator("Where")
+def where(call, condition, a, b):
+    """a where the condition holds, else b."""
+    return np.where(condition, a, b)
 
 
-@operator("Log")
-def log(call, x):
-    """The natural logarithm."""
-    return np.log(x)
+@where.gradient
+def where_backward(call, grad_y):
+    condition, a, b = call.inputs
+    zero = grad_y.dtype.type(0)
+    return (None, sum_to_shape(np.where(condition, grad_y, zero), a.shape),
+            sum_to_shape(np.where(condition, zero, grad_y), b.shape))
 
 
-@log.gradient
-def log_backward(call, grad_y):
-    return grad_y / call.inputs[0]
+# --- Comparisons and logic: booleans, which have no gradient
+
+
+def _compare(function, call, a, b):
+    return function(a, b)
+
+
+for _name, _function in {
+    "Equal": np.equal, "Less": np.less, "LessOrEqual": np.less_equal, "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal, "And": np.logical_and, "Or": np.logical_or, "Xor": np.logical_xor,
+}.items():
+    operator(_name)(functools.partial(_compare, _function))
+
+
+@operator("Not", since=1)
+def not_(call, x):
+    """Not x."""
+    return np.logical_not(x)
+
+
+@operator("IsNaN")
+def is_nan(call, x):
+    """Whether each element is NaN."""
+    return np.isnan(x)
+
+
+@operator("IsInf")
+def is_inf(call, x, *, detect_negative=1, detect_positive=1):
+    """Whether each element is infinite, of the signs asked for."""
+    return np.isinf(x) & ((bool(detect_negative) & (x < 0)) | (bool(detect_positive) & (x > 0)))
+
+
+# --- One input. Of each function its derivative, from x and y.
+
+
+def _erf(x):
+    """The error function, from the package's gelu: x Phi(x) = x (1 + erf(x / sqrt 2)) / 2."""
+    z = x.astype(np.float64) * math.sqrt(2)
+    z = np.where(z == 0, 1e-300, z)
+    return (2 * F.gelu(z) / z - 1).astype(x.dtype)
+
+
+_FUNCTIONS = {
+    "Abs": (np.abs, lambda x, y: np.sign(x)),
+    "Neg": (np.negative, lambda x, y: -np.ones_like(x)),
+    "Reciprocal": (lambda x: x.dtype.type(1) / x, lambda x, y: -y * y),
+    "Sqrt": (np.sqrt, lambda x, y: x.dtype.type(0.5) / y),
+    "Exp": (np.exp, lambda x, y: y),
+    "Log": (np.log, lambda x, y: 1 / x),
+    "Erf": (_erf, lambda x, y: x.dtype.type(2 / math.sqrt(math.pi)) * np.exp(-x * x)),
+    "Sin": (np.sin, lambda x, y: np.cos(x)),
+    "Cos": (np.cos, lambda x, y: -np.sin(x)),
+    "Tan": (np.tan, lambda x, y: 1 + y * y),
+    "Asin": (np.arcsin, lambda x, y: 1 / np.sqrt(1 - x * x)),
+    "Acos": (np.arccos, lambda x, y: -1 / np.sqrt(1 - x * x)),
+    "Atan": (np.arctan, lambda x, y: 1 / (1 + x * x)),
+    "Sinh": (np.sinh, lambda x, y: np.cosh(x)),
+    "Cosh": (np.cosh, lambda x, y: np.sinh(x)),
+    "Asinh": (np.arcsinh, lambda x, y: 1 / np.sqrt(x * x + 1)),
+    "Acosh": (np.arccosh, lambda x, y: 1 / np.sqrt(x * x - 1)),
+    "Atanh": (np.arctanh, lambda x, y: 1 / (1 - x * x)),
+    # Steps, whose derivative is zero.
+    "Sign": (np.sign, None),
+    "Floor": (np.floor, None),
+    "Ceil": (np.ceil, None),
+    "Round": (np.rint, None),
+}
+
+
+def _register(name, function, derivative):
+    def forward(call, x):
+        return function(x)
+
+    def backward(call, grad_y):
+        return grad_y * derivative(call.inputs[0], call.outputs[0])
+
+    op = operator(name)(forward)
+    if derivative is not None:
+        op.gradient(backward)
+
+
+for _name, _pair in _FUNCTIONS.items():
+    _register(_name, *_pair)
 
 
 # --- Clip: bounds were attributes up to opset 10

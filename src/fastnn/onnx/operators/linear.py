@@ -11,7 +11,7 @@ from .registry import operator
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-@operator("Gemm", weights=(1, 2))
+@operator("Gemm", weights=(1, 2), widen=True)
 def gemm(call, a, b, c=None, *, alpha=1.0, beta=1.0, transA=0, transB=0):
     """alpha A B + beta C, A and B transposed if so asked."""
     a = a.T if transA else a
@@ -21,7 +21,7 @@ def gemm(call, a, b, c=None, *, alpha=1.0, beta=1.0, transA=0, transB=0):
     # The product of a layer, x W^T, in which C, where it is a row, takes the part of the bias.
     outputs = b.shape[0] if transB else b.shape[1]
     is_row = c is not None and c.shape in ((outputs,), (1, outputs)) and beta == 1 and alpha == 1
-    panels = call.cached(1, "panels", lambda: pack_weight(b if transB else b.T))
+    panels = call.cached((1,), "panels", lambda: pack_weight(b if transB else b.T))
     _check_inner(a, b.shape[1] if transB else b.shape[0])
     y = product(a, panels, c.reshape(-1) if is_row else None, outputs, None)
     if alpha != 1:
@@ -41,13 +41,13 @@ def gemm_backward(call, grad_y, *, alpha=1.0, beta=1.0, transA=0, transB=0):
             None if c is None else sum_to_shape(a.dtype.type(beta) * grad_y, c.shape))
 
 
-@operator("MatMul", weights=(0, 1))
+@operator("MatMul", weights=(0, 1), widen=True)
 def matmul(call, a, b):
     """The matrix product, over the last two axes, the others broadcast."""
     if b.ndim != 2 or a.ndim < 2 or a.dtype not in _FLOATS:
         return np.matmul(a, b)
     _check_inner(a, b.shape[0])
-    panels = call.cached(1, "panels", lambda: pack_weight(b.T))
+    panels = call.cached((1,), "panels", lambda: pack_weight(b.T))
     return product(a, panels, None, b.shape[1], None)
 
 

@@ -15,8 +15,6 @@ OLDEST, NEWEST = 7, 28  # opsets
 # Operators by name, each a list of versions, oldest first.
 OPERATORS: dict[str, list[Operator]] = {}
 
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-
 
 class Operator:
     """A version of an ONNX operator.
@@ -60,8 +58,7 @@ def operator(*names: str, since: int = OLDEST, weights: tuple[int, ...] = (), st
              widen: bool = False, rearranges: bool = False, stochastic: bool = False) -> Callable[..., Any]:
     """Decorate the function that is the forward of an operator (of several, if all do the same).
 
-    With `widen` the function takes float32 and float64 alone; float16 and bfloat16 are given to it as float32
-    and its result is rounded back.
+    With `widen` the function is given float16 and bfloat16 as float32, and its result is rounded back.
     """
 
     def register(forward: Callable[..., Any]) -> Operator:
@@ -97,15 +94,13 @@ def find(name: str, opset: int) -> Operator | None:
 def _widened(forward: Callable[..., Any]) -> Callable[..., Any]:
     def run(call: Call, *inputs: Any, **attributes: Any) -> Any:
         narrow = inputs[0].dtype
-        if narrow in _FLOATS:
+        if not (narrow.kind in "fV" and narrow.itemsize == 2):  # bfloat16 is no float in NumPy's eyes
             return forward(call, *inputs, **attributes)
-        if narrow.kind in "fV" and narrow.itemsize == 2:  # float16, and bfloat16, which NumPy has as a void
-            wide = [x.astype(np.float32) if x is not None and x.dtype == narrow else x for x in inputs]
-            outputs = forward(call, *wide, **attributes)
-            if isinstance(outputs, tuple):
-                return tuple(y if y is None or y.dtype.kind != "f" else y.astype(narrow) for y in outputs)
-            return outputs.astype(narrow)
-        raise TypeError(f"an input has dtype {narrow}, expected a float")
+        wide = [x.astype(np.float32) if x is not None and x.dtype == narrow else x for x in inputs]
+        outputs = forward(call, *wide, **attributes)
+        if isinstance(outputs, tuple):
+            return tuple(y if y is None or y.dtype.kind != "f" else y.astype(narrow) for y in outputs)
+        return outputs.astype(narrow)
 
     run.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
     return run
@@ -146,8 +141,8 @@ class Call:
         """Whether the node has an output `i`."""
         return i < len(self.node.outputs) and self.node.outputs[i] != ""
 
-    def cached(self, i: int, key: Any, build: Callable[[], Any]) -> Any:
-        """Return ``build()``, made of input `i`: once for all, if that never changes in eval mode."""
-        if not self._constants[i]:
+    def cached(self, made_of: tuple[int, ...], key: Any, build: Callable[[], Any]) -> Any:
+        """Return ``build()``, made of these inputs: once for all, if they never change in eval mode."""
+        if not all(self._constants[i] for i in made_of if i < len(self.inputs) and self.node.inputs[i]):
             return build()
         return self.session.cached((self.node.outputs[0], key), build)

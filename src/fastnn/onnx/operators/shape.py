@@ -109,14 +109,18 @@ def size(call, x):
 @operator("Constant")
 def constant(call, *, value=None, value_float=None, value_floats=None, value_int=None, value_ints=None,
              value_string=None, value_strings=None):
-    """An array that the file holds."""
-    if value is not None:
-        return value
-    for number, dtype in ((value_float, np.float32), (value_floats, np.float32), (value_int, np.int64),
-                          (value_ints, np.int64), (value_string, object), (value_strings, object)):
-        if number is not None:
-            return np.array(number, dtype)
-    raise ValueError("a constant without a value")
+    """An array that the file holds; the reader puts it among the graph's constants."""
+    raise AssertionError("the reader leaves no such node")
+
+
+_CONSTANT_DTYPES = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64,
+                    "value_ints": np.int64, "value_string": object, "value_strings": object}
+
+
+def constant_of(attributes):
+    """The array that a Constant node holds in one of its attributes."""
+    ((kind, value),) = attributes.items()
+    return value if kind == "value" else np.array(value, _CONSTANT_DTYPES[kind])
 
 
 @operator("ConstantOfShape")
