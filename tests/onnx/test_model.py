@@ -25,7 +25,8 @@ def network():
     constants = {
         "conv.weight": draw(8, 3, 3, 3, seed=1), "conv.bias": draw(8, seed=2), "bn.weight": draw(8, seed=3),
         "bn.bias": draw(8, seed=4), "bn.running_mean": draw(8, seed=5),
-        "bn.running_var": draw(8, seed=6) ** 2 + 0.5, "fc.weight": draw(5, 8, seed=7), "fc.bias": draw(5, seed=8),
+        "bn.running_var": draw(8, seed=6) ** 2 + 0.5, "fc.weight": draw(5, 8, seed=7),
+        "fc.bias": draw(5, seed=8),
     }
     constants = {name: array.astype(np.float32) for name, array in constants.items()}
     return model_of(nodes, {"x": (np.float32, ["N", 3, None, None])}, ["y"], constants)

@@ -1,10 +1,10 @@
 """Recurrent cells step by step in NumPy, for what the package's kernels do not do: peepholes, clipped or
 other activations, GRUs whose reset gate comes before the product.
 
-Arrays are of one direction: x (T, N, D), weights W (G H, D), R (G H, H), biases (G H,), states (N, H), G gates
-in ONNX's order. A cell's `step` returns the new states and what `back` needs; `back` returns the gradients of
-the gates as the input's product has them (N, G H), of the states before, and adds to those of R, its bias and
-the peepholes.
+Arrays are of one direction: x (T, N, D), weights W (G H, D), R (G H, H), biases (G H,), states (N, H), with G
+gates in ONNX's order. A cell's `step` returns the new states and what `back` needs; `back` returns the
+gradients of the gates as the input's product has them (N, G H), of the states before, and adds to those of R,
+its bias and the peepholes.
 """
 
 from __future__ import annotations

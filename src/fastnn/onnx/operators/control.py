@@ -7,10 +7,11 @@ import numpy as np
 from ..dtypes import dtype_of
 from .registry import operator
 
+
 def _cast(x, dtype):
-    if dtype == object:
+    if dtype.kind == "O":
         return np.array([_text(v) for v in x.reshape(-1)], object).reshape(x.shape)
-    if x.dtype == object and dtype.kind in "iu":
+    if x.dtype.kind == "O" and dtype.kind in "iu":
         return x.astype(np.float64).astype(dtype)
     return x.astype(dtype)
 

@@ -1,11 +1,14 @@
-"""Convolutions. One of one axis is one of two over images of height 1."""
+"""Convolutions. One of one axis is one of two over images of height 1; of three axes see `_depth`."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from ...functional import conv as C
 from ...functional._window import Window
 from ...functional.conv_transpose import transpose, transpose_gradients
-from ._windows import check_numbers, geometry
+from . import _depth
+from ._windows import Geometry, check_numbers, geometry
 from .registry import operator
 
 
@@ -19,16 +22,19 @@ def _as_given(x, ndim):
 
 
 def _two(numbers, neutral):
-    """The numbers of one axis as those of two."""
-    return numbers if len(numbers) == 2 else (neutral, *numbers)
+    """The numbers of the last two axes."""
+    return (neutral, *numbers)[-2:]
 
 
 def _check(x, weight, group):
-    if x.ndim not in (3, 4) or weight.ndim != x.ndim:
-        raise ValueError(f"x has shape {x.shape}, weight {weight.shape}; convolutions here have one or two "
+    if x.ndim not in (3, 4, 5) or weight.ndim != x.ndim:
+        raise ValueError(f"x has shape {x.shape}, weight {weight.shape}; convolutions here have one to three "
                          "spatial axes")
     if group < 1:
         raise ValueError(f"group is {group}, expected at least 1")
+
+
+# --- Convolution
 
 
 @operator("Conv", weights=(1, 2), widen=True)
@@ -38,23 +44,55 @@ def conv(call, x, weight, bias=None, *, auto_pad="NOTSET", dilations=None, group
     _check(x, weight, group)
     g = geometry(x.shape[2:], weight.shape[2:], auto_pad=auto_pad, dilations=dilations, pads=pads,
                  strides=strides)
+    if x.ndim == 5:
+        return _conv_3d(call, x, weight, bias, g, group)
     images, filters = _as_images(x), _as_images(weight)
-    fewest_tiles = C.TILES if call.training else C.TILES_PACKED
-    window, algorithm = C.plan(
-        "Conv", "auto", fewest_tiles, images.shape, filters.shape, None if bias is None else bias.shape,
-        _two(g.stride, 1), _two(g.begin, 0) + _two(g.end, 0), _two(g.dilation, 1), group)
+    window, algorithm = _plan(call, images.shape, filters.shape, bias, g, group)
     call.saved = window
     packed = call.cached((1,), algorithm, lambda: C.pack_filters(filters, window, algorithm))
     return _as_given(C.convolve(images, packed, bias, len(weight), window, None), x.ndim)
 
 
+def _plan(call, x_shape, weight_shape, bias, g, group):
+    fewest_tiles = C.TILES if call.training else C.TILES_PACKED
+    return C.plan("Conv", "auto", fewest_tiles, x_shape, weight_shape, None if bias is None else bias.shape,
+                  _two(g.stride, 1), _two(g.begin, 0) + _two(g.end, 0), _two(g.dilation, 1), group)
+
+
+def _conv_3d(call, x, weight, bias, g, group):
+    y = np.zeros((len(x), len(weight), *g.output), x.dtype)
+    filters = weight.shape[:2] + weight.shape[3:]
+    for r, outputs, inputs in _depth.pairs(g, x.shape[2]):
+        images = _depth.images(x, inputs)
+        window, algorithm = _plan(call, images.shape, filters, bias, g, group)
+        _depth.add(y, outputs, C.convolve(images, C.pack_filters(weight[:, :, r], window, algorithm), None,
+                                          len(weight), window, None))
+    call.saved = g, window
+    return y if bias is None else y + bias[:, None, None, None]
+
+
 @conv.gradient
 def conv_backward(call, grad_y, **attributes):
     x, weight, bias = (*call.inputs, None)[:3]
+    if x.ndim == 5:
+        return _conv_3d_backward(grad_y, x, weight, bias, *call.saved)
     grad_x, grad_weight, grad_bias = C.gradients(
         "Conv", _as_images(grad_y), _as_images(x), _as_images(weight), bias is not None, call.saved, "auto",
         call.needs[0])
     return _as_given(grad_x, x.ndim), _as_given(grad_weight, x.ndim), grad_bias
+
+
+def _conv_3d_backward(grad_y, x, weight, bias, g, window):
+    grad_x, grad_weight = np.zeros(x.shape, x.dtype), np.zeros_like(weight)
+    for r, outputs, inputs in _depth.pairs(g, x.shape[2]):
+        part, grad_weight[:, :, r], _ = C.gradients(
+            "Conv", _depth.images(grad_y, outputs), _depth.images(x, inputs), weight[:, :, r], False, window,
+            "auto", True)
+        _depth.add(grad_x, inputs, part)
+    return grad_x, grad_weight, None if bias is None else _depth.channel_sums(grad_y)
+
+
+# --- Transposed convolution
 
 
 @operator("ConvTranspose", weights=(1, 2), widen=True)
@@ -74,6 +112,10 @@ def conv_transpose(call, x, weight, bias=None, *, auto_pad="NOTSET", dilations=N
     window = Window(_two(output, 1), (*_two(weight.shape[2:], 1), *_two(strides, 1), *_two(begin, 0),
                                       *_two(dilations, 1), group),
                     group == weight.shape[0] == weight.shape[1] * group and group > 1)
+    if x.ndim == 5:
+        # What it is the transpose of has the output as its input.
+        g = Geometry(weight.shape[2:], strides, dilations, begin, begin, x.shape[2:])
+        return _conv_transpose_3d(call, x, weight, bias, g, window, output)
     call.saved = window
     return _as_given(transpose(_as_images(x), _as_images(weight), bias, window), x.ndim)
 
@@ -106,9 +148,28 @@ def _cut(full, sizes, strides, auto_pad, output_shape, pads):
     return begin, output_shape
 
 
+def _conv_transpose_3d(call, x, weight, bias, g, window, output):
+    y = np.zeros((len(x), weight.shape[1] * window.groups, *output), x.dtype)
+    for r, inputs, outputs in _depth.pairs(g, output[0]):
+        _depth.add(y, outputs, transpose(_depth.images(x, inputs), weight[:, :, r], None, window))
+    call.saved = g, window
+    return y if bias is None else y + bias[:, None, None, None]
+
+
 @conv_transpose.gradient
 def conv_transpose_backward(call, grad_y, **attributes):
     x, weight, bias = (*call.inputs, None)[:3]
+    if x.ndim == 5:
+        return _conv_transpose_3d_backward(grad_y, x, weight, bias, *call.saved)
     grad_x, grad_weight, grad_bias = transpose_gradients(
         _as_images(grad_y), _as_images(x), _as_images(weight), bias is not None, call.saved, call.needs[0])
     return _as_given(grad_x, x.ndim), _as_given(grad_weight, x.ndim), grad_bias
+
+
+def _conv_transpose_3d_backward(grad_y, x, weight, bias, g, window):
+    grad_x, grad_weight = np.zeros(x.shape, x.dtype), np.zeros_like(weight)
+    for r, inputs, outputs in _depth.pairs(g, grad_y.shape[2]):
+        part, grad_weight[:, :, r], _ = transpose_gradients(
+            _depth.images(grad_y, outputs), _depth.images(x, inputs), weight[:, :, r], False, window, True)
+        _depth.add(grad_x, inputs, part)
+    return grad_x, grad_weight, None if bias is None else _depth.channel_sums(grad_y)

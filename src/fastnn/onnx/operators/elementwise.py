@@ -280,4 +280,7 @@ def clip(call, x, low=None, high=None):
 @clip.gradient
 def clip_backward(call, grad_y):
     x, low, high = (*call.inputs, None, None)[:3]
-    return _clip_gradient(grad_y, x, low, high)
+    # What the bounds cut off is their own.
+    below = None if low is None else np.where(x < low, grad_y, 0).sum(dtype=x.dtype)
+    above = None if high is None else np.where(x > high, grad_y, 0).sum(dtype=x.dtype)
+    return _clip_gradient(grad_y, x, low, high), below, above

@@ -56,8 +56,8 @@ def _options(kind, direction, layout, activations, activation_alpha, activation_
     functions = activations or kind.functions * directions
     if kind is _RNN and all(name.lower() == "relu" for name in functions):
         kind = Kind("rnn_relu", ("relu",), (0,), 1)
-    return Options(kind, functions, activation_alpha, activation_beta, clip, direction == "reverse", directions,
-                   bool(layout), **more)
+    return Options(kind, functions, activation_alpha, activation_beta, clip, direction == "reverse",
+                   directions, bool(layout), **more)
 
 
 def _forward(call, options, x, w, r, b, lengths, states, peepholes):
@@ -80,9 +80,9 @@ def _forward(call, options, x, w, r, b, lengths, states, peepholes):
 def _check(x, w, r, shape, gates, b, states):
     directions, _, hidden = shape
     rows = gates * hidden
-    for name, array, expected in (("W", w, (directions, rows, x.shape[2])), ("R", r, (directions, rows, hidden)),
-                                  ("B", b, (directions, 2 * rows)), ("an initial state", states[0], shape),
-                                  ("an initial state", states[-1], shape)):
+    for name, array, expected in (
+            ("W", w, (directions, rows, x.shape[2])), ("R", r, (directions, rows, hidden)),
+            ("B", b, (directions, 2 * rows)), *(("an initial state", state, shape) for state in states)):
         if array is not None and array.shape != expected:
             raise ValueError(f"{name} has shape {array.shape}, expected {expected} for x {x.shape}")
 
@@ -123,7 +123,7 @@ def _pack(cell, weights):
 def _kernel_back(options, saved, grad_y, grad_states):
     kind, (weights, ragged, kept) = options.kind, saved
     h, c = (*map(ragged.sort, grad_states), None)[:2]
-    steps, _, batch, hidden = grad_y.shape
+    steps, _, batch, _ = grad_y.shape
     rows = ragged.pack(grad_y.transpose(0, 2, 1, 3).reshape(steps, batch, -1))
     grad_x, grads = _recurrence.backward(CELLS[kind.name], kept, ragged, weights, rows, h, c,
                                          reverse=options.reverse)
@@ -169,8 +169,8 @@ def _steps_back(options, passes, grad_y, grad_states):
         all_states.append(states)
         all_grads.append(grads)
     w, r, bias_w, bias_r, peepholes = map(np.stack, zip(*all_grads, strict=True))
-    return (grad_x, w, r, np.concatenate((bias_w, bias_r), 1), list(map(np.stack, zip(*all_states, strict=True))),
-            peepholes.reshape(len(w), -1))
+    states = [np.stack(s) for s in zip(*all_states, strict=True)]
+    return grad_x, w, r, np.concatenate((bias_w, bias_r), 1), states, peepholes.reshape(len(w), -1)
 
 
 # --- The operators

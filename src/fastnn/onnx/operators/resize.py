@@ -77,7 +77,7 @@ def _cubic(distance, a):
 
 def _taps(size, count, scale, roi, options):
     x = _coordinates(size, count, scale, options.coordinates, roi)
-    outside = (x < 0) | (x > size - 1) if options.coordinates == "tf_crop_and_resize" else np.zeros(count, bool)
+    outside = ((x < 0) | (x > size - 1)) & (options.coordinates == "tf_crop_and_resize")
     if options.mode == "nearest":
         places = np.clip(_nearest(x, options.nearest), 0, size - 1)[:, None]
         return Taps(places.astype(np.intp), np.ones(places.shape), outside)
@@ -164,8 +164,8 @@ def resize(call, x, roi=None, scales=None, sizes=None, *, mode="nearest",
     """x stretched by factors or to sizes, along all axes or some."""
     if scales is not None and not scales.size:
         scales = None
-    options = Options(mode, coordinate_transformation_mode, nearest_mode, cubic_coeff_a, bool(exclude_outside),
-                      bool(antialias))
+    options = Options(mode, coordinate_transformation_mode, nearest_mode, cubic_coeff_a,
+                      bool(exclude_outside), bool(antialias))
     return _resize(call, x, roi, scales, sizes, axes, keep_aspect_ratio_policy, extrapolation_value, options)
 
 
