@@ -12,7 +12,7 @@ from libc.string cimport memcpy
 
 from fastnn._kernels.conv_gradient cimport weight_gradient
 from fastnn._kernels.convolve cimport convolve
-from fastnn._kernels.gemm cimport pack, panel_elements
+from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.rows cimport (
     convolve_rows, narrow_group, pack_rows, pack_rows_transposed, rows_gradient
 )

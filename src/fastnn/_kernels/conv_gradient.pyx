@@ -9,7 +9,8 @@ added in order; the cut depends on the shapes alone.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
-from fastnn._kernels.gemm cimport add_slices, column_tiles, pack, panel_elements
+from fastnn._kernels.gemm cimport add_slices, column_tiles
+from fastnn._kernels.pack cimport filters_first, pack, panel_elements
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, real, start, team_size, thread_id
 )
@@ -113,15 +114,3 @@ cdef void finish_gradient(real* sums, Py_ssize_t slices, Py_ssize_t taps, Py_ssi
                           Py_ssize_t columns, real* grad_weight) noexcept nogil:
     add_slices(sums, sums + taps * depth * columns, slices - 1, taps * depth * columns)
     filters_first(sums, taps, depth, columns, grad_weight)
-
-
-cdef void filters_first(const real* sums, Py_ssize_t taps, Py_ssize_t depth, Py_ssize_t columns,
-                        real* grad_weight) noexcept nogil:
-    """From [tap][channel][filter] to [filter][channel][tap]."""
-    cdef Py_ssize_t tap, c, k, k0
-    # 16 filters at a time: whole cache lines are read, 16 runs are written.
-    for k0 in range(ceil_div(columns, 16)):
-        for c in range(depth):
-            for tap in range(taps):
-                for k in range(k0 * 16, min(columns, k0 * 16 + 16)):
-                    grad_weight[(k * depth + c) * taps + tap] = sums[(tap * depth + c) * columns + k]

@@ -1,5 +1,6 @@
 """Matrix products on the register tile, for the drivers of Linear, convolution and the recurrences."""
 
+from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport Watch, fnn_kernels, fnn_tile, real
 
 # Block sizes of all drivers of the tile. KC: 14 rows x 384 floats are 21 KB of a 32 KB L1. NC: KC x 256
@@ -10,11 +11,6 @@ cdef enum:
     NC = 256
     MC = 112
     MAX_MR = 16
-
-cdef Py_ssize_t panel_elements(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil
-
-cdef void pack(const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps, Py_ssize_t depth,
-               Py_ssize_t depth_stride, Py_ssize_t n, Py_ssize_t n_stride, real* panels) noexcept nogil
 
 cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_stride, const real* panels,
                         const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t m0, Py_ssize_t m1,

@@ -28,44 +28,6 @@ cdef enum:
     SLICE = 512
 
 
-cdef Py_ssize_t panel_elements(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
-    """Elements of a packed B of k x n: whole panels of NR columns."""
-    cdef Py_ssize_t nr = kernels(itemsize).nr
-    return ceil_div(n, nr) * nr * k
-
-
-cdef void pack(const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps, Py_ssize_t depth,
-               Py_ssize_t depth_stride, Py_ssize_t n, Py_ssize_t n_stride, real* panels) noexcept nogil:
-    """Panels [n / NR][tap][depth][NR] of B[(tap, d), j] = b[taps[tap] + d * depth_stride + j * n_stride].
-
-    The columns past n in the last panel are zero. Blocks of 64 steps keep the panel in L1 while its
-    columns are written one after the other.
-    """
-    cdef Py_ssize_t nr = kernels(sizeof(real)).nr
-    cdef Py_ssize_t panel, j0, tap, d0, d1, j, d, width
-    cdef const real* column
-    cdef real* to
-    for panel in range(ceil_div(n, nr)):
-        j0 = panel * nr
-        width = min(nr, n - j0)
-        for tap in range(n_taps):
-            to = panels + (j0 * n_taps + tap * nr) * depth
-            if width < nr:
-                memset(to, 0, nr * depth * sizeof(real))
-            if n_stride == 1:
-                for d in range(depth):
-                    column = b + taps[tap] + d * depth_stride + j0
-                    for j in range(width):
-                        to[d * nr + j] = column[j]
-                continue
-            for d0 in range(0, depth, 64):
-                d1 = min(d0 + 64, depth)
-                for j in range(width):
-                    column = b + taps[tap] + (j0 + j) * n_stride
-                    for d in range(d0, d1):
-                        to[d * nr + j] = column[d * depth_stride]
-
-
 cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_stride, const real* panels,
                         const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t m0, Py_ssize_t m1,
                         Py_ssize_t n0, Py_ssize_t n1, Py_ssize_t k, bint accumulate,

@@ -14,7 +14,8 @@ weighted by up to 5 come before the products.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
-from fastnn._kernels.gemm cimport multiply_task, pack, panel_elements
+from fastnn._kernels.gemm cimport multiply_task
+from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, fnn_kernels, go_on, kernels, raise_interrupt, real, start, team_size, thread_id
 )

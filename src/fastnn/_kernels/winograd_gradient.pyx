@@ -17,8 +17,8 @@ the 36 products are shared. The cut depends on the shapes alone.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
-from fastnn._kernels.conv_gradient cimport filters_first
 from fastnn._kernels.gemm cimport add_slices, column_tiles
+from fastnn._kernels.pack cimport filters_first
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, raise_interrupt, real, start, team_size,
     thread_id,

@@ -10,6 +10,7 @@
 #include "pool.h"
 #include "softmax.h"
 #include "norm.h"
+#include "transpose.h"
 #include "winograd.h"
 
 const fnn_kernels NAME(fnn_kernels) = {
@@ -19,6 +20,7 @@ const fnn_kernels NAME(fnn_kernels) = {
     .nr = NR,
     .gemm_rows = NAME(gemm_rows),
     .gemm_columns = NAME(gemm_columns),
+    .transpose = NAME(transpose),
     .depthwise_row = NAME(depthwise_row),
     .depthwise_gradient = NAME(depthwise_gradient),
     .grouped_row = NAME(grouped_row),

@@ -114,6 +114,10 @@ typedef struct {
                                                  /* a[i][tap_offset[tap] + k]: rows run along k    */
     void (*gemm_columns)(const fnn_tile *tile);  /* A(i, k) = a[k][i]: rows run along i            */
 
+    /* transpose.h: dst[j * dst_stride + i] = src[i * src_stride + j], i < m, j < n */
+    void (*transpose)(ptrdiff_t m, ptrdiff_t n, const void *src, ptrdiff_t src_stride, void *dst,
+                      ptrdiff_t dst_stride);
+
     /* depthwise.h, grouped.h */
     void (*depthwise_row)(const fnn_row *row);
     void (*depthwise_gradient)(const fnn_row *row);

@@ -83,6 +83,16 @@ INLINE vec NAME(permute)(vec x, mask from) {
     return __builtin_shuffle(x, from);
 #endif
 }
+/* Likewise of x and y, whose lanes are counted on from those of x. */
+INLINE vec NAME(permute2)(vec x, vec y, mask from) {
+#if defined(__clang__)
+    vec z;
+    for (int i = 0; i < VLEN; i++) z[i] = from[i] < VLEN ? x[from[i]] : y[from[i] - VLEN];
+    return z;
+#else
+    return __builtin_shuffle(x, y, from);
+#endif
+}
 /* max(0, x), NaN kept: the comparison is false for NaN, so NaN takes the branch of x. */
 INLINE vec NAME(relu1)(vec x) { return NAME(select)(x <= (vec){0}, (vec){0}, x); }
 
@@ -93,4 +103,5 @@ INLINE vec NAME(relu1)(vec x) { return NAME(select)(x <= (vec){0}, (vec){0}, x);
 #define store_part NAME(store_part)
 #define select NAME(select)
 #define permute NAME(permute)
+#define permute2 NAME(permute2)
 #define relu1 NAME(relu1)

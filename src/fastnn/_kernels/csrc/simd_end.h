@@ -11,6 +11,7 @@
 #undef store_part
 #undef select
 #undef permute
+#undef permute2
 #undef relu1
 #undef FLOAT
 #undef vexp

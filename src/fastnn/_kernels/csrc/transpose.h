@@ -1,0 +1,45 @@
+/* Transposition of a matrix, VLEN x VLEN at a time in registers. */
+
+/* Exchange the off-diagonal quarters of every 2 s x 2 s block of rows i and i + s: with s = VLEN / 2, ..., 2, 1
+ * in turn, rows become columns. */
+INLINE void NAME(exchange)(vec *row, int s) {
+    mask low, high;
+    for (int lane = 0; lane < VLEN; lane++) {
+        low[lane] = lane & s ? VLEN + lane - s : lane;
+        high[lane] = lane & s ? VLEN + lane : lane + s;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < VLEN; i++) {
+        if (i & s) continue;
+        const vec a = row[i], b = row[i + s];
+        row[i] = permute2(a, b, low);
+        row[i + s] = permute2(a, b, high);
+    }
+}
+
+/* dst[j * dst_stride + i] = src[i * src_stride + j], i < m, j < n, both at most VLEN. */
+INLINE void NAME(transpose_block)(ptrdiff_t m, ptrdiff_t n, const real *src, ptrdiff_t src_stride, real *dst,
+                                  ptrdiff_t dst_stride) {
+    vec row[VLEN];
+#pragma GCC unroll 16
+    for (int i = 0; i < VLEN; i++) row[i] = i < m ? NAME(load_first)(src + i * src_stride, n) : (vec){0};
+#pragma GCC unroll 4
+    for (int s = VLEN / 2; s > 0; s /= 2) NAME(exchange)(row, s);
+#pragma GCC unroll 16
+    for (int j = 0; j < VLEN; j++)
+        if (j < n) NAME(store_first)(dst + j * dst_stride, row[j], m);
+}
+
+/* dst[j * dst_stride + i] = src[i * src_stride + j], i < m, j < n. */
+static void NAME(transpose)(ptrdiff_t m, ptrdiff_t n, const void *src_, ptrdiff_t src_stride, void *dst_,
+                            ptrdiff_t dst_stride) {
+    for (ptrdiff_t i = 0; i < m; i += VLEN)
+        for (ptrdiff_t j = 0; j < n; j += VLEN) {
+            const real *src = (const real *)src_ + i * src_stride + j;
+            real *dst = (real *)dst_ + j * dst_stride + i;
+            if (m - i >= VLEN && n - j >= VLEN)
+                NAME(transpose_block)(VLEN, VLEN, src, src_stride, dst, dst_stride);
+            else
+                NAME(transpose_block)(m - i, n - j, src, src_stride, dst, dst_stride);
+        }
+}
