@@ -10,14 +10,20 @@ from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
+from fastnn._kernels.col2im cimport Image, input_gradient
 from fastnn._kernels.conv_gradient cimport weight_gradient
 from fastnn._kernels.convolve cimport convolve
+from fastnn._kernels.im2col cimport filter_gradient_by_filters
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.rows cimport (
     convolve_rows, narrow_group, pack_rows, pack_rows_transposed, rows_gradient
 )
 from fastnn._kernels.runtime cimport ceil_div, kernels, raise_interrupt, real, team_size
 from fastnn._kernels.walk cimport Walk, find_interior
+
+cdef enum:
+    FEW_PIXELS = 2    # a filter: with fewer, its gradient is computed filter by filter (im2col.pyx)
+
 
 cdef struct Filter:
     # The window of a convolution, in the order in which the interface takes it.
@@ -197,9 +203,10 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     """grad_x = the transposed convolution of grad_y; also the forward pass of ConvTranspose2d.
 
     The pixels of grad_x with one residue modulo the stride all read the same taps: each class of them is a
-    dense walk over grad_y with stride 1.
+    dense walk over grad_y with stride 1. Where channels are few, see col2im.pyx.
     """
     cdef Filter f = window(geometry)
+    cdef Image image
     cdef Walk walk
     cdef Py_ssize_t c = grad_x.shape[3], k = grad_y.shape[3], taps = f.r * f.s, used, g, first = 0, a, b
     cdef Py_ssize_t columns = c // f.groups, depth = k // f.groups
@@ -211,6 +218,15 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     cdef real* panels
     cdef int status = 0
     if grad_x.size == 0:
+        return
+    if f.by_rows:
+        image.n, image.h, image.w, image.c = grad_x.shape[0], grad_x.shape[1], grad_x.shape[2], c
+        image.p, image.q, image.k, image.r, image.s = grad_y.shape[1], grad_y.shape[2], k, f.r, f.s
+        image.stride_h, image.stride_w, image.pad_h, image.pad_w = f.stride_h, f.stride_w, f.pad_h, f.pad_w
+        image.dilation_h = f.dilation_h
+        with nogil:
+            status = input_gradient(&image, &grad_y[0, 0, 0, 0], &weight[0, 0, 0, 0], &grad_x[0, 0, 0, 0])
+        finish(status)
         return
     status = allocate_taps(&walk, taps)
     order = <Py_ssize_t*>malloc((taps + 1) * sizeof(Py_ssize_t))
@@ -245,9 +261,15 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     free(walk.tap_h)
     free(order)
     free(panels)
+    finish(status)
+
+
+cdef int finish(int status) except -1:
+    """Raise what ended the work of a gradient before its time."""
     raise_interrupt()
     if status:
         raise MemoryError("conv2d_backward: no memory for the workspace")
+    return 0
 
 
 cdef bint in_class(Py_ssize_t residue, Py_ssize_t pad, Py_ssize_t tap, Py_ssize_t dilation,
@@ -319,13 +341,14 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
             elif copy is not NULL:
                 status = weight_gradient_by_rows(&walk, source, &grad_y[0, 0, 0, 0], c, k, f.s,
                                                  &grad_weight[0, 0, 0, 0])
+            elif walk.n * walk.p * walk.q < FEW_PIXELS * (k // f.groups):
+                status = filter_gradient_by_filters(&walk, source, &grad_y[0, 0, 0, 0], f.groups,
+                                                    c // f.groups, k // f.groups, &grad_weight[0, 0, 0, 0])
             else:
                 status = weight_gradient(&walk, source, &grad_y[0, 0, 0, 0], f.groups, c // f.groups,
                                          k // f.groups, &grad_weight[0, 0, 0, 0])
     release(&walk, copy)
-    raise_interrupt()
-    if status:
-        raise MemoryError("conv2d_backward: no memory for the workspace")
+    finish(status)
 
 
 cdef int weight_gradient_by_rows(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t c,

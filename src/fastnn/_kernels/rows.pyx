@@ -130,7 +130,10 @@ cdef void band_task(const fnn_kernels* kern, void (*body)(const fnn_row*) noexce
 
 cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t channels,
                        Py_ssize_t group, real* grad_weight) noexcept nogil:
-    """grad_weight [filter][channel of the group][tap]. Returns -1 when memory is short or Ctrl-C was pressed."""
+    """grad_weight [filter][channel of the group][tap].
+
+    Returns -1 when memory is short or Ctrl-C was pressed.
+    """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t rows = walk.n * walk.p, size = walk.taps * group * channels, task, k, j, tap
     cdef Py_ssize_t slices = max(<Py_ssize_t>1, min(<Py_ssize_t>MAX_SLICES, rows // BAND))

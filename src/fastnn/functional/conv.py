@@ -46,14 +46,14 @@ class Packed(NamedTuple):
     panels: np.ndarray
 
 
-# Fewest tiles of 4 x 4 outputs for which Winograd's algorithm pays, measured on Zen 4 with 16 to 512
-# channels: where the filters are transformed once for many calls; where they are at every call; and for the
-# gradient of the filters, whose 36 sums are four times the size of the filters.
-TILES_PACKED, TILES, TILES_FILTER_GRADIENT = 4, 16, 64
+# Winograd's algorithm pays from so many tiles of 4 x 4 outputs on: a least number, and one for every so many
+# (channel, filter) pairs, whose transformed form costs memory traffic. Measured on Zen 4 with 64 to 512
+# channels: with filters transformed once for many calls; at every call; for the gradient of the filters.
+TILES_PACKED, TILES, TILES_FILTER_GRADIENT = (4, 2**62), (16, 8192), (32, 2048)
 
 
 def choose_algorithm(name: str, algorithm: str, window: Window, x_shape: tuple, filters: int,
-                     fewest_tiles: int = TILES) -> str:
+                     fewest_tiles: tuple[int, int] = TILES) -> str:
     """"direct" or "winograd": what `algorithm` means for these shapes, on which alone it depends."""
     _checks.choice(f"{name}: algorithm", algorithm, ALGORITHMS)
     possible = window.kernel[:4] == (3, 3, 1, 1) and window.kernel[6:9] == (1, 1, 1)
@@ -66,12 +66,13 @@ def choose_algorithm(name: str, algorithm: str, window: Window, x_shape: tuple, 
     if algorithm != "auto":
         return algorithm
     tiles = x_shape[0] * -(-window.output[0] // 4) * -(-window.output[1] // 4)
-    pays = possible and min(x_shape[1], filters) >= 16 and tiles >= fewest_tiles
+    least, pairs = fewest_tiles
+    pays = possible and min(x_shape[1], filters) >= 16 and tiles >= max(least, x_shape[1] * filters // pairs)
     return "winograd" if pays else "direct"
 
 
 @lru_cache(maxsize=512)
-def plan(name: str, algorithm: str, fewest_tiles: int, x_shape: tuple, weight_shape: tuple,
+def plan(name: str, algorithm: str, fewest_tiles: tuple[int, int], x_shape: tuple, weight_shape: tuple,
          bias_shape: tuple | None, *geometry: Any) -> tuple[Window, str]:
     """The window and the algorithm of a layer's call, cached: a network calls with the same few shapes."""
     window = conv_window(name, x_shape, weight_shape, bias_shape, *geometry)

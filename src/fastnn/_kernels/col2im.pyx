@@ -1,0 +1,139 @@
+"""Gradient of the input where channels are few: a dense product, and its terms added where they belong.
+
+With C channels as the columns of a register tile, most of its lanes would idle. Here the columns are pixels
+of grad_y, and the rows are all (channel, tap) pairs:
+
+    T[(c, r, s), pixel] = sum_k weight[k, c, r, s] grad_y[pixel, k]
+    grad_x[p stride + r - pad, q stride + s - pad, c] += T[(c, r, s), (p, q)]             "col2im"
+
+The sums are kept channel by channel, and along W in `stride` phases, so that a row of T is added to a run of
+numbers: column j of the padded image lies at [j % stride][j // stride]. Each band of rows of grad_y has sums
+of its own, which overlap those of the next band in a few rows; a last pass adds them in order and writes
+grad_x. 13 ms became 2.8 with 3 channels, 7 x 7 filters, 224 x 224 pixels.
+"""
+
+from cython.parallel cimport prange
+from libc.stdlib cimport calloc, free, malloc
+
+from fastnn._kernels.gemm cimport multiply_task
+from fastnn._kernels.pack cimport pack, panel_elements
+from fastnn._kernels.runtime cimport (
+    Watch, ceil_div, fnn_kernels, go_on, kernels, real, start, team_size, thread_id
+)
+
+cdef enum:
+    BAND = 16        # rows of grad_y with sums of their own
+    PIXELS = 224     # columns of a product: T and the packed pixels stay in L2
+
+
+cdef struct Bands:
+    Py_ssize_t count           # of an image
+    Py_ssize_t rows            # of the padded image under a band
+    Py_ssize_t phases, width   # of its columns, and columns in each
+    Py_ssize_t size            # elements of one band's sums: [rows][c][phases][width]
+    Py_ssize_t lines           # rows of grad_y in one product
+    Py_ssize_t terms           # (channel, tap) pairs
+
+
+cdef Bands cut(const Image* image) noexcept nogil:
+    cdef Bands bands
+    cdef Py_ssize_t columns = max((image.q - 1) * image.stride_w + image.s, image.pad_w + image.w)
+    bands.count = ceil_div(image.p, BAND)
+    bands.rows = ((min(image.p, <Py_ssize_t>BAND) - 1) * image.stride_h
+                  + (image.r - 1) * image.dilation_h + 1)
+    bands.phases = min(image.stride_w, columns)
+    bands.width = ceil_div(columns, image.stride_w)
+    bands.size = bands.rows * image.c * bands.phases * bands.width
+    bands.lines = max(PIXELS // image.q, <Py_ssize_t>1)
+    bands.terms = image.c * image.r * image.s
+    return bands
+
+
+cdef void band_task(const fnn_kernels* kern, const Image* image, const Bands* bands, const real* grad_y,
+                    const real* terms, Py_ssize_t band, real* sums, real* panels, real* t) noexcept nogil:
+    """The sums of one band; `terms` is [channel][r][s][k]."""
+    cdef Py_ssize_t p0 = band % bands.count * BAND, p1 = min(image.p, p0 + BAND), zero = 0
+    cdef Py_ssize_t chunk, first, rows, pixels
+    for chunk in range(ceil_div(p1 - p0, bands.lines)):
+        first = p0 + chunk * bands.lines
+        rows = min(bands.lines, p1 - first)
+        pixels = rows * image.q
+        pack(grad_y + (band // bands.count * image.p + first) * image.q * image.k, &zero, 1, image.k, 1,
+             pixels, image.k, panels)
+        multiply_task(kern, terms, image.k, panels, <const real*>NULL, t, pixels, 0, bands.terms, 0, pixels,
+                      image.k, False, False)
+        add_terms(image, bands, t, first - p0, rows, sums)
+
+
+cdef void add_terms(const Image* image, const Bands* bands, const real* t, Py_ssize_t first,
+                    Py_ssize_t rows, real* sums) noexcept nogil:
+    """Add T of `rows` rows of grad_y, from row `first` of the band."""
+    cdef Py_ssize_t term, row, q, c, r, s, h
+    cdef const real* source
+    cdef real* to
+    for term in range(bands.terms):
+        c = term // (image.r * image.s)
+        r = term // image.s % image.r
+        s = term % image.s
+        for row in range(rows):
+            source = t + (term * rows + row) * image.q
+            h = (first + row) * image.stride_h + r * image.dilation_h
+            to = (sums + ((h * image.c + c) * bands.phases + s % image.stride_w) * bands.width
+                  + s // image.stride_w)
+            for q in range(image.q):
+                to[q] += source[q]
+
+
+cdef void write_row(const Image* image, const Bands* bands, const real* sums, Py_ssize_t h,
+                    real* grad_x) noexcept nogil:
+    """Row h of one image from the bands that reach it, in their order; `sums` are the image's."""
+    cdef Py_ssize_t padded = h + image.pad_h, step = BAND * image.stride_h, band, c, w, column
+    cdef Py_ssize_t last = min(padded // step, bands.count - 1)
+    cdef Py_ssize_t first = (padded - bands.rows) // step + 1 if padded >= bands.rows else 0
+    cdef const real* row
+    for w in range(image.w * image.c):
+        grad_x[w] = 0
+    for band in range(first, last + 1):
+        for c in range(image.c):
+            row = (sums + band * bands.size
+                   + ((padded - band * step) * image.c + c) * bands.phases * bands.width)
+            for w in range(image.w):
+                column = w + image.pad_w
+                grad_x[w * image.c + c] += row[column % image.stride_w * bands.width
+                                               + column // image.stride_w]
+
+
+cdef int input_gradient(const Image* image, const real* grad_y, const real* weight,
+                        real* grad_x) noexcept nogil:
+    """grad_x [n][h][w][c] from grad_y [n][p][q][k] and weight [k][c][r][s].
+
+    Returns -1 when memory is short or Ctrl-C was pressed.
+    """
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Bands bands = cut(image)
+    cdef Py_ssize_t pixels = min(bands.lines, image.p) * image.q, tasks = image.n * bands.count, task
+    cdef Py_ssize_t panel_size = panel_elements(pixels, image.k, sizeof(real)), row_size = image.w * image.c
+    cdef Py_ssize_t size = panel_size + bands.terms * pixels
+    cdef int threads = team_size(0.03 * image.n * image.p * image.q * image.k * bands.terms)
+    cdef real* terms = <real*>malloc(bands.terms * image.k * sizeof(real))
+    cdef real* sums = <real*>calloc(tasks * bands.size, sizeof(real))
+    cdef real* workspace = <real*>malloc(threads * size * sizeof(real))
+    cdef Watch watch
+    if terms is NULL or sums is NULL or workspace is NULL:
+        free(terms)
+        free(sums)
+        free(workspace)
+        return -1
+    kern.transpose(image.k, bands.terms, weight, bands.terms, terms, image.k)
+    start(&watch)
+    for task in prange(tasks, schedule="dynamic", num_threads=threads):
+        if go_on(&watch):
+            band_task(kern, image, &bands, grad_y, terms, task, sums + task * bands.size,
+                      workspace + thread_id() * size, workspace + thread_id() * size + panel_size)
+    for task in prange(image.n * image.h, schedule="static", num_threads=threads):
+        write_row(image, &bands, sums + task // image.h * bands.count * bands.size, task % image.h,
+                  grad_x + task * row_size)
+    free(terms)
+    free(sums)
+    free(workspace)
+    return -1 if watch.interrupted else 0

@@ -1,0 +1,129 @@
+"""Gradient of the filters where pixels are few: it is written as it lies, filter by filter.
+
+    grad_weight[k, (c, tap)] = sum over pixels of grad_y[pixel, k] x[pixel through tap, c]
+
+Rows are filters, columns are (channel, tap) pairs, in the order of the filters in memory, so that nothing
+is left to do after the product. conv_gradient.pyx has them the other way about: it reads x where it lies,
+and pays with a pass over a gradient in the wrong order, which is most of the work where there are fewer
+pixels than filters. Here a block of columns of the im2col matrix is packed, for all filters, a chunk of pixels at a time::
+
+    for each task (group, block of channels)                     threads share the tasks
+        for each chunk of pixels
+            pack x as panels of [pixel][NR columns]
+            for each MR filters                                  gemm_columns
+"""
+
+from cython.parallel cimport prange
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+
+from fastnn._kernels.gemm cimport MAX_MR
+from fastnn._kernels.runtime cimport (
+    Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, real, start, team_size, thread_id
+)
+from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
+
+cdef enum:
+    CHUNK = 384      # pixels of a chunk
+    COLUMNS = 288    # of a block, about: with CHUNK 432 KB, in L2
+
+
+cdef struct Block:
+    Py_ssize_t depth, columns      # channels and filters of a group
+    Py_ssize_t channels            # of a block
+    Py_ssize_t pixels              # of a chunk
+    Py_ssize_t run, panel          # elements of a thread's workspaces
+
+
+cdef void pack_chunk(const fnn_kernels* kern, const Walk* walk, const real* x, const real* zeros,
+                     Py_ssize_t m, Py_ssize_t pixels, Py_ssize_t channels,
+                     const void** sources, real* run, real* panels) noexcept nogil:
+    """Panels [(c, tap) / NR][pixel][NR] of `pixels` pixels from the m-th; x and zeros start at the channels.
+
+    `run` has room for a pixel's [tap][c], then [c][tap].
+    """
+    cdef Py_ssize_t columns = channels * walk.taps, nr = kern.nr, i, tap, j
+    cdef real* turned = run + columns
+    for i in range(pixels):
+        source_rows(walk, x, zeros, pixel_at(walk, m + i), 1, 1, 0, walk.taps, sources)
+        for tap in range(walk.taps):
+            memcpy((turned if walk.taps == 1 else run) + tap * channels, sources[tap],
+                   channels * sizeof(real))
+        if walk.taps > 1:
+            kern.transpose(walk.taps, channels, run, channels, turned, walk.taps)
+        for j in range(ceil_div(columns, nr)):
+            memcpy(panels + (j * pixels + i) * nr, turned + j * nr, min(nr, columns - j * nr) * sizeof(real))
+
+
+cdef void block_task(const fnn_kernels* kern, const Walk* walk, const Block* block, const real* x,
+                     const real* zeros, const real* grad_y, Py_ssize_t y_pixel, Py_ssize_t channels,
+                     real* grad_weight, const void** sources, real* run, real* panels) noexcept nogil:
+    """Some channels of all filters of a group; x, grad_y and grad_weight start at the first of them."""
+    cdef const void* pixels[CHUNK]
+    cdef void* rows[MAX_MR]
+    cdef fnn_tile tile
+    cdef Py_ssize_t total = walk.n * walk.p * walk.q, row = block.depth * walk.taps
+    cdef Py_ssize_t steps = ceil_div(block.columns, kern.mr), height = ceil_div(block.columns, steps)
+    cdef Py_ssize_t chunk, m, step, i
+    tile.a = pixels
+    tile.c = rows
+    tile.c_offset = 0
+    tile.taps = 1
+    tile.tap_offset = NULL
+    tile.b = panels
+    tile.columns = channels * walk.taps
+    tile.bias = NULL
+    tile.relu = False
+    for chunk in range(ceil_div(total, block.pixels)):
+        m = chunk * block.pixels
+        tile.depth = min(block.pixels, total - m)
+        tile.b_panel = tile.depth * kern.nr
+        tile.accumulate = chunk > 0
+        pack_chunk(kern, walk, x, zeros, m, tile.depth, channels, sources, run, panels)
+        for i in range(tile.depth):
+            pixels[i] = grad_y + (m + i) * y_pixel
+        for step in range(steps):
+            tile.a_offset = step * height
+            tile.rows = min(height, block.columns - step * height)
+            for i in range(tile.rows):
+                rows[i] = grad_weight + (step * height + i) * row
+            kern.gemm_columns(&tile)
+
+
+cdef int filter_gradient_by_filters(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t groups,
+                                    Py_ssize_t depth, Py_ssize_t columns, real* grad_weight) noexcept nogil:
+    """grad_weight [group * columns][depth][taps]. Returns -1 when memory is short or Ctrl-C was pressed."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t total = walk.n * walk.p * walk.q, blocks, task, c0
+    cdef int threads = team_size(0.02 * total * columns * groups * depth * walk.taps)
+    cdef Block block
+    cdef const void** tables
+    cdef real* workspace
+    cdef real* zeros = <real*>calloc(depth * groups, sizeof(real))
+    cdef Watch watch
+    block.depth, block.columns = depth, columns
+    block.channels = min(depth, max(COLUMNS // walk.taps, <Py_ssize_t>1))
+    block.pixels = min(total, <Py_ssize_t>CHUNK)
+    block.run = 2 * block.channels * walk.taps
+    block.panel = ceil_div(block.channels * walk.taps, kern.nr) * kern.nr * block.pixels
+    blocks = ceil_div(depth, block.channels)
+    tables = <const void**>malloc(threads * walk.taps * sizeof(void*))
+    workspace = <real*>calloc(threads * (block.run + block.panel), sizeof(real))
+    if tables is NULL or workspace is NULL or zeros is NULL:
+        free(tables)
+        free(workspace)
+        free(zeros)
+        return -1
+    start(&watch)
+    for task in prange(groups * blocks, schedule="dynamic", num_threads=threads):
+        if go_on(&watch):
+            c0 = task % blocks * block.channels
+            block_task(kern, walk, &block, x + task // blocks * depth + c0, zeros,
+                       grad_y + task // blocks * columns, groups * columns, min(block.channels, depth - c0),
+                       grad_weight + (task // blocks * columns * depth + c0) * walk.taps,
+                       tables + thread_id() * walk.taps, workspace + thread_id() * (block.run + block.panel),
+                       workspace + thread_id() * (block.run + block.panel) + block.run)
+    free(tables)
+    free(workspace)
+    free(zeros)
+    return -1 if watch.interrupted else 0
