@@ -11,9 +11,9 @@ import fastnn as fn
 
 pytest.importorskip("onnx.checker")  # the folder that this file is in would pass for an empty onnx
 
-import onnx  # noqa: E402
+import onnx
 
-from fastnn.onnx.export_graph import _EMITTERS  # noqa: E402
+from fastnn.onnx.export_graph import _EMITTERS
 
 # float32 products in another order, through a few layers, of numbers around 1.
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}
