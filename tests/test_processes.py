@@ -46,7 +46,7 @@ def run(program, timeout=120, **environment):
     env |= {"PYTHONPATH": os.pathsep.join(path)} | environment
     done = subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(program)], text=True,
                           capture_output=True, timeout=timeout, env=env, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 

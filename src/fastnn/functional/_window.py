@@ -126,6 +126,10 @@ def transposed_window(name, x, weight, bias, stride, padding, output_padding, gr
             raise ValueError(f"{name}: an input of {size} pixels along axis {axis} leaves an output of "
                              f"{max(length, 0)} (padding {pad})")
         output.append(length)
+    return transposing((output[0], output[1]), k, x.shape[2:], (r, s), stride, padding, dilation, groups)
+
+
+def transposing(output, k, size, filter_size, stride, padding, dilation, groups) -> Window:
+    """The window of a checked transposed convolution of images of `size` with K channels in its `output`."""
     # The convolution that it transposes reads images of K channels and writes those of x.
-    window = _window(x.shape[2:], k, output, (r, s), stride, padding, dilation, groups)
-    return window._replace(output=(output[0], output[1]))
+    return _window(size, k, output, filter_size, stride, padding, dilation, groups)._replace(output=output)

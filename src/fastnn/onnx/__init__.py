@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from .export import save
 from .graph import Graph, Node, Value
 from .model import OnnxModel
 from .reader import read_graph
 
-__all__ = ["Graph", "Node", "OnnxModel", "Value", "load"]
+__all__ = ["Graph", "Node", "OnnxModel", "Value", "load", "save"]
 
 
 def load(path_or_bytes: Any, *, rng: Any = None) -> OnnxModel:

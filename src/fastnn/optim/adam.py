@@ -63,12 +63,12 @@ class Adam(Optimizer):
         beta1, beta2 = group["betas"]
         if group["maximize"]:
             grad *= -1
-        if self.decoupled:
-            data *= 1 - group["lr"] * group["weight_decay"]
-        elif group["weight_decay"]:
+        # Whatever takes memory comes before the first change: short of it, all is as before.
+        if group["weight_decay"] and not self.decoupled:
             grad += group["weight_decay"] * data
+        share = (1 - beta1) * grad
         first *= beta1
-        first += (1 - beta1) * grad
+        first += share
         np.square(grad, out=grad)
         second *= beta2
         grad *= 1 - beta2
@@ -81,6 +81,8 @@ class Adam(Optimizer):
         grad += group["eps"]
         np.divide(first, grad, out=grad)
         grad *= group["lr"] / (1 - beta1**step)
+        if self.decoupled:
+            data *= 1 - group["lr"] * group["weight_decay"]
         data -= grad
 
 

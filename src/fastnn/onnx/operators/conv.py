@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...functional import conv as C
-from ...functional._window import Window
+from ...functional._window import transposing
 from ...functional.conv_transpose import transpose, transpose_gradients
 from . import _depth
 from ._windows import Geometry, check_numbers, geometry
@@ -109,9 +109,9 @@ def conv_transpose(call, x, weight, bias=None, *, auto_pad="NOTSET", dilations=N
     full = tuple((n - 1) * s + d * (k - 1) + 1 + e for n, s, d, k, e in zip(
         x.shape[2:], strides, dilations, weight.shape[2:], extra, strict=True))
     begin, output = _cut(full, x.shape[2:], strides, auto_pad, output_shape, pads)
-    window = Window(_two(output, 1), (*_two(weight.shape[2:], 1), *_two(strides, 1), *_two(begin, 0),
-                                      *_two(dilations, 1), group),
-                    group == weight.shape[0] == weight.shape[1] * group and group > 1)
+    window = transposing(_two(output, 1), weight.shape[1] * group, _two(x.shape[2:], 1),
+                         _two(weight.shape[2:], 1), _two(strides, 1), _two(begin, 0), _two(dilations, 1),
+                         group)
     if x.ndim == 5:
         # What it is the transpose of has the output as its input.
         g = Geometry(weight.shape[2:], strides, dilations, begin, begin, x.shape[2:])
