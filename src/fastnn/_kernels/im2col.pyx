@@ -5,7 +5,8 @@
 Rows are filters, columns are (channel, tap) pairs, in the order of the filters in memory, so that nothing
 is left to do after the product. conv_gradient.pyx has them the other way about: it reads x where it lies,
 and pays with a pass over a gradient in the wrong order, which is most of the work where there are fewer
-pixels than filters. Here a block of columns of the im2col matrix is packed, for all filters, a chunk of pixels at a time::
+pixels than filters. Here a block of columns of the im2col matrix is packed, for all filters, a chunk of
+pixels at a time::
 
     for each task (group, block of channels)                     threads share the tasks
         for each chunk of pixels
