@@ -14,6 +14,7 @@ FLOORS = (
     {"functional"},
     {"init", "layers", "losses", "optim", "io"},
     {"training", "onnx"},
+    {"cli", "__main__"},
 )
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

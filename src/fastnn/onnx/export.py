@@ -90,7 +90,20 @@ def graph_of(model: Module, input_shape: Sequence[Size] | None = None) -> Graph:
         renamed = Value(name, value.dtype, value.shape)
         builder.graph.nodes.append(Node("Identity", 16, (value.name,), (name,), {}, name))
         builder.graph.outputs.append(renamed)
+    _prune(builder.graph)
     return builder.graph
+
+
+def _prune(graph: Graph) -> None:
+    """Take out what no output comes from: the states of recurrent layers within a network."""
+    wanted = {value.name for value in graph.outputs}
+    kept = []
+    for node in reversed(graph.nodes):
+        if wanted.intersection(node.outputs):
+            wanted.update(node.inputs)
+            kept.append(node)
+    graph.nodes = kept[::-1]
+    graph.constants = {name: array for name, array in graph.constants.items() if name in wanted}
 
 
 def _leaves(model: Module) -> Iterator[Module]:
