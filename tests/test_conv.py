@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import fastnn as fn
 from fastnn import functional, reference
-from fastnn._kernels import runtime
+from fastnn._kernels import conv, runtime, winograd
+from fastnn.functional import conv as F
 
 # Errors relative to the largest result, of sums of up to a thousand products of normal numbers. A sum of n
 # rounded terms is off by about sqrt(n) units in the last place (6e-8, 1.1e-16). Winograd's algorithm
@@ -322,6 +323,24 @@ def test_winograd_spreads_not_a_number_within_its_tile_of_outputs_alone():
     tile = np.zeros(y.shape, bool)
     tile[:, :, 4:8, 4:8] = True
     assert_same_bits([y[~tile]], [clean[~tile]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kernel_adds_to_what_the_output_holds_before_it_applies_f(isa, dtype, kind):
+    x, weight, bias = KINDS[kind].arrays(dtype)
+    expected = functional.conv2d(x, weight, bias, **KINDS[kind].options)
+    window, algorithm = F.plan("conv2d", "auto", F.TILES, x.shape, weight.shape, bias.shape,
+                               *((v, v) if isinstance(v, int) else v
+                                 for v in list(KINDS[kind].options.values())[:3]), KINDS[kind].groups)
+    panels = F.pack_filters(weight, window, algorithm).panels
+    residual = draw(*expected.shape, dtype=dtype, seed=9)
+    y = residual.transpose(0, 2, 3, 1).copy()
+    images = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    if algorithm == "winograd":
+        winograd.forward(images, panels, bias, y, *window.padding, True, True)
+    else:
+        conv.forward(images, panels, bias, y, window.kernel, True, True)
+    assert_close([y.transpose(0, 3, 1, 2)], [np.maximum(expected + residual, 0)], WINOGRAD[dtype])
 
 
 # --- convolve2d

@@ -10,6 +10,7 @@ from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
+from fastnn._kernels.arrays cimport Arrays, acquire, release
 from fastnn._kernels.col2im cimport Image, input_gradient
 from fastnn._kernels.conv_gradient cimport weight_gradient
 from fastnn._kernels.convolve cimport convolve
@@ -141,59 +142,81 @@ def pack_filters(const real[:, :, :, ::1] weight, Py_ssize_t groups, real[::1] p
     free(offsets)
 
 
-def forward(const real[:, :, :, :] x, const real[::1] panels, const real[::1] bias, real[:, :, :, ::1] y,
-            tuple geometry, bint relu):
-    """y = f(filters * x + bias); x (N, H, W, C), y (N, P, Q, K).
+def forward(x, panels, bias, y, tuple geometry, bint relu, bint accumulate=False):
+    """y = f(filters * x + bias); x (N, H, W, C), y (N, P, Q, K) contiguous.
 
     `panels` comes from pack_filters. Channels of x must be contiguous unless the geometry says `by_rows`.
-    `bias` may be empty.
+    `bias` may be None. With `accumulate` y already holds numbers, which are added before f.
     """
-    cdef Filter f = window(geometry)
-    cdef Walk walk
-    cdef Py_ssize_t c = x.shape[3], k = y.shape[3], group = narrow_group(c, k, f.groups, sizeof(real))
-    cdef real* copy = NULL
-    cdef const real* bias_data = &bias[0] if bias.shape[0] else NULL
-    cdef const real* source
+    cdef Arrays arrays
     cdef int status
-    if y.size == 0:
-        return
-    status = source_walk(&walk, x, &f, y.shape[1], y.shape[2], k, &copy)
-    if status == 0:
-        with nogil:
-            source = copy if copy is not NULL else &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL
-            if group:
-                status = convolve_rows(&walk, source, &panels[0], bias_data, &y[0, 0, 0, 0], c, group, relu)
-            else:
-                status = convolve(&walk, source, &panels[0] if panels.shape[0] else NULL, walk.taps,
-                                  c // f.groups if copy is NULL else f.s * c, bias_data, &y[0, 0, 0, 0],
-                                  k // f.groups, f.groups, relu)
-    release(&walk, copy)
+    arrays.count = 0
+    try:
+        acquire(&arrays, x, False)
+        acquire(&arrays, panels, False)
+        acquire(&arrays, y, True)
+        if bias is not None:
+            acquire(&arrays, bias, False)
+        if arrays.item[2].itemsize == sizeof(float):
+            status = run_forward[float](&arrays, NULL, window(geometry), accumulate, relu)
+        else:
+            status = run_forward[double](&arrays, NULL, window(geometry), accumulate, relu)
+    finally:
+        release(&arrays)
     raise_interrupt()
     if status:
         raise MemoryError("conv2d: no memory for the workspace")
 
 
-cdef int source_walk(Walk* walk, const real[:, :, :, :] x, const Filter* f, Py_ssize_t p, Py_ssize_t q,
-                     Py_ssize_t k, real** copy) noexcept:
-    """The forward walk over x, or over a padded copy where channels are few. -1 without memory."""
+cdef int run_forward(Arrays* arrays, const real* of_dtype, Filter f, bint accumulate, bint relu) noexcept:
+    """The operands x, panels, y and perhaps bias."""
+    cdef Py_buffer* x = &arrays.item[0]
+    cdef Py_buffer* y = &arrays.item[2]
+    cdef const real* panels = <const real*>arrays.item[1].buf
+    cdef const real* bias = <const real*>arrays.item[3].buf if arrays.count == 4 else NULL
+    cdef Py_ssize_t c = x.shape[3], k = y.shape[3], group = narrow_group(c, k, f.groups, sizeof(real))
+    cdef Walk walk
+    cdef real* copy = NULL
+    cdef const real* source
+    cdef int status
+    if y.len == 0:
+        return 0
+    status = source_walk(&walk, <const real*>x.buf, x.shape, x.strides, &f, y.shape[1], y.shape[2], k, &copy)
+    if status == 0:
+        with nogil:
+            source = copy if copy is not NULL else <const real*>x.buf
+            if group:
+                status = convolve_rows(&walk, source, panels, bias, <real*>y.buf, c, group, accumulate, relu)
+            else:
+                status = convolve(&walk, source, panels, walk.taps,
+                                  c // f.groups if copy is NULL else f.s * c, bias, <real*>y.buf,
+                                  k // f.groups, f.groups, accumulate, relu)
+    free_walk(&walk, copy)
+    return status
+
+
+cdef int source_walk(Walk* walk, const real* x, const Py_ssize_t* shape, const Py_ssize_t* strides,
+                     const Filter* f, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k, real** copy) noexcept:
+    """The forward walk over x, or over a padded copy where channels are few. -1 without memory.
+
+    `shape` and `strides`, in bytes, of x (N, H, W, C).
+    """
     cdef Py_ssize_t size = sizeof(real)
-    if filter_walk(walk, x.shape[0], p, q, k, f) != 0:
+    if filter_walk(walk, shape[0], p, q, k, f) != 0:
         return -1
     if f.by_rows:
-        copy[0] = padded_source(walk, &x[0, 0, 0, 0] if x.size else NULL, x.shape[1], x.shape[2], x.shape[3],
-                                x.strides[0] // size, x.strides[1] // size, x.strides[2] // size,
-                                x.strides[3] // size, f)
+        copy[0] = padded_source(walk, x, shape[1], shape[2], shape[3], strides[0] // size, strides[1] // size,
+                                strides[2] // size, strides[3] // size, f)
         if copy[0] is NULL:
             return -1
-        find_interior(walk)
-        return 0
-    walk.h, walk.w = x.shape[1], x.shape[2]
-    walk.x_n, walk.x_h, walk.x_w = x.strides[0] // size, x.strides[1] // size, x.strides[2] // size
+    else:
+        walk.h, walk.w = shape[1], shape[2]
+        walk.x_n, walk.x_h, walk.x_w = strides[0] // size, strides[1] // size, strides[2] // size
     find_interior(walk)
     return 0
 
 
-cdef void release(Walk* walk, void* copy) noexcept nogil:
+cdef void free_walk(Walk* walk, void* copy) noexcept nogil:
     free(walk.tap_h)
     free(copy)
 
@@ -252,11 +275,13 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
                     class_walk(&walk, &f, a, b, grad_x.shape[1], grad_x.shape[2], c)
                     if group:
                         status = convolve_rows(&walk, &grad_y[0, 0, 0, 0], panels + first * group * c,
-                                               <const real*>NULL, &grad_x[0, 0, 0, 0], c, group, False)
+                                               <const real*>NULL, &grad_x[0, 0, 0, 0], c, group, False,
+                                               False)
                     else:
                         status = convolve(&walk, &grad_y[0, 0, 0, 0] if grad_y.shape[0] else NULL,
                                           panels + first * depth * kernels(sizeof(real)).nr, used, depth,
-                                          <const real*>NULL, &grad_x[0, 0, 0, 0], columns, f.groups, False)
+                                          <const real*>NULL, &grad_x[0, 0, 0, 0], columns, f.groups, False,
+                                          False)
                     first += walk.taps
     free(walk.tap_h)
     free(order)
@@ -332,7 +357,8 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
     if grad_y.size == 0:
         grad_weight[:] = 0
         return
-    status = source_walk(&walk, x, &f, grad_y.shape[1], grad_y.shape[2], k, &copy)
+    status = source_walk(&walk, &x[0, 0, 0, 0] if x.size else NULL, x.shape, x.strides, &f, grad_y.shape[1],
+                         grad_y.shape[2], k, &copy)
     if status == 0:
         with nogil:
             source = copy if copy is not NULL else &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL
@@ -347,7 +373,7 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
             else:
                 status = weight_gradient(&walk, source, &grad_y[0, 0, 0, 0], f.groups, c // f.groups,
                                          k // f.groups, &grad_weight[0, 0, 0, 0])
-    release(&walk, copy)
+    free_walk(&walk, copy)
     finish(status)
 
 

@@ -43,7 +43,8 @@ cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const
 cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x, const real* zeros,
                         const real* panels, Py_ssize_t panel_taps, Py_ssize_t depth, const real* bias,
                         real* y, Py_ssize_t group, Py_ssize_t columns, Py_ssize_t n0, Py_ssize_t n1,
-                        Py_ssize_t m0, Py_ssize_t m1, bint relu, const void** table) noexcept nogil:
+                        Py_ssize_t m0, Py_ssize_t m1, bint accumulate, bint relu,
+                        const void** table) noexcept nogil:
     """Filters n0..n1 of one group at the grid pixels m0..m1, block by block of the reduction."""
     cdef fnn_tile tile
     cdef Py_ssize_t channel_blocks = max(ceil_div(depth, KC), <Py_ssize_t>1)
@@ -54,7 +55,6 @@ cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x
     tile.b_panel = panel_taps * depth * kern.nr
     tile.c_offset = group * columns + n0
     tile.columns = n1 - n0
-    tile.bias = NULL if bias is NULL else bias + group * columns + n0
     for block in range(tap_blocks * channel_blocks):
         tap0 = block // channel_blocks * tap_step
         tap1 = min(tap0 + tap_step, walk.taps)
@@ -62,14 +62,15 @@ cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x
         tile.depth = min(channels, depth - c0)
         tile.a_offset = group * depth + c0
         tile.b = panels + n0 * panel_taps * depth + (tap0 * depth + c0) * kern.nr
-        tile.accumulate = block > 0
+        tile.accumulate = accumulate or block > 0
+        tile.bias = NULL if bias is NULL or block > 0 else bias + group * columns + n0
         tile.relu = relu and block == tap_blocks * channel_blocks - 1
         tiles(kern, walk, &tile, x, zeros, y, tap0, tap1, m0, m1, table)
 
 
 cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_t panel_taps,
                   Py_ssize_t depth, const real* bias, real* y, Py_ssize_t columns, Py_ssize_t groups,
-                  bint relu) noexcept nogil:
+                  bint accumulate, bint relu) noexcept nogil:
     """All groups and grid pixels. Returns -1 when memory is short or the call was interrupted.
 
     `panels` points at the first tap of this walk; a panel holds `panel_taps` taps, of all walks together.
@@ -102,7 +103,7 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
             convolve_task(kern, walk, x, zeros, panels + task // (n_tasks * m_tasks) * group_panels,
                           panel_taps, depth, bias, y, task // (n_tasks * m_tasks), columns,
                           task // m_tasks % n_tasks * nc, min(columns, (task // m_tasks % n_tasks + 1) * nc),
-                          task % m_tasks * mc, min(pixels, (task % m_tasks + 1) * mc), relu,
+                          task % m_tasks * mc, min(pixels, (task % m_tasks + 1) * mc), accumulate, relu,
                           tables + thread_id() * table_size)
     free(tables)
     free(zeros)

@@ -47,13 +47,13 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
     tile.b_panel = k * kern.nr
     tile.c_offset = n0
     tile.columns = n1 - n0
-    tile.bias = NULL if bias is NULL else bias + n0
     for block in range(max(ceil_div(k, KC), <Py_ssize_t>1)):
         k0 = block * KC
         tile.a_offset = k0
         tile.depth = min(<Py_ssize_t>KC, k - k0)
         tile.b = panels + n0 * k + k0 * kern.nr
         tile.accumulate = accumulate or k0 > 0
+        tile.bias = NULL if bias is NULL or k0 > 0 else bias + n0
         tile.relu = relu and k0 + KC >= k
         for step in range(steps):
             m = m0 + step * height
@@ -69,7 +69,7 @@ cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const
                    bint accumulate, bint relu, int threads, Watch* watch) noexcept nogil:
     """C[m, n] = f(A[m, k] B[k, n] + bias): A and C by rows, B packed, bias [n] or NULL.
 
-    With `accumulate` C holds what the product is added to, and bias is not read. Called from inside a
+    With `accumulate` C holds what the product is added to. Called from inside a
     parallel region, `threads` is 1. `watch` may be NULL, where the caller looks for signals itself.
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))

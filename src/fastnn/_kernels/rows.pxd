@@ -11,6 +11,7 @@ cdef void pack_rows_transposed(const real* weight, const Py_ssize_t* order, Py_s
                                Py_ssize_t channels, Py_ssize_t group, Py_ssize_t taps,
                                real* packed) noexcept nogil
 cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,
-                       Py_ssize_t channels, Py_ssize_t group, bint relu) noexcept nogil
+                       Py_ssize_t channels, Py_ssize_t group, bint accumulate,
+                       bint relu) noexcept nogil
 cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t channels,
                        Py_ssize_t group, real* grad_weight) noexcept nogil

@@ -85,7 +85,8 @@ cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssiz
 
 
 cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,
-                       Py_ssize_t channels, Py_ssize_t group, bint relu) noexcept nogil:
+                       Py_ssize_t channels, Py_ssize_t group, bint accumulate,
+                       bint relu) noexcept nogil:
     """y = f(filters * x + bias). Returns -1 when memory is short or Ctrl-C was pressed."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t rows = walk.n * walk.p, task
@@ -100,7 +101,7 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
         return -1
     describe(walk, &shared, channels, group, zeros)
     shared.bias = bias
-    shared.relu = relu
+    shared.accumulate, shared.relu = accumulate, relu
     start(&watch)
     for task in prange(ceil_div(rows, BAND), schedule="dynamic", num_threads=threads):
         if go_on(&watch):
@@ -150,7 +151,7 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
         return -1
     describe(walk, &shared, channels, group, zeros)
     shared.bias = NULL
-    shared.relu = False
+    shared.accumulate = shared.relu = False
     start(&watch)
     for task in prange(slices, schedule="dynamic", num_threads=threads):
         if go_on(&watch):

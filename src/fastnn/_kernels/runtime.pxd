@@ -81,6 +81,7 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t filter_step
         const void* bias
         void* y
+        int accumulate
         int relu
 
     ctypedef struct fnn_kernels:
@@ -99,7 +100,7 @@ cdef extern from "kernels.h" nogil:
         void (*winograd_input)(const void* const* pixels, Py_ssize_t channels, void* v,
                                Py_ssize_t stride) noexcept nogil
         void (*winograd_output)(const void* m, Py_ssize_t stride, Py_ssize_t filters, const void* bias,
-                                int relu, void** pixels) noexcept nogil
+                                int accumulate, int relu, void** pixels) noexcept nogil
         void (*winograd_filter)(const void* g, Py_ssize_t tap, Py_ssize_t n, void* u,
                                 Py_ssize_t stride) noexcept nogil
         void (*winograd_gradient)(const void* const* pixels, Py_ssize_t filters, void* z, Py_ssize_t panel,

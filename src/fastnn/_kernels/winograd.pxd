@@ -6,7 +6,8 @@ from fastnn._kernels.walk cimport Walk
 cdef enum:
     PRODUCTS = 36
 
-cdef void tile_walk(Walk* walk, Py_ssize_t* offsets, const real[:, :, :, :] x, Py_ssize_t p, Py_ssize_t q,
-                    Py_ssize_t pad_h, Py_ssize_t pad_w) noexcept
+cdef void tile_walk(Walk* walk, Py_ssize_t* offsets, const Py_ssize_t* shape, const Py_ssize_t* strides,
+                    Py_ssize_t size, Py_ssize_t p, Py_ssize_t q, Py_ssize_t pad_h,
+                    Py_ssize_t pad_w) noexcept
 cdef void tile_pixels(const real* y, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k, Py_ssize_t tile,
                       const void** pixels) noexcept nogil

@@ -14,6 +14,7 @@ weighted by up to 5 come before the products.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
+from fastnn._kernels.arrays cimport Arrays, acquire, release
 from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
@@ -25,13 +26,17 @@ cdef enum:
     L2_BYTES = 768 * 1024    # for V and M of one task
 
 
-cdef void tile_walk(Walk* walk, Py_ssize_t* offsets, const real[:, :, :, :] x, Py_ssize_t p, Py_ssize_t q,
-                    Py_ssize_t pad_h, Py_ssize_t pad_w) noexcept:
-    """The walk over tiles of 4 x 4 outputs, whose taps are the 6 x 6 inputs; `offsets` holds 72 numbers."""
-    cdef Py_ssize_t size = sizeof(real), i
-    walk.n, walk.p, walk.q = x.shape[0], ceil_div(p, 4), ceil_div(q, 4)
-    walk.h, walk.w = x.shape[1], x.shape[2]
-    walk.x_n, walk.x_h, walk.x_w = x.strides[0] // size, x.strides[1] // size, x.strides[2] // size
+cdef void tile_walk(Walk* walk, Py_ssize_t* offsets, const Py_ssize_t* shape, const Py_ssize_t* strides,
+                    Py_ssize_t size, Py_ssize_t p, Py_ssize_t q, Py_ssize_t pad_h,
+                    Py_ssize_t pad_w) noexcept:
+    """The walk over tiles of 4 x 4 outputs, whose taps are the 6 x 6 inputs; `offsets` holds 72 numbers.
+
+    `shape` and `strides`, in bytes, of x (N, H, W, C) with elements of `size` bytes.
+    """
+    cdef Py_ssize_t i
+    walk.n, walk.p, walk.q = shape[0], ceil_div(p, 4), ceil_div(q, 4)
+    walk.h, walk.w = shape[1], shape[2]
+    walk.x_n, walk.x_h, walk.x_w = strides[0] // size, strides[1] // size, strides[2] // size
     walk.stride_h, walk.stride_w = 4, 4
     walk.taps = PRODUCTS
     walk.tap_offset = NULL
@@ -79,8 +84,8 @@ cdef Plan make_plan(const fnn_kernels* kern, Py_ssize_t tiles, Py_ssize_t c, Py_
 
 cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
                      const real* zeros, const real* panels, const real* bias, real* y, Py_ssize_t tile0,
-                     Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint new_tiles, bint relu,
-                     real* v, real* m) noexcept nogil:
+                     Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint new_tiles, bint accumulate,
+                     bint relu, real* v, real* m) noexcept nogil:
     """The tiles tile0..tile1 and filters k0..k1; V is made anew for new tiles."""
     cdef const void* sources[PRODUCTS]
     cdef void* targets[16]
@@ -97,24 +102,24 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk
     for t in range(tiles):
         tile_pixels(y + k0, plan.p, plan.q, plan.k, tile0 + t, <const void**>targets)
         kern.winograd_output(m + t * width, plan.m_stride, width,
-                             NULL if bias is NULL else bias + k0, relu, targets)
+                             NULL if bias is NULL else bias + k0, accumulate, relu, targets)
 
 
 cdef void tile_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
                     const real* zeros, const real* panels, const real* bias, real* y, Py_ssize_t tile0,
-                    Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint relu,
+                    Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint accumulate, bint relu,
                     real* workspace) noexcept nogil:
     """The tiles tile0..tile1: their inputs are transformed once for all blocks of the filters k0..k1."""
     cdef Py_ssize_t block, k
     for block in range(ceil_div(k1 - k0, plan.filters)):
         k = k0 + block * plan.filters
         block_task(kern, plan, walk, x, zeros, panels, bias, y, tile0, tile1, k,
-                   min(k1, k + plan.filters), block == 0, relu,
-                   workspace, workspace + PRODUCTS * plan.v_stride)
+                   min(k1, k + plan.filters), block == 0, accumulate, relu, workspace,
+                   workspace + PRODUCTS * plan.v_stride)
 
 
 cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, const real* bias, real* y,
-                           Py_ssize_t p, Py_ssize_t q, Py_ssize_t c, Py_ssize_t k,
+                           Py_ssize_t p, Py_ssize_t q, Py_ssize_t c, Py_ssize_t k, bint accumulate,
                            bint relu) noexcept nogil:
     """y [n][p][q][k]; `walk` goes over tiles with 36 taps. Returns -1 when memory is short or interrupted."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
@@ -139,7 +144,8 @@ cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, 
         if go_on(&watch):
             tile_task(kern, &plan, walk, x, zeros, panels, bias, y, task % blocks * plan.block,
                       min(tiles, (task % blocks + 1) * plan.block), task // blocks * k_task,
-                      min(k, (task // blocks + 1) * k_task), relu, workspace + thread_id() * size)
+                      min(k, (task // blocks + 1) * k_task), accumulate, relu,
+                      workspace + thread_id() * size)
     free(workspace)
     free(zeros)
     return -1 if watch.interrupted else 0
@@ -184,19 +190,45 @@ def pack_filters(const real[:, :, :, ::1] weight, bint transposed, real[::1] pan
     free(taps)
 
 
-def forward(const real[:, :, :, :] x, const real[::1] panels, const real[::1] bias, real[:, :, :, ::1] y,
-            Py_ssize_t pad_h, Py_ssize_t pad_w, bint relu):
-    """y (N, P, Q, K) = f(filters * x + bias), x (N, H, W, C) with contiguous channels."""
-    cdef Walk walk
-    cdef Py_ssize_t offsets[2 * PRODUCTS]
+def forward(x, panels, bias, y, Py_ssize_t pad_h, Py_ssize_t pad_w, bint relu, bint accumulate=False):
+    """y (N, P, Q, K) = f(filters * x + bias), x (N, H, W, C) with contiguous channels.
+
+    `bias` may be None. With `accumulate` y already holds numbers, which are added before f.
+    """
+    cdef Arrays arrays
     cdef int status
-    if y.size == 0:
-        return
-    tile_walk(&walk, offsets, x, y.shape[1], y.shape[2], pad_h, pad_w)
-    with nogil:
-        status = convolve_winograd(&walk, &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL, &panels[0],
-                                   &bias[0] if bias.shape[0] else NULL, &y[0, 0, 0, 0], y.shape[1],
-                                   y.shape[2], x.shape[3], y.shape[3], relu)
+    arrays.count = 0
+    try:
+        acquire(&arrays, x, False)
+        acquire(&arrays, panels, False)
+        acquire(&arrays, y, True)
+        if bias is not None:
+            acquire(&arrays, bias, False)
+        if arrays.item[2].itemsize == sizeof(float):
+            status = run_forward[float](&arrays, NULL, pad_h, pad_w, accumulate, relu)
+        else:
+            status = run_forward[double](&arrays, NULL, pad_h, pad_w, accumulate, relu)
+    finally:
+        release(&arrays)
     raise_interrupt()
     if status:
         raise MemoryError("conv2d: no memory for the workspace")
+
+
+cdef int run_forward(Arrays* arrays, const real* of_dtype, Py_ssize_t pad_h, Py_ssize_t pad_w,
+                     bint accumulate, bint relu) noexcept:
+    """The operands x, panels, y and perhaps bias."""
+    cdef Py_buffer* x = &arrays.item[0]
+    cdef Py_buffer* y = &arrays.item[2]
+    cdef const real* bias = <const real*>arrays.item[3].buf if arrays.count == 4 else NULL
+    cdef Walk walk
+    cdef Py_ssize_t offsets[2 * PRODUCTS]
+    cdef int status
+    if y.len == 0:
+        return 0
+    tile_walk(&walk, offsets, x.shape, x.strides, sizeof(real), y.shape[1], y.shape[2], pad_h, pad_w)
+    with nogil:
+        status = convolve_winograd(&walk, <const real*>x.buf, <const real*>arrays.item[1].buf, bias,
+                                   <real*>y.buf, y.shape[1], y.shape[2], x.shape[3], y.shape[3], accumulate,
+                                   relu)
+    return status

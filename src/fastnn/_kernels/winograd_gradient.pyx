@@ -131,7 +131,8 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
     if grad_y.size == 0:
         grad_weight[:] = 0
         return
-    tile_walk(&walk, offsets, x, grad_y.shape[1], grad_y.shape[2], pad_h, pad_w)
+    tile_walk(&walk, offsets, x.shape, x.strides, sizeof(real), grad_y.shape[1], grad_y.shape[2], pad_h,
+              pad_w)
     with nogil:
         status = filter_gradient(&walk, &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL,
                                  &grad_y[0, 0, 0, 0], grad_y.shape[1], grad_y.shape[2], x.shape[3],

@@ -29,14 +29,11 @@ from ._window import Window, conv_window
 ALGORITHMS = ("auto", "direct", "winograd")
 
 _pack = by_dtype(_kernel.pack_filters)
-_forward = by_dtype(_kernel.forward)
 _backward_input = by_dtype(_kernel.backward_input)
 _backward_weight = by_dtype(_kernel.backward_weight)
 _column_sums = by_dtype(_gemm.row_total)
 _winograd_pack = by_dtype(_winograd.pack_filters)
-_winograd_forward = by_dtype(_winograd.forward)
 _winograd_backward_weight = by_dtype(_winograd_gradient.backward_weight)
-_NONE = {dtype: np.empty(0, dtype) for dtype in _pack}
 
 
 class Packed(NamedTuple):
@@ -98,12 +95,11 @@ def convolve(x: np.ndarray, packed: Packed, bias: np.ndarray | None, filters: in
     """The checked arguments' convolution: x (N, C, H, W), y (N, K, P, Q)."""
     dtype = x.dtype
     y = empty_channels_last(x.shape[0], *window.output, filters, dtype)
-    bias = _NONE[dtype] if bias is None else np.ascontiguousarray(bias)
+    bias = None if bias is None else np.ascontiguousarray(bias)
     if packed.algorithm == "winograd":
-        _winograd_forward[dtype](to_channels_last(x), packed.panels, bias, y, *window.padding,
-                                 activation == "relu")
+        _winograd.forward(to_channels_last(x), packed.panels, bias, y, *window.padding, activation == "relu")
     else:
-        _forward[dtype](_as_read(x, window), packed.panels, bias, y, window.kernel, activation == "relu")
+        _kernel.forward(_as_read(x, window), packed.panels, bias, y, window.kernel, activation == "relu")
     return _fused.forward(activation, from_channels_last(y))
 
 
@@ -269,8 +265,7 @@ def _input_gradient(grad_z, x_shape, weight, window, algorithm):
         # The gradient of the input is a convolution with the filters rotated, padded by what is left of 2.
         panels = np.empty(_winograd.packed_size(c, weight.shape[0], weight.itemsize), dtype)
         _winograd_pack[dtype](weight, True, panels)
-        _winograd_forward[dtype](grad_z, panels, _NONE[dtype], grad_x, 2 - window.padding[0],
-                                 2 - window.padding[1], False)
+        _winograd.forward(grad_z, panels, None, grad_x, 2 - window.padding[0], 2 - window.padding[1], False)
     else:
         _backward_input[dtype](grad_z, weight, grad_x, window.kernel)
     return from_channels_last(grad_x)

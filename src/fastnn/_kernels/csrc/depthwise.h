@@ -58,7 +58,8 @@ INLINE void NAME(span3)(const fnn_row *t, const NAME(image3) * image, int stride
             for (int i = 0; i < 9; i++) f[i] += g * x[i];
         } else {
             /* three sums, for a single one would wait for each multiplication in turn */
-            const vec sum = (bias + f[0] * x[0] + f[1] * x[1] + f[2] * x[2])
+            const vec start = t->accumulate ? bias + NAME(load_first)(y, n) : bias;
+            const vec sum = (start + f[0] * x[0] + f[1] * x[1] + f[2] * x[2])
                             + (f[3] * x[3] + f[4] * x[4] + f[5] * x[5]) + (f[6] * x[6] + f[7] * x[7] + f[8] * x[8]);
             NAME(store_first)(y, t->relu ? relu1(sum) : sum, n);
         }
@@ -95,13 +96,14 @@ INLINE void NAME(row3)(const fnn_row *t, int stride, int gradient, ptrdiff_t c, 
 INLINE void NAME(depthwise_any)(const fnn_row *t, ptrdiff_t c, ptrdiff_t n) {
     const vec bias = t->bias ? NAME(load_first)((const real *)t->bias + c, n) : (vec){0};
     for (ptrdiff_t q = 0; q < t->q; q++) {
-        vec sum = bias;
+        real *y = (real *)t->y + q * t->y_pixel + c;
+        vec sum = t->accumulate ? bias + NAME(load_first)(y, n) : bias;
         for (ptrdiff_t r = 0; r < t->r; r++) {
             const real *f = (const real *)t->filters + r * t->s * t->filter_step + c;
             for (ptrdiff_t s = 0; s < t->s; s++, f += t->filter_step)
                 sum += NAME(load_first)(f, n) * NAME(tap)(t, r, q * t->stride + t->tap_w[s], c, n);
         }
-        NAME(store_first)((real *)t->y + q * t->y_pixel + c, t->relu ? relu1(sum) : sum, n);
+        NAME(store_first)(y, t->relu ? relu1(sum) : sum, n);
     }
 }
 

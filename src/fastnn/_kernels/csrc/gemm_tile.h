@@ -16,25 +16,26 @@
 #define NR (NV * VLEN)
 #define AHEAD (16 * MR / rows)
 
-/* The sums of one panel, sum[i * NV + v], start from C, from the bias or from zero. Whole panels stay in
+/* The sums of one panel, sum[i * NV + v], start from the bias, from C, from both or from zero. They stay in
  * registers: a detour through memory costs as much as 10 steps of k. */
 INLINE void NAME(tile_start)(int rows, int vectors, const fnn_tile *t, ptrdiff_t column, vec *sum) {
     const ptrdiff_t left = t->columns - column;
     const real *bias = t->bias;
-    if (t->accumulate) {
-#pragma GCC unroll 16
-        for (int i = 0; i < rows; i++) {
-            const real *from = (const real *)t->c[i] + t->c_offset + column;
-#pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++) sum[i * NV + v] = NAME(load_first)(from + v * VLEN, left - v * VLEN);
-        }
-        return;
-    }
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {
         const vec from = bias ? NAME(load_first)(bias + column + v * VLEN, left - v * VLEN) : (vec){0};
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) sum[i * NV + v] = from;
+    }
+    if (t->accumulate) {
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) {
+            const real *from = (const real *)t->c[i] + t->c_offset + column;
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++)
+                sum[i * NV + v] += NAME(load_first)(from + v * VLEN, left - v * VLEN);
+        }
+        return;
     }
     /* the lines that the sums will be written to, wanted when k has run */
 #pragma GCC unroll 16

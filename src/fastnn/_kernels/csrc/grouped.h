@@ -28,7 +28,8 @@ INLINE void NAME(grouped_lane)(const fnn_row *t, int m, int abreast, ptrdiff_t q
     const mask first = NAME(spread)(m, 0);
     vec sum[ABREAST];
 #pragma GCC unroll 4
-    for (int i = 0; i < abreast; i++) sum[i] = bias;
+    for (int i = 0; i < abreast; i++)
+        sum[i] = t->accumulate ? bias + NAME(load_first)((real *)t->y + (q + i) * t->y_pixel + c, n) : bias;
     const real *f = (const real *)t->filters + c;
     for (ptrdiff_t r = 0; r < t->r; r++)
         for (ptrdiff_t s = 0; s < t->s; s++) {

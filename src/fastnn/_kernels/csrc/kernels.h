@@ -28,7 +28,7 @@ typedef struct {
     ptrdiff_t columns;     /* columns of C; the last panel may be partly used                     */
     const void *bias;      /* [columns] added once, or NULL                                       */
     int rows;              /* rows of this tile, 1 .. mr                                          */
-    int accumulate;        /* C already holds a partial sum: add to it (bias is then not read)    */
+    int accumulate;        /* C already holds a partial sum: add to it                            */
     int relu;              /* clip at zero before the store                                       */
 } fnn_tile;
 
@@ -49,6 +49,7 @@ typedef struct {
     ptrdiff_t filter_step;   /* elements from one run of channels to the next                          */
     const void *bias;        /* [channels] or NULL                                                     */
     void *y;                 /* outputs, or their gradient                                             */
+    int accumulate;          /* y already holds numbers: add to them                                   */
     int relu;
 } fnn_row;
 
@@ -127,7 +128,7 @@ typedef struct {
     /* winograd.h */
     void (*winograd_input)(const void *const *pixels, ptrdiff_t channels, void *v, ptrdiff_t stride);
     void (*winograd_output)(const void *m, ptrdiff_t stride, ptrdiff_t filters, const void *bias,
-                            int relu, void *const *pixels);
+                            int accumulate, int relu, void *const *pixels);
     void (*winograd_filter)(const void *g, ptrdiff_t tap, ptrdiff_t n, void *u, ptrdiff_t stride);
     void (*winograd_gradient)(const void *const *pixels, ptrdiff_t filters, void *z, ptrdiff_t panel,
                               ptrdiff_t stride);

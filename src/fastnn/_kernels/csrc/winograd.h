@@ -71,7 +71,7 @@ static void NAME(winograd_input)(const void *const *pixels, ptrdiff_t channels, 
 }
 
 INLINE void NAME(winograd_output_lane)(const real *m, ptrdiff_t stride, ptrdiff_t k, ptrdiff_t n,
-                                       vec bias, int relu, void *const *pixels) {
+                                       vec bias, int accumulate, int relu, void *const *pixels) {
     vec d[36], t[24], y[4];
 #pragma GCC unroll 36
     for (int i = 0; i < 36; i++)
@@ -87,22 +87,24 @@ INLINE void NAME(winograd_output_lane)(const real *m, ptrdiff_t stride, ptrdiff_
         for (int j = 0; j < 4; j++) {
             real *to = pixels[i * 4 + j];
             if (!to) continue;
-            const vec out = relu ? relu1(y[j] + bias) : y[j] + bias;
-            n >= VLEN ? store(to + k, out) : store_part(to + k, out, n);
+            vec out = y[j] + bias;
+            if (accumulate) out += NAME(load_first)(to + k, n);
+            NAME(store_first)(to + k, relu ? relu1(out) : out, n);
         }
     }
 }
 
 /* The 16 pixels of one tile from its 36 products m[i * stride + k]; a pixel outside the image is NULL. */
 static void NAME(winograd_output)(const void *m, ptrdiff_t stride, ptrdiff_t filters, const void *bias_,
-                                  int relu, void *const *pixels) {
+                                  int accumulate, int relu, void *const *pixels) {
     const real *bias = bias_;
     ptrdiff_t k = 0;
     for (; k + VLEN <= filters; k += VLEN)
-        NAME(winograd_output_lane)(m, stride, k, VLEN, bias ? load(bias + k) : (vec){0}, relu, pixels);
+        NAME(winograd_output_lane)(m, stride, k, VLEN, bias ? load(bias + k) : (vec){0}, accumulate, relu, pixels);
     if (k < filters)
         NAME(winograd_output_lane)(m, stride, k, filters - k,
-                                   bias ? load_part(bias + k, filters - k) : (vec){0}, relu, pixels);
+                                   bias ? load_part(bias + k, filters - k) : (vec){0}, accumulate, relu,
+                                   pixels);
 }
 
 /* u[i * stride + j] = (G g G^T)_i of the filters j < n; tap t of filter j is g[t * tap + j]. The run is
