@@ -141,11 +141,20 @@ CASES = {
     "globalaveragepool": case("GlobalAveragePool", X),
     "globalaveragepool 1-d": case("GlobalAveragePool", draw(2, 3, 5)),
     "globalmaxpool": case("GlobalMaxPool", PIXELS),
+    "globalmaxpool 1-d": case("GlobalMaxPool", distinct(2, 3, 5)),
+    "globalmaxpool 3-d": case("GlobalMaxPool", distinct(2, 3, 2, 3, 2)),
     "lppool": case("LpPool", PIXELS, kernel_shape=[3, 2], pads=[1, 0, 0, 1], p=3),
     "globallppool": case("GlobalLpPool", PIXELS, p=3),
     # Normalisation
     "batchnormalization, by the batch": case(
         "BatchNormalization", X, draw(4, seed=1), draw(4, seed=2), draw(4, seed=3), positive(4)),
+    "batchnormalization 9": case(
+        "BatchNormalization", X, draw(4, seed=1), draw(4, seed=2), draw(4, seed=3), positive(4), opset=9),
+    "batchnormalization 7, of pixels": case(
+        "BatchNormalization", draw(5, 2, 3, 2), draw(2, 3, 2), draw(2, 3, 2, seed=1), draw(2, 3, 2, seed=2),
+        positive(2, 3, 2), opset=7, spatial=0),
+    "batchnormalization, of signals": case(
+        "BatchNormalization", draw(5, 4, 3), draw(4, seed=1), draw(4, seed=2), draw(4, seed=3), positive(4)),
     "layernormalization": case("LayerNormalization", X, draw(7, 6, seed=1), draw(7, 6, seed=2), axis=2),
     "layernormalization, broadcast": case("LayerNormalization", X, draw(6, seed=1), draw(1, 1, seed=2),
                                           axis=-2),
@@ -157,7 +166,11 @@ CASES = {
     **{op.lower(): case(op, positive(2, 3, 4), axes=[0, 2], keepdims=0, opset=12) for op in (
         "ReduceSum", "ReduceMean", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum",
         "ReduceLogSumExp")},
-    **{f"{op.lower()}, 18": case(op, draw(2, 3, 4), [-1]) for op in ("ReduceSum", "ReduceMean", "ReduceL2")},
+    **{f"{op.lower()}, 18": case(op, positive(2, 3, 4), [-1]) for op in (
+        "ReduceSum", "ReduceMean", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum",
+        "ReduceLogSumExp")},
+    **{f"{op.lower()}, 18": case(op, distinct(2, 3, 4), [0, 2], keepdims=0)
+       for op in ("ReduceMax", "ReduceMin")},
     **{op.lower(): case(op, distinct(2, 3, 4), axes=[1], opset=12) for op in ("ReduceMax", "ReduceMin")},
     "reduceprod, zeros": case("ReduceProd", np.array([[0.0, 2, 3], [0, 0, 4], [5, 6, 7]]), [1]),
     "cumsum": case("CumSum", A, np.array(1)),

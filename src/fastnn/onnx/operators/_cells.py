@@ -109,8 +109,8 @@ class RNNCell:
 class LSTMCell:
     """i, o, f, g = x W + h R (+ peepholes c);  c' = f(f) c + f(i) g(g);  h' = f(o) h(c').
 
-    With `input_forget` the forget gate is 1 - f(i). A clip bounds the gates, not the cell (ONNX says "the input
-    of activations"; so it is in ONNX Runtime).
+    With `input_forget` the forget gate is 1 - f(i). A clip bounds the gates, not the cell, as in ONNX Runtime
+    (ONNX says "the input of activations").
     """
 
     def __init__(self, weights, functions, input_forget=False):
