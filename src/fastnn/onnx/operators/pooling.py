@@ -103,6 +103,8 @@ def _max_by_taps(x, g):
         better = ((value > y) | (indices < 0)) & (place >= 0)
         np.copyto(y, value, where=better)
         np.copyto(indices, place, where=better)
+    if indices.min(initial=0) < 0:
+        raise ValueError("a window has no element inside the input")
     return y, indices
 
 
