@@ -8,7 +8,7 @@ BIN     = $(VENV)/bin
 SOURCES = $(shell find src -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -path '*/csrc/*.c') \
           pyproject.toml setup.py
 
-.PHONY: demo test lint bench dev sdist clean help
+.PHONY: demo test lint bench dev fuzz fuzz-files sdist clean help
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed          ## train on real data, save runs/demo.png
@@ -28,6 +28,13 @@ bench: $(VENV)/installed         ## kernels against the NumPy reference, by pyte
 dev: $(VENV)/python              ## an editable installation, and the extensions built in place
 	@rm -f $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable ".[examples,lint,test]"
+
+fuzz: $(VENV)/installed          ## 200,000 calls of public functions with arguments of any kind
+	FASTNN_FUZZ_EXAMPLES=200000 $(BIN)/python -X faulthandler -m pytest tests/test_fuzz.py
+
+fuzz-files: $(VENV)/installed    ## bytes of any kind as files, guided by coverage; SECONDS=600 by default
+	$(BIN)/python -m pip install --quiet atheris
+	$(BIN)/python tests/fuzz_files.py -max_total_time=$(or $(SECONDS),600)
 
 sdist: $(VENV)/python            ## dist/*.tar.gz
 	$(BIN)/python -m pip install --quiet build
@@ -54,4 +61,4 @@ clean:                           ## remove what was built
 	find src/fastnn/_kernels -maxdepth 1 -name '*.c' -delete
 
 help:                            ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'

@@ -193,6 +193,18 @@ def real(name: str, value: Any, low: float = -math.inf, high: float = math.inf) 
     return number
 
 
+def list_of(name: str, values: Any, kind: type) -> list[Any]:
+    """Return an iterable as a list, all of whose elements are of the class `kind`."""
+    try:
+        found = list(values)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence of {kind.__name__}, got {_show(values)}") from None
+    for value in found:
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} has {_show(value)}, expected {kind.__name__} alone")
+    return found
+
+
 # --- Words and dtypes
 
 

@@ -27,12 +27,15 @@ T = TypeVar("T", np.ndarray, Parameter)
 def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, *, rng: Rng = None) -> T:
     """Fill with draws from the uniform distribution on [a, b)."""
     shape = _shape("uniform_", tensor)
+    a, b = _checks.real("uniform_: a", a), _checks.real("uniform_: b", b)
+    if not math.isfinite(b - a):
+        raise ValueError(f"uniform_: b - a must be finite, got {b} - {a}")
     return _fill(tensor, as_generator("uniform_: rng", rng).uniform(a, b, shape))
 
 
 def normal_(tensor: T, mean: float = 0.0, std: float = 1.0, *, rng: Rng = None) -> T:
     """Fill with draws from the normal distribution N(mean, std**2)."""
-    std = _checks.real("normal_: std", std, low=0)
+    mean, std = _checks.real("normal_: mean", mean), _checks.real("normal_: std", std, low=0)
     shape = _shape("normal_", tensor)
     return _fill(tensor, as_generator("normal_: rng", rng).normal(mean, std, shape))
 
@@ -45,6 +48,9 @@ def trunc_normal_(
 
     shape = _shape("trunc_normal_", tensor)
     std = _checks.real("trunc_normal_: std", std, low=math.ulp(0.0))
+    mean = _checks.real("trunc_normal_: mean", mean)
+    a, b = (end if end in (-math.inf, math.inf) else _checks.real(f"trunc_normal_: {name}", end)
+            for name, end in (("a", a), ("b", b)))
     if not a < b:
         raise ValueError(f"trunc_normal_: a must be below b, got {a} and {b}")
     low, high = (a - mean) / std, (b - mean) / std
@@ -59,7 +65,8 @@ def trunc_normal_(
 
 def constant_(tensor: T, val: float) -> T:
     """Fill with `val`."""
-    return _fill(tensor, np.full(_shape("constant_", tensor), val, np.float64))
+    shape = _shape("constant_", tensor)
+    return _fill(tensor, np.full(shape, _checks.real("constant_: val", val), np.float64))
 
 
 def zeros_(tensor: T) -> T:
@@ -116,13 +123,13 @@ def fan_in_and_fan_out(tensor: Any) -> tuple[int, int]:
 
 def xavier_uniform_(tensor: T, gain: float = 1.0, *, rng: Rng = None) -> T:
     """Fill from U(-bound, bound), bound = gain * sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
-    bound = math.sqrt(3) * gain * _xavier("xavier_uniform_", tensor)
+    bound = math.sqrt(3) * _xavier("xavier_uniform_", tensor, gain)
     return uniform_(tensor, -bound, bound, rng=rng)
 
 
 def xavier_normal_(tensor: T, gain: float = 1.0, *, rng: Rng = None) -> T:
     """Fill from N(0, std**2), std = gain * sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
-    return normal_(tensor, 0.0, gain * _xavier("xavier_normal_", tensor), rng=rng)
+    return normal_(tensor, 0.0, _xavier("xavier_normal_", tensor, gain), rng=rng)
 
 
 def kaiming_uniform_(
@@ -158,6 +165,7 @@ def kaiming_normal_(
 def orthogonal_(tensor: T, gain: float = 1.0, *, rng: Rng = None) -> T:
     """Fill with a (semi-)orthogonal matrix of (shape[0], all the rest), times `gain` (Saxe et al., 2013)."""
     shape = _shape("orthogonal_", tensor)
+    gain = _checks.real("orthogonal_: gain", gain)
     if len(shape) < 2:
         raise ValueError(f"orthogonal_: tensor has shape {shape}, expected at least 2 dimensions")
     rows, columns = shape[0], math.prod(shape[1:])
@@ -168,9 +176,9 @@ def orthogonal_(tensor: T, gain: float = 1.0, *, rng: Rng = None) -> T:
     return _fill(tensor, gain * (q.T if rows < columns else q).reshape(shape))
 
 
-def _xavier(name: str, tensor: Any) -> float:
+def _xavier(name: str, tensor: Any, gain: float) -> float:
     _shape(name, tensor)
-    return math.sqrt(2 / max(sum(fan_in_and_fan_out(tensor)), 1))
+    return _checks.real(f"{name}: gain", gain, 0.0) * math.sqrt(2 / max(sum(fan_in_and_fan_out(tensor)), 1))
 
 
 def _kaiming(name: str, tensor: Any, a: float, mode: str, nonlinearity: str) -> float:

@@ -1,9 +1,7 @@
 """Small ONNX models for tests, built node by node."""
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
-
-import fastnn.onnx
+from onnx import helper, numpy_helper
 
 
 def model_of(nodes, inputs, outputs, constants=None, opset=17):
@@ -17,15 +15,7 @@ def model_of(nodes, inputs, outputs, constants=None, opset=17):
         values.append(helper.make_tensor_value_info(
             name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape))
     graph = helper.make_graph(
-        nodes, "test", values, [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None)
-                                for name in outputs],
+        nodes, "test", values, [helper.make_empty_tensor_value_info(name) for name in outputs],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in (constants or {}).items()])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     return model.SerializeToString()
-
-
-def load_node(op, inputs, constants=None, outputs=("y",), opset=17, **attributes):
-    """A model of one node, whose inputs are `inputs` and then `constants`."""
-    names = [*inputs, *(constants or {})]
-    node = helper.make_node(op, names, list(outputs), **attributes)
-    return fastnn.onnx.load(model_of([node], inputs, outputs, constants, opset))

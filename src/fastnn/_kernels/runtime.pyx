@@ -5,6 +5,7 @@ supports, unless the environment variable FASTNN_ISA names another; the thread l
 number of processors this process may use.
 """
 
+import operator
 import os
 import weakref
 
@@ -147,11 +148,16 @@ def set_num_threads(n):
         If `n` is not an integer.
     """
     global thread_limit
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise TypeError(f"set_num_threads: n must be an integer, got {type(n).__name__}")
-    if not 1 <= n <= 1024:
-        raise ValueError(f"set_num_threads: n must be between 1 and 1024, got {n}")
-    thread_limit = n if FNN_OPENMP else 1
+    try:
+        if isinstance(n, bool):
+            raise TypeError
+        number = operator.index(n)
+    except TypeError:
+        raise TypeError(f"set_num_threads: n must be an integer, got {type(n).__name__}") from None
+    if not 1 <= number <= 1024:
+        shown = number if number.bit_length() < 64 else f"one of {number.bit_length()} bits"
+        raise ValueError(f"set_num_threads: n must be between 1 and 1024, got {shown}")
+    thread_limit = number if FNN_OPENMP else 1
 
 
 def openmp_version():

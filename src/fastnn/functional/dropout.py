@@ -21,6 +21,8 @@ def dropout_mask(shape: tuple[int, ...], p: float, rng: Any = None, dtype: Any =
     rng : int or numpy.random.Generator, optional
     dtype : numpy.dtype, default float32
     """
+    sizes = _checks.list_of("dropout_mask: shape", shape, object) if not isinstance(shape, int) else [shape]
+    shape = tuple(_checks.integer("dropout_mask: shape", size, 0) for size in sizes)
     p = _checks.real("dropout_mask: p", p, 0.0, 1.0)
     dtype = _checks.float_dtype("dropout_mask: dtype", dtype)
     kept = as_generator("dropout_mask: rng", rng).random(shape, np.float32) >= p

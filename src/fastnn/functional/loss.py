@@ -29,10 +29,10 @@ def _scale(reduction, count):
     return 1.0 / count if reduction == "mean" and count else 1.0
 
 
-def _both(name, y, target, reduction):
-    y = _checks.as_float_array(f"{name}: y", y)
+def _both(name, y, target, reduction, y_name="y"):
+    y = _checks.as_float_array(f"{name}: {y_name}", y)
     target = _checks.as_float_array(f"{name}: target", target, None, y.dtype)
-    _checks.same_shape(f"{name}: target", target, y.shape, "as y has")
+    _checks.same_shape(f"{name}: target", target, y.shape, f"as {y_name} has")
     _checks.choice(f"{name}: reduction", reduction, REDUCTIONS)
     return y, target
 
@@ -174,7 +174,7 @@ def cross_entropy_backward(logits, target, *, weight=None, ignore_index=-100, re
 
 
 def _binary(name, logits, target, weight, pos_weight, reduction):
-    logits, target = _both(name, logits, target, reduction)
+    logits, target = _both(name, logits, target, reduction, "logits")
     extra = []
     for what, value in (("weight", weight), ("pos_weight", pos_weight)):
         if value is not None:

@@ -33,7 +33,7 @@ class Session:
         if self.training:
             for name, array in zip(names, arrays, strict=True):
                 if name in self.buffers:
-                    self.buffers[name][...] = array
+                    self.buffers[name][...] = array.reshape(self.buffers[name].shape)
 
 
 class Step:

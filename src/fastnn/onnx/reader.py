@@ -74,7 +74,7 @@ def _parse(onnx: Any, source: Any) -> tuple[Any, str]:
             raise TypeError(f"onnx.load: got a {type(source).__name__}, expected a path or bytes")
     except DecodeError as error:
         raise ValueError(f"onnx.load: {what} is not an ONNX model") from error
-    if not model.ir_version or not model.graph.output:
+    if not (model.ir_version and model.opset_import and model.graph.output):
         raise ValueError(f"onnx.load: {what} is not an ONNX model")
     return model, what
 

@@ -12,8 +12,9 @@ from .. import _checks
 from ..layers.module import Module, Parameter, coalesce
 
 
-def _gradients(params):
-    params = params.parameters() if isinstance(params, Module) else list(params)
+def _gradients(name, params):
+    params = (params.parameters() if isinstance(params, Module)
+              else _checks.list_of(f"{name}: params", params, Parameter))
     return [grad for _, grad in coalesce(params)]
 
 
@@ -37,7 +38,7 @@ def clip_grad_norm_(params: Module | Iterable[Parameter], max_norm: float, norm_
         max_norm = _checks.real("clip_grad_norm_: max_norm", max_norm, 0.0)
     if norm_type != math.inf:
         norm_type = _checks.real("clip_grad_norm_: norm_type", norm_type, 1.0)
-    gradients = _gradients(params)
+    gradients = _gradients("clip_grad_norm_", params)
     norm = _norm(gradients, norm_type)
     if error_if_nonfinite and not math.isfinite(norm):
         raise ValueError(f"clip_grad_norm_: the norm of the gradients is {norm}")
@@ -65,5 +66,5 @@ def _norm(gradients: list[np.ndarray], p: float) -> float:
 def clip_grad_value_(params: Any, clip_value: float) -> None:
     """Limit each element of the gradients to [-clip_value, clip_value]."""
     clip_value = _checks.real("clip_grad_value_: clip_value", clip_value, 0.0)
-    for grad in _gradients(params):
+    for grad in _gradients("clip_grad_value_", params):
         np.clip(grad, -clip_value, clip_value, out=grad)

@@ -18,6 +18,8 @@ class LRScheduler:
     """Base class: a subclass gives the learning rate as a closed form of the number of steps."""
 
     def __init__(self, optimizer: Optimizer):
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"{type(self).__name__}: optimizer must be an Optimizer, got {optimizer!r:.60}")
         self.optimizer = optimizer
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
         self.last_epoch = 0
@@ -76,6 +78,7 @@ class MultiStepLR(LRScheduler):
     """base * gamma^(number of milestones passed)."""
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1):
+        milestones = _checks.list_of("MultiStepLR: milestones", milestones, object)
         self.milestones = sorted(_checks.integer("MultiStepLR: milestones", m, 0) for m in milestones)
         self.gamma = _checks.real("MultiStepLR: gamma", gamma, 0.0)
         super().__init__(optimizer)

@@ -35,6 +35,8 @@ class Optimizer:
         name = type(self).__name__
         if isinstance(params, Module):
             params = params.parameters()
+        if not isinstance(params, Iterable):
+            raise TypeError(f"{name}: params must be a Module or a list of Parameter, got {params!r:.60}")
         params = list(params)
         if not params:
             raise ValueError(f"{name}: params is empty, expected at least one Parameter")

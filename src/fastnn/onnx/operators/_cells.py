@@ -109,11 +109,13 @@ class RNNCell:
 class LSTMCell:
     """i, o, f, g = x W + h R (+ peepholes c);  c' = f(f) c + f(i) g(g);  h' = f(o) h(c').
 
-    With `input_forget` the forget gate is 1 - f(i).
+    With `input_forget` the forget gate is 1 - f(i). A clip bounds the gates, not the cell, as in ONNX Runtime
+    (ONNX says "the input of activations").
     """
 
     def __init__(self, weights, functions, input_forget=False):
-        self.weights, (self.f, self.g, self.h) = weights, functions
+        self.weights, (self.f, self.g, h) = weights, functions
+        self.h = h._replace(clip=None)
         self.input_forget = input_forget
 
     def step(self, gates, states):

@@ -61,12 +61,12 @@ def _plan(call, x_shape, weight_shape, bias, g, group):
 
 def _conv_3d(call, x, weight, bias, g, group):
     y = np.zeros((len(x), len(weight), *g.output), x.dtype)
-    filters = weight.shape[:2] + weight.shape[3:]
+    window, algorithm = _plan(call, (len(x) * g.output[0], x.shape[1], *x.shape[3:]),
+                              weight.shape[:2] + weight.shape[3:], bias, g, group)
     for r, outputs, inputs in _depth.pairs(g, x.shape[2]):
-        images = _depth.images(x, inputs)
-        window, algorithm = _plan(call, images.shape, filters, bias, g, group)
-        _depth.add(y, outputs, C.convolve(images, C.pack_filters(weight[:, :, r], window, algorithm), None,
-                                          len(weight), window, None))
+        packed = C.pack_filters(weight[:, :, r], window, algorithm)
+        part = C.convolve(_depth.images(x, inputs), packed, None, len(weight), window, None)
+        _depth.add(y, outputs, part)
     call.saved = g, window
     return y if bias is None else y + bias[:, None, None, None]
 

@@ -15,12 +15,11 @@ def _slices(shape, starts, ends, axes, steps):
     slices = [slice(None)] * len(shape)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         n = shape[axis]
+        # Going down, the end before the first element is -1, which Python writes as None.
         lowest, highest = (0, n) if step > 0 else (-1, n - 1)
-        start, end = (min(max(i + n if i < 0 else i, lowest), highest) for i in (start, end))
-        # Going down, the end before the first element cannot be written as a number.
-        slices[axis] = slice(start, end if end >= 0 else None, step) if n else slice(0)
-        if step < 0 and start < 0:
-            slices[axis] = slice(0, 0)
+        start, end = (i + n if i < 0 else i for i in (start, end))
+        start, end = min(max(start, 0), highest), min(max(end, lowest), highest)
+        slices[axis] = slice(start, None if end < 0 else end, step) if n else slice(0)
     return tuple(slices)
 
 

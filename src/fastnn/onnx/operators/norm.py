@@ -28,20 +28,26 @@ def _batch_norm(call, x, scale, bias, mean, var, epsilon, momentum, by_batch):
 @operator("BatchNormalization", weights=(1, 2), state=(3, 4), widen=True)
 def batch_norm_old(call, x, scale, bias, mean, var, *, epsilon=1e-5, momentum=0.9, spatial=1):
     """(x - mean) / sqrt(var + epsilon) scale + bias; up to opset 13 the mode is the runtime's affair."""
-    if not spatial:  # statistics of each pixel of each channel: pixels are channels
-        shape, x = x.shape, x.reshape(len(x), -1)
-        scale, bias, mean, var = (v.reshape(-1) for v in (scale, bias, mean, var))
-        return F.batch_norm(x, mean, var, scale, bias, epsilon).reshape(shape)
-    return _batch_norm(call, x, scale, bias, mean, var, epsilon, momentum, call.training)
+    given = x, scale, bias, mean, var
+    rows, *vectors = given if spatial else _pixels_as_channels(*given)
+    y, *running = _batch_norm(call, rows, *vectors, epsilon, momentum, call.training)
+    return y.reshape(x.shape), *(v.reshape(mean.shape) for v in running)
+
+
+def _pixels_as_channels(x, *vectors):
+    """As opset 7 had it with spatial=0: statistics of each pixel of each channel."""
+    return x.reshape(len(x), -1), *(v.reshape(-1) for v in vectors)
 
 
 @batch_norm_old.gradient
 def batch_norm_old_backward(call, grad_y, *_, epsilon=1e-5, momentum=0.9, spatial=1):
+    x, scale, bias = rows, *vectors = call.inputs[:3]
     if not spatial:
-        raise ValueError("no gradient here for statistics of each pixel (spatial=0)")
-    x, scale, bias = call.inputs[:3]
+        rows, *vectors = _pixels_as_channels(x, scale, bias)
+        grad_y = grad_y.reshape(rows.shape)
     mean, var, by_batch = call.saved
-    return F.batch_norm_backward(grad_y, x, mean, var, scale, bias, epsilon, training=by_batch)
+    grads = F.batch_norm_backward(grad_y, rows, mean, var, *vectors, epsilon, training=by_batch)
+    return tuple(grad.reshape(array.shape) for grad, array in zip(grads, (x, scale, bias), strict=True))
 
 
 @operator("BatchNormalization", since=14, weights=(1, 2), state=(3, 4), widen=True)

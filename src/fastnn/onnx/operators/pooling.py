@@ -78,12 +78,12 @@ def _scatter(parts, g, shape, dtype):
 
 
 def _counts(shape, g, count_include_pad):
-    """The number of elements in each window: those of the data, or of the data and the pads."""
+    """The number of elements in each window, of the data or of the data and the pads; at least 1."""
     ones = np.ones((1, 1, *shape[2:]))
     if count_include_pad:
         ones = np.pad(ones, [(0, 0), (0, 0), *zip(g.begin, g.end, strict=True)], constant_values=1)
         g = g._replace(begin=(0,) * len(g.begin), end=(0,) * len(g.end))
-    return sum(_taps(_padded(ones, g, 0), g))
+    return np.maximum(sum(_taps(_padded(ones, g, 0), g)), 1)
 
 
 # --- Maximum
@@ -103,6 +103,8 @@ def _max_by_taps(x, g):
         better = ((value > y) | (indices < 0)) & (place >= 0)
         np.copyto(y, value, where=better)
         np.copyto(indices, place, where=better)
+    if indices.min(initial=0) < 0:
+        raise ValueError("a window has no element inside the input")
     return y, indices
 
 

@@ -53,6 +53,9 @@ class Operator:
         self.backward = backward
         return backward
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return find, (self.name, self.since)  # a copy or a pickle is the one of the table
+
 
 def operator(*names: str, since: int = OLDEST, weights: tuple[int, ...] = (), state: tuple[int, ...] = (),
              widen: bool = False, rearranges: bool = False, stochastic: bool = False) -> Callable[..., Any]:

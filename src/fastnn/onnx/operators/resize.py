@@ -29,8 +29,12 @@ class Options(NamedTuple):
 
 
 def _coordinates(size, count, scale, kind, roi):
-    """Where in the input each output of an axis lies."""
-    i = np.arange(count, dtype=np.float64)
+    """Where in the input each output of an axis lies.
+
+    In float32, as scales come: in more digits, 4 / 1.6 would be a little less than 2.5, and "nearest" to
+    another element than everywhere else.
+    """
+    i, scale = np.arange(count, dtype=np.float32), np.float32(scale)
     if kind == "asymmetric":
         return i / scale
     if kind == "align_corners":
@@ -86,7 +90,7 @@ def _taps(size, count, scale, roi, options):
     reach = (1 if options.mode == "linear" else 2) * stretch
     first = np.floor(x - reach).astype(np.intp) + 1
     places = first[:, None] + np.arange(int(np.ceil(2 * reach)) + 1)
-    distance = (places - x[:, None]) / stretch
+    distance = (places - x[:, None].astype(np.float64)) / stretch
     weights = _triangle(distance) if options.mode == "linear" else _cubic(distance, options.cubic)
     if options.exclude_outside:
         weights = np.where((places < 0) | (places >= size), 0, weights)
