@@ -343,6 +343,25 @@ def test_a_kernel_adds_to_what_the_output_holds_before_it_applies_f(isa, dtype, 
     assert_close([y.transpose(0, 3, 1, 2)], [np.maximum(expected + residual, 0)], WINOGRAD[dtype])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_call_prepared_by_the_one_before_gives_the_same_bits(dtype, kind):
+    case = KINDS[kind]
+    layer = fn.Conv2d(case.c, case.k, case.kernel, **case.options, activation="relu", dtype=dtype).eval()
+    x, weight, bias = case.arrays(dtype)
+    layer.weight, layer.bias = weight, bias
+    expected = layer(x)
+    for layout in LAYOUTS.values():
+        assert_same_bits([layer(layout(x)), layer(layout(x[:1]))], [expected, expected[:1]])
+    assert_same_bits([layer(x.tolist()) if dtype == np.float64 else expected], [expected])
+    with pytest.raises(TypeError, match="Conv2d: x has dtype"):
+        layer(x.astype(np.float16))
+    layer.weight = 2 * weight
+    layer.bias = 2 * bias
+    assert_close([layer(x)], [2 * expected], WINOGRAD[dtype])
+    layer.stride = tuple(2 * s for s in layer.stride)
+    assert layer(x).shape != expected.shape or max(expected.shape[2:]) == 1
+
+
 # --- convolve2d
 
 

@@ -21,6 +21,9 @@ from fastnn._kernels.rows cimport (
 )
 from fastnn._kernels.runtime cimport ceil_div, kernels, raise_interrupt, real, team_size
 from fastnn._kernels.walk cimport Walk, find_interior
+from fastnn._kernels.winograd cimport winograd_forward
+
+from numpy import empty, ndarray
 
 cdef enum:
     FEW_PIXELS = 2    # a filter: with fewer, its gradient is computed filter by filter (im2col.pyx)
@@ -37,6 +40,11 @@ cdef void pad_images(const real* x, Py_ssize_t n, Py_ssize_t h, Py_ssize_t w, Py
                      Py_ssize_t padded_h, Py_ssize_t padded_w, real* y, int threads) noexcept nogil:
     """Copy strided images into a zeroed [n][padded_h][padded_w][c]."""
     cdef Py_ssize_t row
+    if threads == 1:  # without OpenMP, as in convolve.pyx
+        for row in range(n * h):
+            pad_row(x + row // h * x_n + row % h * x_h, w, c, x_w, x_c,
+                    y + ((row // h * padded_h + row % h + top) * padded_w + left) * c)
+        return
     for row in prange(n * h, schedule="static", num_threads=threads):
         pad_row(x + row // h * x_n + row % h * x_h, w, c, x_w, x_c,
                 y + ((row // h * padded_h + row % h + top) * padded_w + left) * c)
@@ -157,10 +165,7 @@ def forward(x, panels, bias, y, tuple geometry, bint relu, bint accumulate=False
         acquire(&arrays, y, True)
         if bias is not None:
             acquire(&arrays, bias, False)
-        if arrays.item[2].itemsize == sizeof(float):
-            status = run_forward[float](&arrays, NULL, window(geometry), accumulate, relu)
-        else:
-            status = run_forward[double](&arrays, NULL, window(geometry), accumulate, relu)
+        status = direct_forward(&arrays, window(geometry), accumulate, relu)
     finally:
         release(&arrays)
     raise_interrupt()
@@ -168,8 +173,14 @@ def forward(x, panels, bias, y, tuple geometry, bint relu, bint accumulate=False
         raise MemoryError("conv2d: no memory for the workspace")
 
 
+cdef int direct_forward(Arrays* arrays, Filter f, bint accumulate, bint relu) noexcept:
+    """The operands x, panels, y and perhaps bias, of either dtype."""
+    if arrays.item[0].itemsize == sizeof(float):
+        return run_forward[float](arrays, NULL, f, accumulate, relu)
+    return run_forward[double](arrays, NULL, f, accumulate, relu)
+
+
 cdef int run_forward(Arrays* arrays, const real* of_dtype, Filter f, bint accumulate, bint relu) noexcept:
-    """The operands x, panels, y and perhaps bias."""
     cdef Py_buffer* x = &arrays.item[0]
     cdef Py_buffer* y = &arrays.item[2]
     cdef const real* panels = <const real*>arrays.item[1].buf
@@ -193,6 +204,79 @@ cdef int run_forward(Arrays* arrays, const real* of_dtype, Filter f, bint accumu
                                   k // f.groups, f.groups, accumulate, relu)
     free_walk(&walk, copy)
     return status
+
+
+cdef class Prepared:
+    """A convolution of which all is known but the numbers of x: what a layer keeps for its next call.
+
+    Called with x (N, C, H, W) it returns y (N, K, P, Q), or None where x is not what it was prepared for: a
+    plain array of that shape and dtype whose channels are contiguous (or which the kernel copies anyhow).
+    """
+
+    cdef object panels, bias, y_shape, dtype
+    cdef Filter f
+    cdef bint relu, winograd
+    cdef Py_ssize_t x_shape[4]
+
+    def __init__(self, x_shape, panels, bias, y_shape, tuple geometry, bint winograd, bint relu):
+        """`y_shape` is (N, P, Q, K), `x_shape` (N, C, H, W)."""
+        cdef int i
+        for i in range(4):
+            self.x_shape[i] = x_shape[i]
+        self.panels, self.bias, self.y_shape, self.dtype = panels, bias, y_shape, panels.dtype
+        self.f = window(geometry)
+        self.winograd, self.relu = winograd, relu
+
+    def __call__(self, x):
+        """y, or None."""
+        cdef Arrays arrays
+        cdef int status
+        if type(x) is not ndarray or x.dtype is not self.dtype:
+            return None
+        y = empty(self.y_shape, self.dtype)
+        arrays.count = 0
+        try:
+            acquire(&arrays, x, False)
+            if not self.fits(&arrays.item[0]):
+                return None
+            acquire(&arrays, self.panels, False)
+            acquire(&arrays, y, True)
+            if self.bias is not None:
+                acquire(&arrays, self.bias, False)
+            status = self.run(&arrays)
+        finally:
+            release(&arrays)
+        raise_interrupt()
+        if status:
+            raise MemoryError("conv2d: no memory for the workspace")
+        return y.transpose(0, 3, 1, 2)
+
+    cdef int run(self, Arrays* arrays) noexcept:
+        cdef Py_buffer* x = &arrays.item[0]
+        cdef Py_ssize_t* sizes = x.shape
+        cdef Py_ssize_t* steps = x.strides
+        cdef Py_ssize_t shape[4]
+        cdef Py_ssize_t strides[4]
+        cdef int status
+        # (N, C, H, W) as (N, H, W, C), which is how the kernels see it
+        shape[0], shape[1], shape[2], shape[3] = sizes[0], sizes[2], sizes[3], sizes[1]
+        strides[0], strides[1], strides[2], strides[3] = steps[0], steps[2], steps[3], steps[1]
+        x.shape, x.strides = shape, strides
+        if self.winograd:
+            status = winograd_forward(arrays, self.f.pad_h, self.f.pad_w, False, self.relu)
+        else:
+            status = direct_forward(arrays, self.f, False, self.relu)
+        x.shape, x.strides = sizes, steps
+        return status
+
+    cdef bint fits(self, const Py_buffer* x) noexcept:
+        cdef int i
+        if x.ndim != 4 or <Py_ssize_t>x.buf % x.itemsize:
+            return False
+        for i in range(4):
+            if x.shape[i] != self.x_shape[i] or x.strides[i] % x.itemsize:
+                return False
+        return self.f.by_rows or x.shape[1] == 1 or x.strides[1] == x.itemsize
 
 
 cdef int source_walk(Walk* walk, const real* x, const Py_ssize_t* shape, const Py_ssize_t* strides,

@@ -204,10 +204,7 @@ def forward(x, panels, bias, y, Py_ssize_t pad_h, Py_ssize_t pad_w, bint relu, b
         acquire(&arrays, y, True)
         if bias is not None:
             acquire(&arrays, bias, False)
-        if arrays.item[2].itemsize == sizeof(float):
-            status = run_forward[float](&arrays, NULL, pad_h, pad_w, accumulate, relu)
-        else:
-            status = run_forward[double](&arrays, NULL, pad_h, pad_w, accumulate, relu)
+        status = winograd_forward(&arrays, pad_h, pad_w, accumulate, relu)
     finally:
         release(&arrays)
     raise_interrupt()
@@ -215,9 +212,16 @@ def forward(x, panels, bias, y, Py_ssize_t pad_h, Py_ssize_t pad_w, bint relu, b
         raise MemoryError("conv2d: no memory for the workspace")
 
 
+cdef int winograd_forward(Arrays* arrays, Py_ssize_t pad_h, Py_ssize_t pad_w, bint accumulate,
+                          bint relu) noexcept:
+    """The operands x, panels, y and perhaps bias, of either dtype."""
+    if arrays.item[0].itemsize == sizeof(float):
+        return run_forward[float](arrays, NULL, pad_h, pad_w, accumulate, relu)
+    return run_forward[double](arrays, NULL, pad_h, pad_w, accumulate, relu)
+
+
 cdef int run_forward(Arrays* arrays, const real* of_dtype, Py_ssize_t pad_h, Py_ssize_t pad_w,
                      bint accumulate, bint relu) noexcept:
-    """The operands x, panels, y and perhaps bias."""
     cdef Py_buffer* x = &arrays.item[0]
     cdef Py_buffer* y = &arrays.item[2]
     cdef const real* bias = <const real*>arrays.item[3].buf if arrays.count == 4 else NULL

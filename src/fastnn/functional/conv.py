@@ -103,6 +103,14 @@ def convolve(x: np.ndarray, packed: Packed, bias: np.ndarray | None, filters: in
     return _fused.forward(activation, from_channels_last(y))
 
 
+def prepare(x_shape: tuple, packed: Packed, bias: np.ndarray | None, filters: int, window: Window,
+            activation: str | None) -> _kernel.Prepared:
+    """`convolve` for arrays of one shape, with as little as can be left to do; f is None or "relu"."""
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    return _kernel.Prepared(x_shape, packed.panels, bias, (x_shape[0], *window.output, filters),
+                            window.kernel, packed.algorithm == "winograd", activation == "relu")
+
+
 def _as_read(x, window):
     """View x as (N, H, W, C); channels are contiguous unless the kernel makes a copy of its own."""
     return x.transpose(0, 2, 3, 1) if window.by_rows else to_channels_last(x)
