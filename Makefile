@@ -18,9 +18,10 @@ test: $(VENV)/installed          ## run the tests against the installed package
 	@$(BIN)/python tests/checkpoints.py || echo "tests of trained networks will be skipped"
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/installed          ## ruff and cython-lint
+lint: $(VENV)/installed          ## ruff, cython-lint and mypy
 	$(BIN)/ruff check .
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint src     # which calls pycodestyle by name
+	$(BIN)/mypy tests/typing
 
 bench: $(VENV)/installed         ## kernels against the NumPy reference, by pytest-benchmark
 	$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only

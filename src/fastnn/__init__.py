@@ -7,6 +7,13 @@ from ._version import __version__
 from .init import manual_seed
 from .io import load, save
 from .layers import *  # noqa: F403 - layers/__init__.py lists them
+from .layers import __all__ as _layers
+
+__all__ = [
+    "__version__", "functional", "get_num_threads", "init", "io", "load", "losses", "manual_seed",
+    "num_threads", "optim", "save", "set_num_threads", "show_config", "training",
+]
+__all__ += _layers
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,20 @@
+# Made by tools/make_stubs.py.
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+def packed_size(filters: int, channels: int, taps: int, groups: int, itemsize: int) -> int: ...
+def pack_filters(weight: Array, groups: int, panels: Array) -> None: ...
+def forward(
+    x: Any,
+    panels: Any,
+    bias: Any,
+    y: Any,
+    geometry: tuple[int, ...],
+    relu: bool,
+    accumulate: bool = ...,
+) -> None: ...
+def backward_input(grad_y: Array, weight: Array, grad_x: Array, geometry: tuple[int, ...]) -> None: ...
+def backward_weight(grad_y: Array, x: Array, grad_weight: Array, geometry: tuple[int, ...]) -> None: ...

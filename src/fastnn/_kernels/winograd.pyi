@@ -1,0 +1,19 @@
+# Made by tools/make_stubs.py.
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+def packed_size(filters: int, channels: int, itemsize: int) -> int: ...
+def pack_filters(weight: Array, transposed: bool, panels: Array) -> None: ...
+def forward(
+    x: Any,
+    panels: Any,
+    bias: Any,
+    y: Any,
+    pad_h: int,
+    pad_w: int,
+    relu: bool,
+    accumulate: bool = ...,
+) -> None: ...

@@ -1,0 +1,8 @@
+# Made by tools/make_stubs.py.
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+def backward_weight(grad_y: Array, x: Array, grad_weight: Array, pad_h: int, pad_w: int) -> None: ...
