@@ -98,3 +98,20 @@ def test_environment_sets_the_number_of_threads(variables, expected):
     if not runtime.openmp_version():
         expected = 1
     assert started_with("print(fn.get_num_threads())", **variables).stdout == f"{expected}\n"
+
+
+def test_large_outputs_use_memory_that_was_given_back_and_never_memory_in_use():
+    x = np.ones((1, 1, 1100, 1000), np.float32)
+    weight = np.ones((1, 1, 1, 1), np.float32)
+    first = fn.functional.conv2d(x, weight)
+    place = first.__array_interface__["data"][0]
+    part = first[0, 0, :2, :2]
+    del first
+    second = fn.functional.conv2d(x, 2 * weight)
+    assert second.__array_interface__["data"][0] != place
+    assert (part == 1).all()
+    assert (second == 2).all()
+    del part
+    assert fn.functional.conv2d(x, weight).__array_interface__["data"][0] == place
+    fn.empty_cache()
+    assert (second == 2).all()

@@ -1,7 +1,7 @@
 """fastnn: neural-network layers over NumPy arrays, forward and backward, at the speed of the hardware."""
 
 from . import functional, init, io, losses, optim, training
-from ._config import num_threads, show_config
+from ._config import empty_cache, num_threads, show_config
 from ._kernels.runtime import get_num_threads, set_num_threads
 from ._version import __version__
 from .init import manual_seed
@@ -10,7 +10,7 @@ from .layers import *  # noqa: F403 - layers/__init__.py lists them
 from .layers import __all__ as _layers
 
 __all__ = [
-    "__version__", "functional", "get_num_threads", "init", "io", "load", "losses", "manual_seed",
+    "__version__", "empty_cache", "functional", "get_num_threads", "init", "io", "load", "losses", "manual_seed",
     "num_threads", "optim", "save", "set_num_threads", "show_config", "training",
 ]
 __all__ += _layers

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import _kernels
-from ._kernels import runtime
+from ._kernels import memory, runtime
 from ._version import __version__
 
 
@@ -63,3 +63,12 @@ def num_threads(n: int) -> Iterator[None]:
         yield
     finally:
         runtime.set_num_threads(before)
+
+
+def empty_cache() -> None:
+    """Give the system back the memory that is kept for large arrays to come: up to 256 MB.
+
+    The layers' outputs of 4 MB and more are made in memory that was used before, where there is some: new
+    memory comes from the system as zeros, which can cost as much as what is then computed.
+    """
+    memory.release()

@@ -7,14 +7,15 @@ may have any strides.
 """
 
 from cython.parallel cimport prange
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
 
 from fastnn._kernels.arrays cimport Arrays, acquire, release
 from fastnn._kernels.col2im cimport Image, input_gradient
 from fastnn._kernels.conv_gradient cimport weight_gradient
 from fastnn._kernels.convolve cimport convolve
 from fastnn._kernels.im2col cimport filter_gradient_by_filters
+from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.rows cimport (
     convolve_rows, narrow_group, pack_rows, pack_rows_transposed, rows_gradient
@@ -23,7 +24,9 @@ from fastnn._kernels.runtime cimport ceil_div, kernels, raise_interrupt, real, t
 from fastnn._kernels.walk cimport Walk, find_interior
 from fastnn._kernels.winograd cimport winograd_forward
 
-from numpy import empty, ndarray
+from numpy import ndarray
+
+from fastnn._kernels.memory import empty
 
 cdef enum:
     FEW_PIXELS = 2    # a filter: with fewer, its gradient is computed filter by filter (im2col.pyx)
@@ -35,30 +38,40 @@ cdef struct Filter:
     bint by_rows   # copy the images with their padding, so that a filter row is one run of S * C numbers
 
 
-cdef void pad_images(const real* x, Py_ssize_t n, Py_ssize_t h, Py_ssize_t w, Py_ssize_t c, Py_ssize_t x_n,
-                     Py_ssize_t x_h, Py_ssize_t x_w, Py_ssize_t x_c, Py_ssize_t top, Py_ssize_t left,
-                     Py_ssize_t padded_h, Py_ssize_t padded_w, real* y, int threads) noexcept nogil:
-    """Copy strided images into a zeroed [n][padded_h][padded_w][c]."""
+cdef struct Padding:
+    # Images [n][h][w][c] with any strides, and the padded ones around them.
+    Py_ssize_t n, h, w, c, x_n, x_h, x_w, x_c
+    Py_ssize_t top, left, padded_h, padded_w
+
+
+cdef void pad_images(const real* x, const Padding* pad, real* y, int threads) noexcept nogil:
+    """Copy images into [n][padded_h][padded_w][c], zeros around them."""
     cdef Py_ssize_t row
     if threads == 1:  # without OpenMP, as in convolve.pyx
-        for row in range(n * h):
-            pad_row(x + row // h * x_n + row % h * x_h, w, c, x_w, x_c,
-                    y + ((row // h * padded_h + row % h + top) * padded_w + left) * c)
+        for row in range(pad.n * pad.padded_h):
+            pad_row(x, pad, row // pad.padded_h, row % pad.padded_h - pad.top, y + row * pad.padded_w * pad.c)
         return
-    for row in prange(n * h, schedule="static", num_threads=threads):
-        pad_row(x + row // h * x_n + row % h * x_h, w, c, x_w, x_c,
-                y + ((row // h * padded_h + row % h + top) * padded_w + left) * c)
+    for row in prange(pad.n * pad.padded_h, schedule="static", num_threads=threads):
+        pad_row(x, pad, row // pad.padded_h, row % pad.padded_h - pad.top, y + row * pad.padded_w * pad.c)
 
 
-cdef void pad_row(const real* x, Py_ssize_t w, Py_ssize_t c, Py_ssize_t x_w, Py_ssize_t x_c,
-                  real* y) noexcept nogil:
-    cdef Py_ssize_t j, k
-    if (x_c == 1 or c == 1) and x_w == c:
-        memcpy(y, x, w * c * sizeof(real))
+cdef void pad_row(const real* images, const Padding* pad, Py_ssize_t n, Py_ssize_t h, real* y) noexcept nogil:
+    """Row h of image n with the padding beside it; a row of zeros where the image has none."""
+    cdef Py_ssize_t c = pad.c, length = pad.w * c, right = pad.padded_w * c - pad.left * c - length, j, k
+    cdef const real* x
+    if not 0 <= h < pad.h:
+        memset(y, 0, pad.padded_w * c * sizeof(real))
+        return
+    x = images + n * pad.x_n + h * pad.x_h
+    memset(y, 0, pad.left * c * sizeof(real))
+    y += pad.left * c
+    memset(y + length, 0, right * sizeof(real))
+    if (pad.x_c == 1 or c == 1) and pad.x_w == c:
+        memcpy(y, x, length * sizeof(real))
         return
     for k in range(c):
-        for j in range(w):
-            y[j * c + k] = x[j * x_w + k * x_c]
+        for j in range(pad.w):
+            y[j * c + k] = x[j * pad.x_w + k * pad.x_c]
 
 
 cdef Py_ssize_t padded(Py_ssize_t size, Py_ssize_t pad, Py_ssize_t output, Py_ssize_t stride,
@@ -97,11 +110,13 @@ cdef real* padded_source(Walk* walk, const real* x, Py_ssize_t h, Py_ssize_t w, 
     cdef Py_ssize_t row
     cdef Py_ssize_t padded_h = padded(h, f.pad_h, walk.p, f.stride_h, (f.r - 1) * f.dilation_h + 1)
     cdef Py_ssize_t padded_w = padded(w, f.pad_w, walk.q, f.stride_w, f.s)
-    cdef real* copy = <real*>calloc(walk.n * padded_h * padded_w * c + 1, sizeof(real))
+    cdef real* copy = <real*>take(walk.n * padded_h * padded_w * c * sizeof(real))
+    cdef Padding pad
     if copy is NULL:
         return NULL
-    pad_images(x, walk.n, h, w, c, x_n, x_h, x_w, x_c, f.pad_h, f.pad_w, padded_h, padded_w, copy,
-               team_size(1.0 * walk.n * h * w * c))
+    pad.n, pad.h, pad.w, pad.c, pad.x_n, pad.x_h, pad.x_w, pad.x_c = walk.n, h, w, c, x_n, x_h, x_w, x_c
+    pad.top, pad.left, pad.padded_h, pad.padded_w = f.pad_h, f.pad_w, padded_h, padded_w
+    pad_images(x, &pad, copy, team_size(1.0 * walk.n * h * w * c))
     walk.h, walk.w = padded_h, padded_w
     walk.x_n, walk.x_h, walk.x_w = padded_h * padded_w * c, padded_w * c, c
     walk.taps = f.r
@@ -202,7 +217,7 @@ cdef int run_forward(Arrays* arrays, const real* of_dtype, Filter f, bint accumu
                 status = convolve(&walk, source, panels, walk.taps,
                                   c // f.groups if copy is NULL else f.s * c, bias, <real*>y.buf,
                                   k // f.groups, f.groups, accumulate, relu)
-    free_walk(&walk, copy)
+    free_walk(&walk, copy, c * sizeof(real))
     return status
 
 
@@ -300,9 +315,11 @@ cdef int source_walk(Walk* walk, const real* x, const Py_ssize_t* shape, const P
     return 0
 
 
-cdef void free_walk(Walk* walk, void* copy) noexcept nogil:
+cdef void free_walk(Walk* walk, void* copy, Py_ssize_t pixel) noexcept nogil:
+    """Free its tables, and the padded copy if there is one, with pixels of so many bytes."""
     free(walk.tap_h)
-    free(copy)
+    if copy is not NULL:
+        give(copy, walk.n * walk.h * walk.w * pixel)
 
 
 def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] weight,
@@ -322,6 +339,7 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     cdef Py_ssize_t classes_h = min(f.stride_h, grad_x.shape[1]), classes_w = min(f.stride_w, grad_x.shape[2])
     cdef Py_ssize_t group = narrow_group(c, k, f.groups, sizeof(real))
     cdef Py_ssize_t* order
+    cdef size_t panels_size
     cdef real* panels
     cdef int status = 0
     if grad_x.size == 0:
@@ -337,7 +355,8 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
         return
     status = allocate_taps(&walk, taps)
     order = <Py_ssize_t*>malloc((taps + 1) * sizeof(Py_ssize_t))
-    panels = <real*>malloc((f.groups * size + taps * c + 1) * sizeof(real))
+    panels_size = (f.groups * size + taps * c) * sizeof(real)
+    panels = <real*>take(panels_size)
     if status != 0 or order is NULL or panels is NULL:
         status = -1
     else:
@@ -369,7 +388,7 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
                     first += walk.taps
     free(walk.tap_h)
     free(order)
-    free(panels)
+    give(panels, panels_size)
     finish(status)
 
 
@@ -457,7 +476,7 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
             else:
                 status = weight_gradient(&walk, source, &grad_y[0, 0, 0, 0], f.groups, c // f.groups,
                                          k // f.groups, &grad_weight[0, 0, 0, 0])
-    free_walk(&walk, copy)
+    free_walk(&walk, copy, c * sizeof(real))
     finish(status)
 
 

@@ -10,6 +10,7 @@ from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.gemm cimport add_slices, column_tiles
+from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first, pack, panel_elements
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, real, start, team_size, thread_id
@@ -85,11 +86,12 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     cdef int threads = team_size(0.02 * pixels * columns * groups * rows)
     cdef Watch watch
     cdef real* panels = <real*>malloc(threads * panel_size * sizeof(real))
-    cdef real* sums = <real*>malloc(groups * cut.count * rows * columns * sizeof(real))
+    cdef size_t sums_size = groups * cut.count * rows * columns * sizeof(real)
+    cdef real* sums = <real*>take(sums_size)
     cdef real* zeros = <real*>calloc(depth * groups + 1, sizeof(real))
     if panels is NULL or sums is NULL or zeros is NULL:
         free(panels)
-        free(sums)
+        give(sums, sums_size)
         free(zeros)
         return -1
     start(&watch)
@@ -105,7 +107,7 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
         finish_gradient(sums + g * cut.count * rows * columns, cut.count, walk.taps, depth, columns,
                         grad_weight + g * columns * rows)
     free(panels)
-    free(sums)
+    give(sums, sums_size)
     free(zeros)
     return -1 if watch.interrupted else 0
 

@@ -18,6 +18,7 @@ from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.gemm cimport add_slices, column_tiles
+from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, raise_interrupt, real, start, team_size,
@@ -95,13 +96,14 @@ cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     cdef Py_ssize_t size = PRODUCTS * (plan.v_stride + plan.z_stride), task
     cdef int threads = team_size(0.72 * tiles * c * k)
     cdef real* workspace = <real*>malloc(threads * size * sizeof(real))
-    cdef real* sums = <real*>malloc((plan.slices * PRODUCTS + 9) * matrix * sizeof(real))
+    cdef size_t sums_size = (plan.slices * PRODUCTS + 9) * matrix * sizeof(real)
+    cdef real* sums = <real*>take(sums_size)
     cdef real* zeros = <real*>calloc(c, sizeof(real))
     cdef real* taps
     cdef Watch watch
     if workspace is NULL or sums is NULL or zeros is NULL:
         free(workspace)
-        free(sums)
+        give(sums, sums_size)
         free(zeros)
         return -1
     plan.p, plan.q = p, q
@@ -117,7 +119,7 @@ cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     kern.winograd_filter_gradient(sums, matrix, matrix, taps)
     filters_first(taps, 9, c, k, grad_weight)
     free(workspace)
-    free(sums)
+    give(sums, sums_size)
     free(zeros)
     return -1 if watch.interrupted else 0
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._kernels.memory import empty
+
 # The kernels' fused types by the dtype of the arrays.
 SPECIALISATION = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
@@ -34,4 +36,4 @@ def from_channels_last(y: np.ndarray) -> np.ndarray:
 
 def empty_channels_last(n: int, h: int, w: int, c: int, dtype: np.dtype) -> np.ndarray:
     """An uninitialised contiguous (N, H, W, C)."""
-    return np.empty((n, h, w, c), dtype)
+    return empty((n, h, w, c), dtype)
