@@ -10,8 +10,9 @@ where it goes over grad_y. The blocks are those of gemm.pyx.
 
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
 
-from fastnn._kernels.gemm cimport KC, MAX_MR, MC, NC
+from fastnn._kernels.gemm cimport A_COPY, KC, MAX_MR, MC, NC, PITCH, rows_collide
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, real, start, team_size, thread_id
 )
@@ -26,6 +27,7 @@ cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const
     cdef Py_ssize_t steps = ceil_div(m1 - m0, kern.mr), step
     cdef Py_ssize_t height = ceil_div(m1 - m0, max(steps, <Py_ssize_t>1))
     cdef Pixel pixel = pixel_at(walk, m0)
+    cdef bint copied = rows_collide(walk.stride_w * walk.x_w * sizeof(real), tile.columns, kern)
     tile.a = table
     tile.c = targets
     tile.taps = tap1 - tap0
@@ -37,7 +39,33 @@ cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const
             source_rows(walk, x, zeros, pixel, tile.rows, kern.mr, tap0, tap1, table)
             tile.tap_offset = NULL
         target_rows(walk, y, &pixel, tile.rows, targets)
-        kern.gemm_rows(tile)
+        if copied:
+            copied_tile(kern, tile, <real*>NULL)
+        else:
+            kern.gemm_rows(tile)
+
+
+cdef void copied_tile(const fnn_kernels* kern, const fnn_tile* tile, const real* of_dtype) noexcept nogil:
+    """The same tile from a copy of its rows, all taps one after the other."""
+    cdef real rows[A_COPY]
+    cdef const void* table[MAX_MR]
+    cdef fnn_tile whole = tile[0]
+    cdef const real* source
+    cdef Py_ssize_t i, tap
+    for i in range(tile.rows):
+        table[i] = rows + i * PITCH
+        for tap in range(tile.taps):
+            if tile.tap_offset is NULL:
+                source = <const real*>tile.a[tap * kern.mr + i]
+            else:
+                source = <const real*>tile.a[i] + tile.tap_offset[tap]
+            memcpy(rows + i * PITCH + tap * tile.depth, source + tile.a_offset, tile.depth * sizeof(real))
+    whole.a = table
+    whole.a_offset = 0
+    whole.tap_offset = NULL
+    whole.depth = tile.taps * tile.depth
+    whole.taps = 1
+    kern.gemm_rows(&whole)
 
 
 cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x, const real* zeros,

@@ -12,7 +12,6 @@ from . import _fused
 from ._layout import by_dtype
 
 _pack = by_dtype(_gemm.pack_weight)
-_forward = by_dtype(_gemm.linear)
 _backward = by_dtype(_gemm.linear_backward)
 _NONE = {dtype: np.empty(0, dtype) for dtype in _pack}
 _NO_ROWS = {dtype: np.empty((0, 1), dtype) for dtype in _pack}
@@ -35,10 +34,17 @@ def product(x, panels, bias, out_features, activation):
     dtype = x.dtype
     rows = _rows(x)
     y = np.empty((rows.shape[0], out_features), dtype)
-    bias = _NONE[dtype] if bias is None else np.ascontiguousarray(bias)
-    _forward[dtype](rows, panels, bias, y, activation == "relu")
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    _gemm.linear(rows, panels, bias, y, activation == "relu")
     y = _fused.forward(activation, y)
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], out_features)
+
+
+def prepare(panels, bias, weight_shape, activation):
+    """`product` with as little as can be left to do for a contiguous matrix; f is None or "relu"."""
+    n, k = weight_shape
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    return _gemm.Prepared(panels, bias, k, n, activation == "relu")
 
 
 def check_input(name, x, weight_shape, dtype=None):

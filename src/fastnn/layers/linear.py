@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _checks, init
 from ..functional import _fused
-from ..functional.linear import check_input, linear_backward, pack_weight, product
+from ..functional.linear import check_input, linear_backward, pack_weight, prepare, product
 from .module import Module, Parameter
 
 
@@ -54,11 +54,17 @@ class Linear(Module):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return f(x W^T + b) for x (..., in_features)."""
+        if not self.training:
+            prepared = self._cache.get("prepared")
+            if prepared is not None and (y := prepared(x)) is not None:
+                return y
         weight = self.weight._data
         x = check_input("Linear", x, weight.shape, weight.dtype)
         panels = self._cached("panels", lambda: pack_weight(weight))
         bias = None if self.bias is None else self.bias._data
         y = product(x, panels, bias, self.out_features, self.activation)
+        if not self.training and self.activation in (None, "relu"):
+            self._cached("prepared", lambda: prepare(panels, bias, weight.shape, self.activation))
         self._save(x, y if self.activation else None)
         return y
 

@@ -14,7 +14,10 @@
  * 117 GFLOP/s on a 3.66 GHz Zen 4, whose peak that is).
  */
 #define NR (NV * VLEN)
-#define AHEAD (16 * MR / rows)
+
+/* B is fetched so many steps of k ahead, from L2 or L3, while the multipliers are busy. Not with few rows: the
+ * loads are then all there is to do, and fetching twice made one row of 1024 x 1024 a third slower. */
+#define AHEAD(rows) (16 * MR / (rows))
 
 /* The sums of one panel, sum[i * NV + v], start from the bias, from C, from both or from zero. They stay in
  * registers: a detour through memory costs as much as 10 steps of k. */
@@ -84,7 +87,7 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
 #pragma GCC unroll 4
                 for (int v = 0; v < vectors; v++) {
                     bk[v] = load(b + p * t->b_panel + v * VLEN);
-                    __builtin_prefetch(b + p * t->b_panel + v * VLEN + AHEAD * NR);
+                    if (rows > 4) __builtin_prefetch(b + p * t->b_panel + v * VLEN + AHEAD(rows) * NR);
                 }
 #pragma GCC unroll 16
                 for (int i = 0; i < rows; i++) {
