@@ -66,6 +66,7 @@ PARAMETERS = {
     "ignore_index": "int", "num_embeddings": "int", "padding_idx": "int | None", "truncate": "int | None",
     "divisor_override": "int | None", "eps": "float", "negative_slope": "float", "label_smoothing": "float",
     "p": "float", "activation": "str | None", "algorithm": "str", "approximate": "str", "reduction": "str",
+    **dict.fromkeys(("alpha", "beta", "k", "max_val", "min_val", "threshold"), "float"), "size": "int",
     "nonlinearity": "str", "rng": "Any", "dtype": "DTypeLike", "saved": "Any",
 }
 FLAGS = {"ceil_mode", "count_include_pad", "return_indices", "training", "input_grad", "reverse"}

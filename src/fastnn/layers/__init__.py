@@ -23,6 +23,7 @@ from .recurrent import GRU, LSTM, RNN, RNNOutput
 from .shape import Flatten, Identity
 
 __all__ = [
+    "ELU",
     "GELU",
     "GRU",
     "LSTM",
@@ -41,10 +42,14 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool1d",
     "GlobalAvgPool2d",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
     "Identity",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "LogSoftmax",
     "MaxPool1d",
     "MaxPool2d",
@@ -55,10 +60,12 @@ __all__ = [
     "Parameter",
     "RNNOutput",
     "ReLU",
+    "ReLU6",
     "Residual",
     "Sequential",
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Tanh",
 ]
