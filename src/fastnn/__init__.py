@@ -12,8 +12,8 @@ from .layers import *  # noqa: F403 - layers/__init__.py lists them
 from .layers import __all__ as _layers
 
 __all__ = [
-    "__version__", "empty_cache", "functional", "get_num_threads", "init", "io", "load", "losses", "manual_seed",
-    "num_threads", "optim", "save", "set_num_threads", "show_config", "training",
+    "__version__", "empty_cache", "functional", "get_num_threads", "init", "io", "load", "losses",
+    "manual_seed", "num_threads", "optim", "save", "set_num_threads", "show_config", "training",
 ]
 __all__ += _layers
 
