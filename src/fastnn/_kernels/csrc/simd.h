@@ -11,6 +11,7 @@
 typedef real NAME(vec) __attribute__((vector_size(VBYTES)));
 typedef real NAME(uvec) __attribute__((vector_size(VBYTES), aligned(sizeof(real)), may_alias));
 typedef bits NAME(mask) __attribute__((vector_size(VBYTES))); /* what a comparison gives: 0 or -1 */
+typedef bits NAME(umask) __attribute__((vector_size(VBYTES), aligned(sizeof(real)), may_alias));
 
 #define vec NAME(vec)
 #define mask NAME(mask)
@@ -102,7 +103,7 @@ INLINE vec NAME(permute2)(vec x, vec y, mask from) {
  *     square_rest     a^2 - square, exactly, where square is a^2 rounded
  *     quotient        x / (a + rest), where rest is what a sum a lost in rounding
  */
-#if VBYTES == 64 && defined(__AVX512DQ__)
+#if VBYTES == 64
 #include "simd_avx512.h"
 #else
 INLINE vec NAME(lesser)(vec a, vec b) { return NAME(select)(a < b, a, b); }
