@@ -12,8 +12,8 @@ OPERATIONS = {"exp": elementwise.EXP, "tanh": elementwise.TANH, "sigmoid": eleme
 KIND = {np.float32: "float", np.float64: "double"}
 
 # The largest errors measured over one in seven of all floats from 5e-4 to 88 and millions of doubles, with
-# AVX-512, AVX2 and the baseline, rounded up: in units of the last place of the exact result. Half a unit is the
-# rounding of the result itself. The test takes a coarser sample, on each instruction set.
+# AVX-512, AVX2 and the baseline, rounded up: in units of the last place of the exact result. Half a unit is
+# the rounding of the result itself. The test takes a coarser sample, on each instruction set.
 BOUNDS = {
     np.float32: {"exp": 1.1, "tanh": 1.85, "sigmoid": 1.55},
     np.float64: {"exp": 1.1, "tanh": 1.85, "sigmoid": 1.5},

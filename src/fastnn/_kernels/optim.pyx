@@ -27,13 +27,14 @@ cdef void run(int kind, const fnn_step* options, real[::1] data, const real[::1]
     cdef Py_ssize_t n = data.shape[0], block, i
     for block in prange(ceil_div(n, BLOCK), schedule="static", num_threads=team_size(NS_ELEMENT * n)):
         i = block * BLOCK
-        k.optimizer[kind](min(BLOCK, n - i), &data[i], &grad[i], &state0[i] if state0.shape[0] else NULL,
-                          &state1[i] if state1.shape[0] else NULL, &state2[i] if state2.shape[0] else NULL,
-                          options)
+        k.optimizer[kind](min(BLOCK, n - i), &data[i], &grad[i],
+                          &state0[i] if state0.shape[0] else NULL,
+                          &state1[i] if state1.shape[0] else NULL,
+                          &state2[i] if state2.shape[0] else NULL, options)
 
 
-def sgd(real[::1] data, const real[::1] grad, real[::1] velocity, double lr, double momentum, double dampening,
-        double decay, bint nesterov, bint maximize, bint first):
+def sgd(real[::1] data, const real[::1] grad, real[::1] velocity, double lr, double momentum,
+        double dampening, double decay, bint nesterov, bint maximize, bint first):
     """data -= lr v; v = momentum v + (1 - dampening) g, in the first step v = g. velocity may be empty."""
     cdef fnn_step o
     o.lr, o.momentum, o.decay, o.nesterov, o.maximize = lr, momentum, decay, nesterov, maximize
@@ -43,8 +44,9 @@ def sgd(real[::1] data, const real[::1] grad, real[::1] velocity, double lr, dou
         run(FNN_SGD, &o, data, grad, velocity, data[:0], data[:0])
 
 
-def adam(real[::1] data, const real[::1] grad, real[::1] first, real[::1] second, real[::1] largest, double lr,
-         double beta1, double beta2, double eps, double decay, bint decoupled, bint maximize, Py_ssize_t step):
+def adam(real[::1] data, const real[::1] grad, real[::1] first, real[::1] second, real[::1] largest,
+         double lr, double beta1, double beta2, double eps, double decay, bint decoupled, bint maximize,
+         Py_ssize_t step):
     """Adam's step number `step`, AdamW's where the decay is decoupled; largest may be empty."""
     cdef fnn_step o
     o.decay = 0 if decoupled else decay

@@ -81,6 +81,8 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t origin
         Py_ssize_t row_divisor
         const void* run
+        Py_ssize_t rows
+        Py_ssize_t row_step
         const void* places
         void* y
         void* y_places
@@ -133,7 +135,7 @@ cdef extern from "kernels.h" nogil:
         void (*map_backward)(int op, Py_ssize_t n, double alpha, const void* grad_y, const void* saved,
                              void* grad_x) noexcept nogil
         void (*column_moments)(Py_ssize_t m, Py_ssize_t c, const void* x, const void* center, const void* g,
-                               void* sum, void* total) noexcept nogil
+                               void* sums) noexcept nogil
         void (*column_affine)(Py_ssize_t m, Py_ssize_t c, const void* x, const void* center, const void* a,
                               const void* b, const void* g, const void* d, void* y) noexcept nogil
         void (*layer_norm)(Py_ssize_t n, const void* x, const void* w, const void* b, double eps,

@@ -10,11 +10,12 @@ import numpy as np
 from .. import _checks
 from ..layers.module import Module, Parameter, coalesce
 
+
 class Optimizer:
     """Base class of optimizers.
 
-    All parameters of a network lie in one flat buffer, so a step is one pass over it: `update` is the rule for
-    a run of parameters that lie side by side.
+    All parameters of a network lie in one flat buffer, so a step is one pass over it: `update` is the rule
+    for a run of parameters that lie side by side.
 
     Parameters
     ----------

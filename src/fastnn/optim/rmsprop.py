@@ -48,5 +48,5 @@ class RMSprop(Optimizer):
         _checks.flag("RMSprop: centered", group["centered"])
 
     def update(self, data, grad, state, group, step):
-        _step[data.dtype](data, grad, *state, group["lr"], group["alpha"], group["eps"], group["weight_decay"],
-                          group["momentum"], group["centered"], group["maximize"])
+        _step[data.dtype](data, grad, *state, group["lr"], group["alpha"], group["eps"],
+                          group["weight_decay"], group["momentum"], group["centered"], group["maximize"])

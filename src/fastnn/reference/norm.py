@@ -28,6 +28,8 @@ def batch_norm_backward(grad_y, x, mean, var, weight=None, bias=None, eps=1e-5, 
     axes = (0, *range(2, x.ndim))
     inverse = 1 / np.sqrt(_column(var, x.ndim) + eps)
     h = (x - _column(mean, x.ndim)) * inverse
+    if training and h.size:
+        h = h - h.mean(axes, keepdims=True)  # what the mean lost if it was rounded
     g = grad_y if weight is None else grad_y * _column(weight, x.ndim)
     if training:
         g = g - g.mean(axes, keepdims=True) - h * (g * h).mean(axes, keepdims=True)

@@ -110,7 +110,8 @@ typedef struct {
     ptrdiff_t dilation;    /* pixels between the taps of a window                                 */
     ptrdiff_t origin;      /* the w of the run's first pixel                                      */
     ptrdiff_t row_divisor; /* divisor of the window's rows                                        */
-    const void *run;       /* [pixels][channels]                                                  */
+    const void *run;       /* [rows][pixels][channels], `row_step` elements from row to row       */
+    ptrdiff_t rows, row_step;
     const void *places;    /* of the run, an integer of the element's size each (argmax alone)    */
     void *y;               /* [outputs][channels]                                                 */
     void *y_places;
@@ -156,7 +157,7 @@ typedef struct {
 
     /* norm.h */
     void (*column_moments)(ptrdiff_t m, ptrdiff_t c, const void *x, const void *center, const void *g,
-                           void *sum, void *total);
+                           void *sums);
     void (*column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x, const void *center, const void *a,
                           const void *b, const void *g, const void *d, void *y);
     void (*layer_norm)(ptrdiff_t n, const void *x, const void *w, const void *b, double eps, void *y);
