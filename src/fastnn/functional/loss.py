@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels import elementwise as _kernel
+from .._kernels.memory import empty
 from ._layout import by_dtype
 from .activation import log_softmax, sigmoid, softmax
 
@@ -192,7 +193,7 @@ def cross_entropy_backward(logits, target, *, weight=None, ignore_index=-100, re
         scales = np.full(len(targets), _scale(reduction, c.count()))
         if c.weight is not None:
             scales *= c.weight[c.target].reshape(-1)
-        grad = np.empty_like(rows)
+        grad = empty(rows.shape, rows.dtype)
         _cross_entropy_backward[rows.dtype](rows, targets, scales, grad)
         grad = grad.reshape((*c.rest, c.classes))
         return grad if c.axis == grad.ndim - 1 else np.moveaxis(grad, -1, c.axis)

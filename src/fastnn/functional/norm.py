@@ -6,6 +6,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels import norm as _kernel
+from .._kernels.memory import empty
 from ._layout import by_dtype
 
 _moments = by_dtype(_kernel.column_moments)
@@ -77,7 +78,7 @@ def _measured(rows):
 def _mapped(rows, center, a, b, g=None, d=None):
     """(rows - center) a + b, plus g d; the vectors in any dtype."""
     dtype = rows.dtype
-    y = np.empty(rows.shape, dtype)
+    y = empty(rows.shape, dtype)
     _affine[dtype](rows, center, a.astype(dtype), b.astype(dtype), _NO_ROWS[dtype] if g is None else g,
                    _NONE[dtype] if d is None else d.astype(dtype), y)
     return y
@@ -102,7 +103,7 @@ def batch_norm_stats(x):
 
     Notes
     -----
-    One pass over deviations from the mean of the first rows, a second where that was far from the mean of all.
+    One pass over deviations from the mean of the first rows, a second where that was far from the mean.
     Sums are taken in blocks of 64 in the dtype of `x` and in float64 across blocks.
     """
     x = _images("batch_norm_stats", x)
@@ -224,7 +225,7 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     """
     x, rows, _, weight, bias = _normalized("layer_norm", x, normalized_shape, weight, bias)
     none = _NONE[x.dtype]
-    y = np.empty(rows.shape, x.dtype)
+    y = empty(rows.shape, x.dtype)
     _layer_norm[x.dtype](rows, none if weight is None else weight, none if bias is None else bias,
                          _checks.real("layer_norm: eps", eps, 0.0), y)
     return y.reshape(x.shape)
@@ -243,7 +244,7 @@ def layer_norm_backward(grad_y, x, normalized_shape, weight=None, bias=None, eps
     x, rows, shape, weight, bias = _normalized(name, x, normalized_shape, weight, bias)
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, x.ndim, x.dtype)
     _checks.same_shape(f"{name}: grad_y", grad_y, x.shape, "as x has")
-    grad_x = np.empty(rows.shape, x.dtype)
+    grad_x = empty(rows.shape, x.dtype)
     grad_weight, grad_bias = np.empty(rows.shape[1]), np.empty(rows.shape[1])
     _layer_norm_backward[x.dtype](_as_rows(grad_y, shape), rows, _NONE[x.dtype] if weight is None else weight,
                                   _checks.real(f"{name}: eps", eps, 0.0), grad_x, grad_weight, grad_bias)
