@@ -65,8 +65,9 @@ def resnet(dtype, rng):
         shortcut = None if (c, stride) == (k, 1) else conv_norm(c, k, 1, stride, activation=False, **o)
         return fn.Residual(body, shortcut, "relu")
 
-    return fn.Sequential(conv_norm(3, 16, 7, 2, **o), fn.MaxPool2d(3, 2, 1), block(16, 16, 1), block(16, 32, 2),
-                         block(32, 32, 1), fn.AdaptiveAvgPool2d(1), fn.Flatten(), fn.Linear(32, 10, **o))
+    return fn.Sequential(conv_norm(3, 16, 7, 2, **o), fn.MaxPool2d(3, 2, 1), block(16, 16, 1),
+                         block(16, 32, 2), block(32, 32, 1), fn.AdaptiveAvgPool2d(1), fn.Flatten(),
+                         fn.Linear(32, 10, **o))
 
 
 def squeezenet(dtype, rng):
@@ -74,10 +75,12 @@ def squeezenet(dtype, rng):
 
     def fire(c, s, e):
         return fn.Sequential(fn.Conv2d(c, s, 1, activation="relu", **o), fn.Parallel(
-            fn.Conv2d(s, e, 1, activation="relu", **o), fn.Conv2d(s, e, 3, padding=1, activation="relu", **o)))
+            fn.Conv2d(s, e, 1, activation="relu", **o),
+            fn.Conv2d(s, e, 3, padding=1, activation="relu", **o)))
 
     return fn.Sequential(fn.Conv2d(3, 16, 3, 2, activation="relu", **o), fn.MaxPool2d(3, 2, ceil_mode=True),
-                         fire(16, 4, 8), fire(16, 8, 16), fn.Dropout(0.5), fn.Conv2d(32, 10, 1, **o), fn.ReLU(),
+                         fire(16, 4, 8), fire(16, 8, 16), fn.Dropout(0.5),
+                         fn.Conv2d(32, 10, 1, **o), fn.ReLU(),
                          fn.GlobalAvgPool2d(), fn.Flatten())
 
 
@@ -85,7 +88,8 @@ def mobilenet(dtype, rng):
     o = {"dtype": dtype, "rng": rng}
 
     def inverted(c):
-        return fn.Residual(fn.Sequential(conv_norm(c, 6 * c, 1, **o), conv_norm(6 * c, 6 * c, groups=6 * c, **o),
+        return fn.Residual(fn.Sequential(conv_norm(c, 6 * c, 1, **o),
+                                         conv_norm(6 * c, 6 * c, groups=6 * c, **o),
                                          conv_norm(6 * c, c, 1, activation=False, **o)))
 
     return fn.Sequential(conv_norm(3, 8, 3, 2, **o), inverted(8), inverted(8), fn.GlobalAvgPool2d(),

@@ -81,7 +81,8 @@ def resnet(blocks: tuple[int, ...], bottleneck: bool) -> Chain:
         for i in range(count):
             stride = 2 if stage and i == 0 else 1
             if bottleneck:
-                body = [conv(width, 1), NORM, RELU, conv(width, 3, stride), NORM, RELU, conv(outputs, 1), NORM]
+                body = [conv(width, 1), NORM, RELU, conv(width, 3, stride), NORM, RELU,
+                        conv(outputs, 1), NORM]
             else:
                 body = [conv(width, 3, stride), NORM, RELU, conv(width), NORM]
             same = stride == 1 and channels == outputs

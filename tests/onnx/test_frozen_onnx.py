@@ -69,7 +69,8 @@ def test_a_shape_that_follows_from_the_inputs_shape():
 
 def test_shapes_that_follow_from_the_numbers():
     """The same shape of input, ever other shapes of the output."""
-    nodes = [node("NonZero", ["x"], ["places"]), node("Cast", ["places"], ["f"], to=1), node("Relu", ["f"], ["y"])]
+    nodes = [node("NonZero", ["x"], ["places"]), node("Cast", ["places"], ["f"], to=1),
+             node("Relu", ["f"], ["y"])]
     frozen = frozen_of(nodes, {"x": (np.float32, (6,))}, ["y"])
     for ones in (3, 5, 0, 6, 6, 2):
         x = np.zeros(6, np.float32)
@@ -95,8 +96,8 @@ def test_relu6_and_batch_norm_become_one_convolution():
 
 
 def test_inputs_by_name():
-    frozen = frozen_of([node("Add", ["a", "b"], ["y"])], {"a": (np.float32, ("n", 2)), "b": (np.float32, (2,))},
-                       ["y"])
+    frozen = frozen_of([node("Add", ["a", "b"], ["y"])],
+                       {"a": (np.float32, ("n", 2)), "b": (np.float32, (2,))}, ["y"])
     a, b = np.ones((3, 2), np.float32), np.arange(2, dtype=np.float32)
     np.testing.assert_array_equal(frozen.run({"b": b, "a": a})["y"], a + b)
     with pytest.raises(ValueError, match="'b' is missing, 'c' is not an input; the inputs are 'a', 'b'"):

@@ -105,7 +105,8 @@ def _conv_transpose(builder: Builder, layer: nn.ConvTranspose2d, x: str) -> str:
     names = ("stride", "padding", "output_padding", "groups", "dilation")
     return builder.add("function", "ConvTranspose2d", x, builder.constant(_data(layer.weight)),
                        builder.constant(_data(layer.bias)), name="conv_transpose2d",
-                       operands=("x", "weight", "bias"), arguments={name: getattr(layer, name) for name in names})
+                       operands=("x", "weight", "bias"),
+                       arguments={name: getattr(layer, name) for name in names})
 
 
 @lowers(nn.Linear)
@@ -162,7 +163,8 @@ def _batch_norm(builder: Builder, layer: Any, x: str) -> str:
 def _layer_norm(builder: Builder, layer: nn.LayerNorm, x: str) -> str:
     return builder.add("function", "LayerNorm", x, builder.constant(_data(layer.weight)),
                        builder.constant(_data(layer.bias)), name="layer_norm",
-                       operands=("x", "weight", "bias"), arguments={"normalized_shape": layer.normalized_shape, "eps": layer.eps})
+                       operands=("x", "weight", "bias"),
+                       arguments={"normalized_shape": layer.normalized_shape, "eps": layer.eps})
 
 
 # --- Activations

@@ -147,8 +147,8 @@ def _as_input(name: str, value: Input, x: Any) -> np.ndarray:
     if not (x.dtype.isnative and x.flags.aligned):
         x = x.astype(x.dtype.newbyteorder("="))
     if value.dtype is not None and x.dtype != value.dtype:
-        raise TypeError(f"{name}: input {value.name!r} has dtype {x.dtype}, expected {value.dtype}; convert it "
-                        "with .astype")
+        raise TypeError(f"{name}: input {value.name!r} has dtype {x.dtype}, expected {value.dtype}; convert "
+                        "it with .astype")
     if value.shape is not None and not (len(value.shape) == x.ndim and all(
             n == size for n, size in zip(x.shape, value.shape, strict=True) if isinstance(size, int))):
         expected = ", ".join("?" if n is None else str(n) for n in value.shape)

@@ -363,7 +363,7 @@ class Module:
         return training.evaluate(self, x, y, **options)
 
     def freeze(self) -> Any:
-        """Return a copy of the network for inference alone, faster and thread-safe; see `fastnn.frozen.freeze`."""
+        """Return a copy of the network for inference alone, faster; see `fastnn.frozen.freeze`."""
         from .. import frozen
 
         return frozen.freeze(self)

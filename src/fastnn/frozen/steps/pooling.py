@@ -40,7 +40,7 @@ def pool_steps(build, node, x):
 
 
 def _windows(node, x):
-    """The windows of a node that was read from an ONNX file; None for those over all of three or more axes."""
+    """The windows of a node of an ONNX file; None for those over all of three or more axes."""
     given = node.attributes
     if "kernel" not in given:
         if x.ndim < 3 or x.ndim != given.get("rank", x.ndim):

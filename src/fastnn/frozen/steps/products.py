@@ -139,8 +139,8 @@ def scale_steps(build, node, x, scale, shift):
     """scale[c] x[:, c] + shift[c]."""
     check_float(node, x, node.attributes["dtype"])
     if x.ndim not in node.attributes["ranks"] or x.shape[1] != len(scale):
-        raise ValueError(f"{node.label}: x has shape {x.shape}, expected {len(scale)} channels in dimension 1 "
-                         "of " + " or ".join(map(str, node.attributes["ranks"])))
+        raise ValueError(f"{node.label}: x has shape {x.shape}, expected {len(scale)} channels in dimension "
+                         "1 of " + " or ".join(map(str, node.attributes["ranks"])))
     scale, shift = (np.ascontiguousarray(v, x.dtype) for v in (scale, shift))
     pixels = np.moveaxis(x, 1, -1)
     in_place = build.overwrites(0) and pixels.flags.c_contiguous
