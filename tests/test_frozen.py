@@ -208,7 +208,10 @@ SINGLE_LAYERS = [
     (lambda **o: fn.GlobalAvgPool1d(), 3),
     (lambda **o: fn.ReLU(), 4), (lambda **o: fn.Sigmoid(), 2), (lambda **o: fn.Tanh(), 1),
     (lambda **o: fn.SiLU(), 3), (lambda **o: fn.GELU(), 4), (lambda **o: fn.GELU("tanh"), 4),
-    (lambda **o: fn.PReLU(4, **o), 4), (lambda **o: fn.Softmax(1), 4), (lambda **o: fn.LogSoftmax(), 3),
+    (lambda **o: fn.ReLU6(), 4), (lambda **o: fn.Hardtanh(-0.5, 0.25), 2), (lambda **o: fn.ELU(0.5), 3),
+    (lambda **o: fn.Hardsigmoid(), 4), (lambda **o: fn.Hardswish(), 4), (lambda **o: fn.Softplus(2.0), 2),
+    (lambda **o: fn.LocalResponseNorm(3), 4), (lambda **o: fn.PReLU(4, **o), 4),
+    (lambda **o: fn.Softmax(1), 4), (lambda **o: fn.LogSoftmax(), 3),
     (lambda **o: fn.Flatten(2), 4), (lambda **o: fn.Flatten(0, 1), 3), (lambda **o: fn.Identity(), 3),
     (lambda **o: fn.Dropout(0.5), 2),
 ]
@@ -223,6 +226,15 @@ def test_single_layers_in_any_memory(layer, ndim, layout, dtype):
     given = LAYOUTS[layout](x)
     assert_same_network(net, net.freeze(), given)
     np.testing.assert_array_equal(given, before)
+
+
+def test_every_layer_is_known():
+    from fastnn.frozen.layers import _LOWERINGS
+
+    layers = {value for value in vars(fn).values()
+              if isinstance(value, type) and issubclass(value, fn.Module)}
+    # A list is not called; the others are as their bases.
+    assert {layer.__name__ for layer in layers - _LOWERINGS.keys()} == {"Module", "ModuleList", "ReLU6"}
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 12, 12), (3, 12, 12)])

@@ -186,6 +186,17 @@ def _gelu(builder: Builder, layer: nn.GELU, x: str) -> str:
                        activation=("gelu" if layer.approximate == "none" else "gelu_tanh",))
 
 
+@lowers(nn.Hardtanh)
+def _hardtanh(builder: Builder, layer: nn.Hardtanh, x: str) -> str:
+    return builder.add("map", type(layer).__name__, x, activation=("clip", layer.min_val, layer.max_val))
+
+
+@lowers(nn.ELU, nn.Hardsigmoid, nn.Hardswish, nn.Softplus, nn.LocalResponseNorm)
+def _function(builder: Builder, layer: Any, x: str) -> str:
+    return builder.add("function", type(layer).__name__, x, name=type(layer)._function.__name__,
+                       operands=("x",), arguments={name: getattr(layer, name) for name in layer._names})
+
+
 @lowers(nn.PReLU)
 def _prelu(builder: Builder, layer: nn.PReLU, x: str) -> str:
     return builder.add("function", "PReLU", x, builder.constant(_data(layer.weight)), name="prelu",
