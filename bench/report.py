@@ -16,7 +16,8 @@ def geometric_mean(values):
 
 def _figure(suite, shape, seconds):
     """What a call of so many seconds achieves, in the suite's unit."""
-    value = seconds * 1e6 if suite.unit == "us" else suite.work(shape) / seconds / 1e9
+    scale = {"us": 1e6, "ms": 1e3}.get(suite.unit)
+    value = scale * seconds if scale else suite.work(shape) / seconds / 1e9
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 

@@ -65,12 +65,13 @@ def onnx_model(nodes, weights, inputs):
     """A model of these nodes, (operator, inputs, outputs, attributes), whose output is "y"; serialised."""
     from onnx import TensorProto, helper, numpy_helper
 
-    types = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int32): TensorProto.INT32}
+    types = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.float64): TensorProto.DOUBLE,
+             np.dtype(np.int32): TensorProto.INT32}
     graph = helper.make_graph(
         [helper.make_node(operator, x, y, **attributes) for operator, x, y, attributes in nodes],
         "graph",
         [helper.make_tensor_value_info(name, types[x.dtype], x.shape) for name, x in inputs.items()],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_empty_tensor_value_info("y")],
         [numpy_helper.from_array(w, name) for name, w in weights.items()])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)],
                              ir_version=9).SerializeToString()

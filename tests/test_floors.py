@@ -14,6 +14,7 @@ FLOORS = (
     {"functional"},
     {"init", "layers", "losses", "optim", "io"},
     {"training", "onnx"},
+    {"frozen"},
     {"cli", "__main__"},
 )
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}

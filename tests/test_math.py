@@ -11,11 +11,16 @@ from fastnn._kernels import elementwise
 OPERATIONS = {"exp": elementwise.EXP, "tanh": elementwise.TANH, "sigmoid": elementwise.SIGMOID}
 KIND = {np.float32: "float", np.float64: "double"}
 
-# The largest errors measured over one in five of all floats and millions of doubles, with AVX2 and with the
-# baseline, rounded up: in units of the last place of the exact result. Half a unit is the rounding of the
-# result itself. The test takes a coarser sample, on each instruction set.
+# The largest errors measured over one in seven of all floats from 5e-4 to 88 and millions of doubles, with
+# AVX-512, AVX2 and the baseline, rounded up: in units of the last place of the exact result. Half a unit is
+# the rounding of the result itself. The test takes a coarser sample, on each instruction set.
 BOUNDS = {
-    np.float32: {"exp": 1.1, "tanh": 1.95, "sigmoid": 1.95},
+    np.float32: {"exp": 1.1, "tanh": 1.85, "sigmoid": 1.55},
+    np.float64: {"exp": 1.1, "tanh": 1.85, "sigmoid": 1.5},
+}
+# The baseline has no fused multiply-add, which spares a rounding.
+BASELINE = {
+    np.float32: {"exp": 1.1, "tanh": 2.2, "sigmoid": 1.95},
     np.float64: {"exp": 1.1, "tanh": 2.3, "sigmoid": 1.95},
 }
 # What the truth is computed in. Where long double is no longer than double, its own rounding is added.
@@ -45,6 +50,10 @@ def errors(y, exact):
     return np.abs(y.astype(exact.dtype) - exact) / unit
 
 
+def bound(isa, dtype, name):
+    return (BASELINE if isa == "scalar" else BOUNDS)[dtype][name] + SLACK
+
+
 def every(dtype):
     """Arguments: floats in steps of their bits; doubles drawn over all magnitudes, densest around 1."""
     if dtype is np.float32:
@@ -58,7 +67,7 @@ def every(dtype):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_errors_in_units_of_the_last_place(isa, dtype, name):
     x = every(dtype)
-    assert errors(call(name, x), truth(name, x)).max() < BOUNDS[dtype][name] + SLACK
+    assert errors(call(name, x), truth(name, x)).max() < bound(isa, dtype, name)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -70,7 +79,7 @@ def test_results_below_the_normal_numbers_are_rounded_and_not_flushed(isa, dtype
         x = np.linspace(-2 * info.tiny, 2 * info.tiny, 10_001, dtype=dtype)
     y = call(name, x)
     assert ((y != 0) & (np.abs(y) < info.tiny)).any()
-    assert errors(y, truth(name, x)).max() < BOUNDS[dtype][name] + SLACK
+    assert errors(y, truth(name, x)).max() < bound(isa, dtype, name)
 
 
 @pytest.mark.parametrize(("name", "results"), {

@@ -85,6 +85,26 @@ def test_batch_norm_keeps_its_digits_far_from_zero(isa, offset):
     check(run_batch, x, mean, var, weight, bias)
 
 
+@pytest.mark.parametrize("offset", [0, 1e4, 1e6])
+def test_gradients_do_not_lose_what_the_mean_lost_in_rounding(isa, offset):
+    x, weight, bias = arguments((500, 67), np.float32, offset)
+    mean, var = functional.batch_norm_stats(x)
+    grad_y = draw(500, 67, dtype=np.float32)
+    grad_x, grad_weight, _ = functional.batch_norm_backward(grad_y, x, mean, var, weight, bias)
+    wide = in_double(grad_y, x, weight, bias)
+    exact = reference.batch_norm_backward(*wide[:2], *reference.batch_norm_stats(wide[1]), *wide[2:])
+    np.testing.assert_allclose(grad_weight, exact[1], rtol=0, atol=2e-6 * np.abs(exact[1]).max())
+    np.testing.assert_allclose(grad_x, exact[0], rtol=0, atol=2e-6 * np.abs(exact[0]).max())
+
+
+def test_statistics_of_rows_far_from_the_first_ones(isa):
+    x = draw(1000, 19, dtype=np.float32) + np.float32(3000)
+    x[:64] = 0
+    mean, var = functional.batch_norm_stats(x)
+    np.testing.assert_allclose(mean, x.mean(0, dtype=np.float64), rtol=1e-7)
+    np.testing.assert_allclose(var, x.var(0, dtype=np.float64), rtol=1e-6)
+
+
 def test_sums_of_many_rows_keep_their_digits(isa):
     x = draw(200_003, 2, dtype=np.float32) + np.float32(3)
     mean, var = functional.batch_norm_stats(x)
@@ -244,6 +264,8 @@ X, V = draw(2, 3, 4), np.ones(3)
     (lambda: fn.BatchNorm2d(3)(np.ones((2, 3), np.float32)), ValueError, "BatchNorm2d: x has 2 dimensions"),
     (lambda: fn.BatchNorm1d(3)(np.ones((2, 4), np.float32)), ValueError, "BatchNorm1d: x has 4 channels"),
     (lambda: fn.BatchNorm1d(3)(np.ones((1, 3), np.float32)), ValueError, "one value a channel"),
+    (lambda: fn.BatchNorm1d(3, track_running_stats=False).eval()(np.ones((1, 3), np.float32)), ValueError,
+     "one value a channel"),
     (lambda: fn.BatchNorm1d(3)(X), TypeError, "BatchNorm1d: x has dtype float64, expected float32"),
     (lambda: fn.BatchNorm1d(0), ValueError, "BatchNorm1d: num_features must be at least 1"),
     (lambda: fn.BatchNorm1d(3, momentum=2), ValueError, "BatchNorm1d: momentum must be between 0 and 1"),

@@ -396,6 +396,42 @@ def test_streaming_equals_one_call(isa, cell):
     assert_same_bits([np.concatenate(pieces), *as_list(state)], [y, *as_list(hx)])
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("cell", LAYERS)
+@pytest.mark.parametrize(("batch", "hidden"), [(1, 128), (5, 33), (17, 200)])
+def test_a_step_of_a_stream_has_the_bits_of_a_sequence(isa, dtype, threads, cell, count, batch, hidden):
+    layer = LAYERS[cell](19, hidden, num_layers=2, dtype=dtype, rng=0).eval()
+    rng = np.random.default_rng(9)
+    x = rng.normal(size=(1, batch, 19)).astype(dtype)
+    state = [rng.normal(size=(2, batch, hidden)).astype(dtype) for _ in range(2 if cell == "lstm" else 1)]
+    before = [s.copy() for s in state]
+    hx = tuple(state) if len(state) == 2 else state[0]
+    threads(count)
+    y, new = layer(x, hx)
+    # With lengths, or in memory of another order, the call goes the way of all sequences.
+    for argument, lengths in ((x, [1] * batch), (np.asfortranarray(x), None)):
+        same, same_new = layer(argument, hx, lengths=lengths)
+        assert_same_bits([same, *as_list(same_new)], [y, *as_list(new)])
+    assert_same_bits(state, before)
+    assert not any(np.shares_memory(y, s) for s in as_list(new))
+
+
+def test_a_step_of_a_stream_refuses_by_name():
+    layer = fn.LSTM(3, 4).eval()
+    x, h = np.ones((1, 2, 3), np.float32), np.zeros((1, 2, 4), np.float32)
+    for arguments, error, words in (
+        ((x, h), TypeError, "LSTM: hx is a ndarray"),
+        ((x, (h, h[:, :1])), ValueError, r"LSTM: hx\[1\] has shape"),
+        ((x, (h, h.astype(np.float64))), TypeError, r"LSTM: hx\[1\] has dtype float64"),
+        ((x.astype(np.float64), (h, h)), TypeError, "LSTM: x has dtype float64"),
+        ((x[:, :, :2], (h, h)), ValueError, "LSTM: x has shape"),
+    ):
+        with pytest.raises(error, match=words):
+            layer(*arguments)
+    y, _ = layer(x[:, :0], (h[:, :0], h[:, :0]))
+    assert y.shape == (1, 0, 4)
+
+
 @pytest.mark.parametrize("activation", [None, "relu", "sigmoid", "tanh", "softmax"])
 def test_outputs_of_a_bidirectional_network_are_the_notes_formula(activation):
     """o_t = g(V s_t + V' s'_t), and the gradients of all of it."""

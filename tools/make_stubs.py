@@ -15,7 +15,7 @@ NOTE = "# Made by tools/make_stubs.py.\n"
 # --- Compiled modules
 
 C_TYPES = {"bint": "bool", "int": "int", "Py_ssize_t": "int", "double": "float", "tuple": "tuple[int, ...]"}
-RETURNS = {"available_isas": "list[str]", "get_isa": "str", "build_flags": "str"}
+RETURNS = {"available_isas": "list[str]", "get_isa": "str", "build_flags": "str", "step_state": "Any"}
 
 
 def pyx_functions(text):
@@ -66,6 +66,7 @@ PARAMETERS = {
     "ignore_index": "int", "num_embeddings": "int", "padding_idx": "int | None", "truncate": "int | None",
     "divisor_override": "int | None", "eps": "float", "negative_slope": "float", "label_smoothing": "float",
     "p": "float", "activation": "str | None", "algorithm": "str", "approximate": "str", "reduction": "str",
+    **dict.fromkeys(("alpha", "beta", "k", "max_val", "min_val", "threshold"), "float"), "size": "int",
     "nonlinearity": "str", "rng": "Any", "dtype": "DTypeLike", "saved": "Any",
 }
 FLAGS = {"ceil_mode", "count_include_pad", "return_indices", "training", "input_grad", "reverse"}

@@ -2,6 +2,7 @@
 
 from .convolution import Convolutions
 from .layers import Activations, Linears, Norms, Pools
+from .networks import Networks, TrainingSteps
 from .recurrent import Recurrences
 from .suite import Suite
 from .tiny import Tiny
@@ -22,4 +23,6 @@ SUITES: dict[str, Suite] = {
     "optim": Optimizers(),
     "loss": Losses(),
     "tiny": Tiny(),
+    "networks": Networks(),
+    "training": TrainingSteps(),
 }

@@ -1,5 +1,7 @@
 """fastnn: neural-network layers over NumPy arrays, forward and backward, at the speed of the hardware."""
 
+from typing import Any as _Any
+
 from . import functional, init, io, losses, optim, training
 from ._config import empty_cache, num_threads, show_config
 from ._kernels.runtime import get_num_threads, set_num_threads
@@ -10,13 +12,13 @@ from .layers import *  # noqa: F403 - layers/__init__.py lists them
 from .layers import __all__ as _layers
 
 __all__ = [
-    "__version__", "empty_cache", "functional", "get_num_threads", "init", "io", "load", "losses", "manual_seed",
-    "num_threads", "optim", "save", "set_num_threads", "show_config", "training",
+    "__version__", "empty_cache", "functional", "get_num_threads", "init", "io", "load", "losses",
+    "manual_seed", "num_threads", "optim", "save", "set_num_threads", "show_config", "training",
 ]
 __all__ += _layers
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> _Any:
     """`fastnn.onnx`, imported when it is first asked for: few need it, and it is many small modules."""
     if name == "onnx":
         import importlib

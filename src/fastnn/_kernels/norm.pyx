@@ -16,30 +16,30 @@ cdef enum:
 cdef double NS_ELEMENT = 0.15   # an element of memory-bound work
 
 
-def column_moments(const real[:, ::1] x, const real[::1] center, const real[:, ::1] g, double[::1] products,
-                   double[::1] totals):
-    """products[j] = sum_i (x_ij - center_j) g_ij and totals[j] = sum_i g_ij.
+def column_moments(const real[:, ::1] x, const real[::1] center, const real[:, ::1] g, double[:, ::1] sums):
+    """With d_ij = x_ij - center_j: sums of d_ij g_ij, of d_ij and of g_ij over i, [3, C].
 
-    Without g (no rows) it is x - center itself: the sum of squares, and of deviations.
+    Without g (no rows) of d_ij^2 and of d_ij, [2, C].
     """
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t m = x.shape[0], c = x.shape[1], blocks = ceil_div(m, BLOCK), b, j
-    cdef real* sums
-    products[:] = 0
-    totals[:] = 0
+    cdef Py_ssize_t width = sums.shape[0] * c
+    cdef real* parts
+    cdef double* total
+    sums[:, :] = 0
     if m == 0 or c == 0:
         return
-    sums = <real*>malloc(2 * blocks * c * sizeof(real))
-    if sums is NULL:
+    parts = <real*>malloc(blocks * width * sizeof(real))
+    if parts is NULL:
         raise MemoryError("batch_norm: no memory for the workspace")
     for b in prange(blocks, nogil=True, schedule="static", num_threads=team_size(NS_ELEMENT * m * c)):
         k.column_moments(min(<Py_ssize_t>BLOCK, m - b * BLOCK), c, &x[b * BLOCK, 0], &center[0],
-                         &g[b * BLOCK, 0] if g.shape[0] else NULL, sums + 2 * b * c, sums + (2 * b + 1) * c)
+                         &g[b * BLOCK, 0] if g.shape[0] else NULL, parts + b * width)
+    total = &sums[0, 0]
     for b in range(blocks):
-        for j in range(c):
-            products[j] += sums[2 * b * c + j]
-            totals[j] += sums[(2 * b + 1) * c + j]
-    free(sums)
+        for j in range(width):
+            total[j] += parts[b * width + j]
+    free(parts)
 
 
 def column_affine(const real[:, ::1] x, const real[::1] center, const real[::1] a, const real[::1] b,

@@ -39,6 +39,7 @@ cdef double NS_PER_BYTE = 0.1       # one core streams about 10 GB/s
 cdef enum:
     RUN_BYTES = 4 * 1024            # the run stays in L1 while rows stream by (16 KB: a third slower)
     CACHE_LINE = 64
+    SMALL = 4                       # taps of a window that is folded at once, rows and columns
     MANY_IMAGES = 8                 # enough to share; fewer are cut in slices of ...
     SLICE = 32                      # ... channels: two cache lines of float
 
@@ -61,6 +62,7 @@ cdef struct Pooling:
     const fnn_window* rows          # [out_height]
     const fnn_window* columns       # [out_width]
     Py_ssize_t row_dilation, column_dilation
+    bint apart                      # windows are small, and a pixel belongs to one of a row at most
     const char* x
     char* y
     char* places
@@ -104,6 +106,8 @@ cdef void pool_task(const Pooling* job, Py_ssize_t row, const Block* block, char
     columns.origin = block.w
     columns.row_divisor = window.divisor
     columns.run = scratch
+    columns.rows = 1
+    columns.row_step = 0
     columns.places = scratch + run_size
     columns.y = job.y + y_offset if direct else y
     columns.y_places = job.places + y_offset if direct else y + y_size
@@ -111,6 +115,14 @@ cdef void pool_task(const Pooling* job, Py_ssize_t row, const Block* block, char
         kern.argmax_rows(n, window.taps, job.row_dilation * line, x, window.first * job.width,
                          job.row_dilation * job.width, scratch, scratch + run_size)
         kern.argmax_columns(&columns)
+    elif job.apart and direct and 0 < window.taps <= SMALL:
+        columns.run = x
+        columns.rows = window.taps
+        columns.row_step = job.row_dilation * line
+        if job.kind == MAX:
+            kern.max_columns(&columns)
+        else:
+            kern.mean_columns(&columns)
     elif job.kind == MAX:
         kern.max_rows(n, window.taps, job.row_dilation * line, x, scratch)
         kern.max_columns(&columns)
@@ -187,6 +199,17 @@ cdef void describe(Pooling* job, const real[:, :, :, ::1] x, const Py_ssize_t[:,
         job.y = <char*>&y[0, 0, 0, 0]
 
 
+cdef bint are_apart(const fnn_window* windows, Py_ssize_t count, Py_ssize_t dilation) noexcept nogil:
+    """Whether windows are small and no two of them share a pixel."""
+    cdef Py_ssize_t i
+    for i in range(count):
+        if windows[i].taps > SMALL:
+            return False
+        if i and windows[i - 1].first + (windows[i - 1].taps - 1) * dilation >= windows[i].first:
+            return False
+    return True
+
+
 def max_pool(const real[:, :, :, ::1] x, const Py_ssize_t[:, ::1] windows, Py_ssize_t row_dilation,
              Py_ssize_t column_dilation, real[:, :, :, ::1] y, real[:, :, :, ::1] places):
     """y [n, p, q, c] = the largest x [n, h, w, c] with h, w in the windows p, q.
@@ -201,6 +224,7 @@ def max_pool(const real[:, :, :, ::1] x, const Py_ssize_t[:, ::1] windows, Py_ss
     if places.shape[0] and x.shape[3]:
         job.kind = ARGMAX
         job.places = <char*>&places[0, 0, 0, 0]
+    job.apart = are_apart(job.columns, job.out_width, column_dilation)
     with nogil:
         pool(&job)
 
@@ -211,6 +235,7 @@ def mean_pool(const real[:, :, :, ::1] x, const Py_ssize_t[:, ::1] windows, real
     describe(&job, x, windows, y)
     job.kind = MEAN
     job.row_dilation = job.column_dilation = 1
+    job.apart = are_apart(job.columns, job.out_width, 1)
     with nogil:
         pool(&job)
 

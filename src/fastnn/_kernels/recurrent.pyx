@@ -306,6 +306,80 @@ def forward(int cell, Py_ssize_t products, const real[:, ::1] x, const Py_ssize_
     raise_interrupt()
 
 
+cdef class StepState:
+    """The packed parameters of one layer, by their addresses; see `step_state`."""
+
+    cdef object kept
+    cdef const void* panels
+    cdef const void* bias
+    cdef int cell
+    cdef Py_ssize_t products, width, depth, hidden, itemsize
+
+
+def step_state(int cell, Py_ssize_t products, panels, bias, Py_ssize_t depth, Py_ssize_t hidden):
+    """The packed parameters of one layer in one direction, as `take_step` takes them.
+
+    cell, products, panels and bias are those of `forward`; depth and hidden are D and H.
+    """
+    cdef StepState state = StepState()
+    state.kept = (panels, bias)
+    state.cell, state.products, state.depth, state.hidden = cell, products, depth, hidden
+    state.width, state.itemsize = bias.shape[1], bias.itemsize
+    if state.itemsize == sizeof(float):
+        state.panels, state.bias = address[float](panels), address[float](bias)
+    else:
+        state.panels, state.bias = address[double](panels), address[double](bias)
+    return state
+
+
+def take_step(StepState state, x, Py_ssize_t layer, h, c, new_h, new_c, y):
+    """Take a step of a stack's layer number `layer`: what a stream calls again and again.
+
+    x [1, N, D] with N > 0 and the states h and c [layers, N, H] give y [1, N, H] and the new states; c of the
+    LSTM alone. The bits are those of `forward`, with less to look at: a call costs as much as the arithmetic
+    of a small layer. ValueError where an array is of another dtype or not contiguous.
+    """
+    if state.itemsize == sizeof(float):
+        take[float](state, x, layer, h, c, new_h, new_c, y)
+    else:
+        take[double](state, x, layer, h, c, new_h, new_c, y)
+
+
+cdef const void* address(const real[:, ::1] array) noexcept:
+    return &array[0, 0]
+
+
+cdef int take(StepState self, const real[:, :, ::1] x, Py_ssize_t index, const real[:, :, ::1] h,
+              const real[:, :, ::1] c, real[:, :, ::1] new_h, real[:, :, ::1] new_c,
+              real[:, :, ::1] y) except -1:
+    cdef Py_ssize_t batch = x.shape[1], products = self.products
+    cdef Py_ssize_t size = batch * self.hidden * sizeof(real)
+    cdef Py_ssize_t[2] starts = [0, batch]
+    cdef const real* panels = <const real*>self.panels
+    cdef int threads = team_size(NS_PER_MULTIPLY * batch * products * self.hidden)
+    cdef Layer layer
+    layer.watch = NULL
+    layer.cell, layer.reverse, layer.steps = self.cell, False, 1
+    layer.hidden, layer.products, layer.width = self.hidden, products, self.width
+    layer.y_stride, layer.gates_row, layer.starts, layer.bias = self.hidden, 0, starts, self.bias
+    layer.h, layer.y = &new_h[index, 0, 0], &y[0, 0, 0]
+    layer.c = NULL if new_c is None else &new_c[index, 0, 0]
+    layer.h_prev = layer.c_prev = NULL
+    layer.gates = malloc(batch * self.width * sizeof(real))
+    if layer.gates is NULL:
+        raise MemoryError("recurrent step: no memory for the gates")
+    with nogil:
+        memcpy(layer.h, &h[index, 0, 0], size)
+        if layer.c is not NULL:
+            memcpy(layer.c, &c[index, 0, 0], size)
+        multiply(&x[0, 0, 0], self.depth, panels, <const real*>self.bias, <real*>layer.gates, self.width,
+                 batch, products, self.depth, False, False, threads, NULL)
+        forward_steps(&layer, panels + panel_elements(products, self.depth, sizeof(real)), 0, 1, 0, batch,
+                      threads)
+    free(layer.gates)
+    return 0
+
+
 def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const real[:, ::1] panels,
              real[:, :, ::1] gates, real[:, :, ::1] h_prev, real[:, :, ::1] c_prev, real[:, ::1] grad_y,
              real[:, :, ::1] grad_h, real[:, :, ::1] grad_c, real[:, :, ::1] grad_gates, bint reverse,

@@ -46,6 +46,28 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t y_stride
         void* grad_h
         void* grad_c
+
+    ctypedef struct fnn_step:
+        double lr
+        double decay
+        double momentum
+        double eps
+        double keep
+        double take
+        double square_keep
+        double square_take
+        double shrink
+        double scale
+        int maximize
+        int nesterov
+        int centered
+
+    ctypedef enum fnn_optimizer:
+        FNN_SGD
+        FNN_ADAM
+        FNN_RMSPROP
+        FNN_OPTIMIZERS
+
     ctypedef struct fnn_window:
         Py_ssize_t first
         Py_ssize_t taps
@@ -59,6 +81,8 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t origin
         Py_ssize_t row_divisor
         const void* run
+        Py_ssize_t rows
+        Py_ssize_t row_step
         const void* places
         void* y
         void* y_places
@@ -111,7 +135,7 @@ cdef extern from "kernels.h" nogil:
         void (*map_backward)(int op, Py_ssize_t n, double alpha, const void* grad_y, const void* saved,
                              void* grad_x) noexcept nogil
         void (*column_moments)(Py_ssize_t m, Py_ssize_t c, const void* x, const void* center, const void* g,
-                               void* sum, void* total) noexcept nogil
+                               void* sums) noexcept nogil
         void (*column_affine)(Py_ssize_t m, Py_ssize_t c, const void* x, const void* center, const void* a,
                               const void* b, const void* g, const void* d, void* y) noexcept nogil
         void (*layer_norm)(Py_ssize_t n, const void* x, const void* w, const void* b, double eps,
@@ -121,6 +145,11 @@ cdef extern from "kernels.h" nogil:
         void (*softmax)(Py_ssize_t n, const void* x, void* y, int log) noexcept nogil
         void (*softmax_backward)(Py_ssize_t n, const void* grad_y, const void* y, void* grad_x,
                                  int log) noexcept nogil
+        double (*cross_entropy)(Py_ssize_t n, const void* x, Py_ssize_t target) noexcept nogil
+        void (*cross_entropy_backward)(Py_ssize_t n, const void* x, Py_ssize_t target, double scale,
+                                       void* grad_x) noexcept nogil
+        void (*optimizer[FNN_OPTIMIZERS])(Py_ssize_t n, void* data, const void* grad, void* state0,
+                                          void* state1, void* state2, const fnn_step* step) noexcept nogil
         void (*cell[FNN_CELLS])(const fnn_cell* step) noexcept nogil
         void (*cell_backward[FNN_CELLS])(const fnn_cell_grad* step) noexcept nogil
         void (*max_rows)(Py_ssize_t n, Py_ssize_t taps, Py_ssize_t stride, const void* x,

@@ -26,6 +26,7 @@ from .convolve import convolve2d
 from .dropout import dropout_mask
 from .embedding import embedding, embedding_backward
 from .linear import linear, linear_backward
+from .local_response import local_response_norm, local_response_norm_backward
 from .loss import (
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_backward,
@@ -37,6 +38,18 @@ from .loss import (
     mse_loss_backward,
 )
 from .norm import batch_norm, batch_norm_backward, batch_norm_stats, layer_norm, layer_norm_backward
+from .piecewise import (
+    elu,
+    elu_backward,
+    hardsigmoid,
+    hardsigmoid_backward,
+    hardswish,
+    hardswish_backward,
+    hardtanh,
+    hardtanh_backward,
+    softplus,
+    softplus_backward,
+)
 from .pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool1d_backward,

@@ -17,8 +17,10 @@ import numpy as np
 from .. import _checks
 from .._kernels import gemm as _gemm
 from .._kernels import recurrent as _kernel
+from .._kernels.memory import empty
 from ._layout import by_dtype
 
+take_step = _kernel.take_step
 _forward_panels = by_dtype(_kernel.forward_panels)
 _backward_panels = by_dtype(_kernel.backward_panels)
 _forward = by_dtype(_kernel.forward)
@@ -159,6 +161,11 @@ def pack_weights(cell: Cell, directions: list[Weights]) -> Packed:
     return Packed(panels, bias)
 
 
+def step_state(cell: Cell, packed: Packed, depth: int, hidden: int) -> Any:
+    """The layer as `take_step` of the kernels takes it."""
+    return _kernel.step_state(cell.kind, cell.gates * hidden, packed.panels, packed.bias, depth, hidden)
+
+
 def forward(cell: Cell, x: np.ndarray, ragged: Ragged, packed: Packed, h: np.ndarray, c: np.ndarray | None,
             *, reverse: bool = False, keep: bool = False) -> tuple[np.ndarray, Kept | None]:
     """Run one layer.
@@ -181,12 +188,12 @@ def forward(cell: Cell, x: np.ndarray, ragged: Ragged, packed: Packed, h: np.nda
     """
     directions, batch, hidden = h.shape
     rows, width = ragged.rows, cell.blocks * hidden
-    y = np.empty((rows, directions * hidden), x.dtype)
+    y = empty((rows, directions * hidden), x.dtype)
     kept, h_prev, c_prev = None, None, None
     if keep:
-        gates = np.empty((directions, rows, width), x.dtype)
-        h_prev = np.empty((directions, rows, hidden), x.dtype)
-        c_prev = None if c is None else np.empty_like(h_prev)
+        gates = empty((directions, rows, width), x.dtype)
+        h_prev = empty((directions, rows, hidden), x.dtype)
+        c_prev = None if c is None else empty(h_prev.shape, x.dtype)
         kept = Kept(x, gates, h_prev, c_prev)
     elif rows:
         gates = np.empty((directions, _kernel.chunk_rows(rows, batch, width, x.itemsize), width), x.dtype)
@@ -231,7 +238,7 @@ def backward(cell: Cell, kept: Kept, ragged: Ragged, directions: list[Weights], 
     grad_gates = gates if overwrite else np.empty_like(gates)
     _backward[dtype](cell.kind, products, ragged.starts, panels, gates, h_prev, c_prev, grad_y, grad_h,
                      grad_c, grad_gates, reverse, truncate)
-    grad_x = np.empty_like(x) if input_grad else None
+    grad_x = empty(x.shape, dtype) if input_grad else None
     grads = []
     for d, w in enumerate(directions):
         grad_ih, grad_hh = np.empty(w.ih.shape, dtype), np.empty(w.hh.shape, dtype)

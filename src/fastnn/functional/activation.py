@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels import elementwise as _kernel
+from .._kernels.memory import empty
 from ._layout import by_dtype
 
 _map = by_dtype(_kernel.map)
@@ -31,7 +32,7 @@ def _run(op, x, alpha=0.0):
         if order is not None:
             return _run(op, x.transpose(order), alpha).transpose(np.argsort(order))
         x = np.ascontiguousarray(x)
-    y = np.empty(x.shape, x.dtype)
+    y = empty(x.shape, x.dtype)
     _map[x.dtype](op, alpha, x.reshape(-1), y.reshape(-1))
     return y
 
@@ -49,7 +50,7 @@ def _run_backward(name, op, grad_y, saved, alpha=0.0, saved_name="y"):
 
 
 def _backward_as_it_lies(op, grad_y, saved, alpha):
-    grad_x = np.empty(saved.shape, saved.dtype)
+    grad_x = empty(saved.shape, saved.dtype)
     _map_backward[saved.dtype](op, alpha, np.ascontiguousarray(grad_y).reshape(-1),
                                np.ascontiguousarray(saved).reshape(-1), grad_x.reshape(-1))
     return grad_x
@@ -344,7 +345,7 @@ def _softmax_of(name, x, dim, log):
     dim = _axis(name, dim, x.ndim)
     moved = _last(x, dim)
     rows = _rows(moved)
-    y = np.empty(rows.shape, x.dtype)
+    y = empty(rows.shape, x.dtype)
     _softmax[x.dtype](rows, y, log)
     return _back(y, moved.shape, dim)
 
@@ -356,7 +357,7 @@ def _softmax_gradient(name, grad_y, y, dim, log):
     dim = _axis(name, dim, y.ndim)
     moved = _last(y, dim)
     rows = _rows(moved)
-    grad_x = np.empty(rows.shape, y.dtype)
+    grad_x = empty(rows.shape, y.dtype)
     _softmax_backward[y.dtype](_rows(_last(grad_y, dim)), rows, grad_x, log)
     return _back(grad_x, moved.shape, dim)
 

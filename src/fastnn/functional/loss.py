@@ -8,7 +8,13 @@ from __future__ import annotations
 import numpy as np
 
 from .. import _checks
+from .._kernels import elementwise as _kernel
+from .._kernels.memory import empty
+from ._layout import by_dtype
 from .activation import log_softmax, sigmoid, softmax
+
+_cross_entropy = by_dtype(_kernel.cross_entropy)
+_cross_entropy_backward = by_dtype(_kernel.cross_entropy_backward)
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -96,8 +102,20 @@ class _Classes:
                 raise ValueError(f"{name}: target{list(where)} = {target[where]} is not a class, expected "
                                  f"0 <= target < {self.classes} or ignore_index = {ignore}")
             self.target = np.where(kept, target, 0)
+            self.kept = kept
             self.scale = kept.astype(logits.dtype)
         self.rest = rest
+
+    @property
+    def plain(self):
+        """Whether each sample has one class and nothing else: the case of the kernels."""
+        return not (self.soft or self.smoothing)
+
+    def rows(self):
+        """Logits by rows of classes; the class of each, -1 of those that are ignored."""
+        x = self.logits if self.axis == self.logits.ndim - 1 else np.moveaxis(self.logits, self.axis, -1)
+        targets = self.target if self.kept.all() else np.where(self.kept, self.target, -1)
+        return np.ascontiguousarray(x).reshape(-1, self.classes), targets.reshape(-1)
 
     def probabilities(self):
         """The targets as probabilities of the classes, weighted: (..., C)."""
@@ -150,14 +168,19 @@ def cross_entropy(logits, target, *, weight=None, ignore_index=-100, reduction="
         If dtypes are wrong.
     """
     c = _Classes("cross_entropy", logits, target, weight, ignore_index, reduction, label_smoothing)
-    log_p = np.moveaxis(log_softmax(c.logits, c.axis), c.axis, -1)
-    if c.soft or c.smoothing or c.weight is not None:
-        # 0 log p is 0, also for a logit of -inf, and in a sample that is ignored.
+    if c.plain:
+        rows, targets = c.rows()
+        losses = np.empty(len(targets), rows.dtype)
+        _cross_entropy[rows.dtype](rows, targets, losses)
+        losses = losses.reshape(c.rest)
+        if c.weight is not None:
+            # 0 log p is 0, also of a class that cannot be.
+            weight = c.weight[c.target]
+            losses = np.multiply(losses, weight, where=weight != 0, out=np.zeros_like(losses))
+    else:
+        log_p = np.moveaxis(log_softmax(c.logits, c.axis), c.axis, -1)
         p = c.probabilities()
         losses = -np.multiply(p, log_p, where=p != 0, out=np.zeros_like(log_p)).sum(-1)
-    else:
-        losses = -np.take_along_axis(log_p, c.target[..., None], -1)[..., 0]
-        losses = np.where(c.scale != 0, losses, np.zeros((), losses.dtype))
     return _reduce(losses, reduction, c.count())
 
 
@@ -165,6 +188,15 @@ def cross_entropy_backward(logits, target, *, weight=None, ignore_index=-100, re
                            label_smoothing=0.0):
     """softmax(logits) sum(p) - p for the weighted target probabilities p, over the count for the mean."""
     c = _Classes("cross_entropy_backward", logits, target, weight, ignore_index, reduction, label_smoothing)
+    if c.plain:
+        rows, targets = c.rows()
+        scales = np.full(len(targets), _scale(reduction, c.count()))
+        if c.weight is not None:
+            scales *= c.weight[c.target].reshape(-1)
+        grad = empty(rows.shape, rows.dtype)
+        _cross_entropy_backward[rows.dtype](rows, targets, scales, grad)
+        grad = grad.reshape((*c.rest, c.classes))
+        return grad if c.axis == grad.ndim - 1 else np.moveaxis(grad, -1, c.axis)
     p = c.probabilities()
     grad = np.moveaxis(softmax(c.logits, c.axis), c.axis, -1) * p.sum(-1, keepdims=True)
     grad -= p

@@ -6,12 +6,16 @@ import numpy as np
 
 from .. import _checks
 from .._kernels import norm as _kernel
+from .._kernels.memory import empty
 from ._layout import by_dtype
 
 _moments = by_dtype(_kernel.column_moments)
 _affine = by_dtype(_kernel.column_affine)
 _layer_norm = by_dtype(_kernel.layer_norm)
 _layer_norm_backward = by_dtype(_kernel.layer_norm_backward)
+# Rows whose mean is the pilot of the statistics.
+_PILOT_ROWS = 64
+
 _NONE = {dtype: np.empty(0, dtype) for dtype in _moments}
 _NO_ROWS = {dtype: np.empty((0, 1), dtype) for dtype in _moments}
 
@@ -45,16 +49,36 @@ def _channels(name, x, **vectors):
     return checked
 
 
-def _column_moments(rows, center, g=None):
-    products, totals = np.empty(rows.shape[1]), np.empty(rows.shape[1])
-    _moments[rows.dtype](rows, center, _NO_ROWS[rows.dtype] if g is None else g, products, totals)
-    return products, totals
+def _moments_about(rows, center, g=None):
+    """Sums over the rows, in float64, by column: of d g, d and g for the deviations d = rows - center; of d^2
+    and d without g."""
+    sums = np.empty((2 if g is None else 3, rows.shape[1]))
+    _moments[rows.dtype](rows, center, _NO_ROWS[rows.dtype] if g is None else g, sums)
+    return sums
+
+
+def _measured(rows):
+    """Mean and biased variance of each column, in float64; NaN without rows."""
+    count = rows.shape[0]
+    if not count:
+        nothing = np.full(rows.shape[1], np.nan)
+        return nothing, nothing
+    # Deviations from a pilot are small whatever the offset of the data: the mean of a block of rows.
+    pilot = np.mean(rows[:_PILOT_ROWS], axis=0, dtype=np.float64).astype(rows.dtype)
+    squares, deviations = _moments_about(rows, pilot) / count
+    var = squares - np.square(deviations)
+    if not (np.square(deviations) <= 4 * var).all():
+        # A pilot that is far from the mean takes digits; then, and for NaN, once more about the mean itself.
+        center = (pilot + deviations).astype(rows.dtype)
+        squares, rest = _moments_about(rows, center) / count
+        return center + rest, np.maximum(squares - np.square(rest), 0)
+    return pilot + deviations, np.maximum(var, 0)
 
 
 def _mapped(rows, center, a, b, g=None, d=None):
     """(rows - center) a + b, plus g d; the vectors in any dtype."""
     dtype = rows.dtype
-    y = np.empty(rows.shape, dtype)
+    y = empty(rows.shape, dtype)
     _affine[dtype](rows, center, a.astype(dtype), b.astype(dtype), _NO_ROWS[dtype] if g is None else g,
                    _NONE[dtype] if d is None else d.astype(dtype), y)
     return y
@@ -79,22 +103,12 @@ def batch_norm_stats(x):
 
     Notes
     -----
-    Two passes: the mean, then the squares about it. Sums are taken in blocks of 64 in the dtype of `x` and in
-    float64 across blocks.
+    One pass over deviations from the mean of the first rows, a second where that was far from the mean.
+    Sums are taken in blocks of 64 in the dtype of `x` and in float64 across blocks.
     """
     x = _images("batch_norm_stats", x)
-    rows, _ = _rows(x)
-    if not rows.shape[0]:
-        empty = np.full(x.shape[1], np.nan, x.dtype)
-        return empty, empty.copy()
-    # The first row as a pilot keeps the deviations small whatever the offset of the data.
-    pilot = rows[0].copy()
-    mean64 = pilot + _column_moments(rows, pilot)[1] / rows.shape[0]
-    mean = mean64.astype(x.dtype)
-    squares, deviations = _column_moments(rows, mean)
-    count = rows.shape[0]
-    var = squares / count - np.square(deviations / count)  # the mean was rounded: take that out
-    return mean, np.maximum(var, 0).astype(x.dtype)
+    mean, var = _measured(_rows(x)[0])
+    return mean.astype(x.dtype), var.astype(x.dtype)
 
 
 def batch_norm(x, mean, var, weight=None, bias=None, eps=1e-5):
@@ -138,6 +152,9 @@ def batch_norm_backward(grad_y, x, mean, var, weight=None, bias=None, eps=1e-5, 
         grad_x = g / sqrt(var + eps)                                else: they are constants
         grad_weight = sum grad_y h          grad_bias = sum grad_y
 
+    In training h is about the mean of x as it is; what `mean` lost when it was rounded to the dtype is found
+    again.
+
     Returns
     -------
     grad_x : ndarray of the shape of `x`
@@ -151,12 +168,14 @@ def batch_norm_backward(grad_y, x, mean, var, weight=None, bias=None, eps=1e-5, 
     inverse = _inverse_deviation(name, var, eps)
     rows, shape = _rows(x)
     grad_rows, _ = _rows(grad_y)
-    products, totals = _column_moments(rows, mean, grad_rows)
+    products, deviations, totals = _moments_about(rows, mean, grad_rows)
     scale = inverse if weight is None else inverse * weight
     if training:
         count = max(rows.shape[0], 1)
+        rest = deviations / count  # what the mean lost when it was rounded to the dtype of x
+        products -= rest * totals
         slope = -scale * np.square(inverse) * products / count
-        grad_x = _mapped(rows, mean, slope, -scale * totals / count, grad_rows, scale)
+        grad_x = _mapped(rows, mean, slope, -scale * totals / count - slope * rest, grad_rows, scale)
     else:
         none = np.zeros_like(mean)
         grad_x = _mapped(grad_rows, none, scale, none)
@@ -206,7 +225,7 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     """
     x, rows, _, weight, bias = _normalized("layer_norm", x, normalized_shape, weight, bias)
     none = _NONE[x.dtype]
-    y = np.empty(rows.shape, x.dtype)
+    y = empty(rows.shape, x.dtype)
     _layer_norm[x.dtype](rows, none if weight is None else weight, none if bias is None else bias,
                          _checks.real("layer_norm: eps", eps, 0.0), y)
     return y.reshape(x.shape)
@@ -225,7 +244,7 @@ def layer_norm_backward(grad_y, x, normalized_shape, weight=None, bias=None, eps
     x, rows, shape, weight, bias = _normalized(name, x, normalized_shape, weight, bias)
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, x.ndim, x.dtype)
     _checks.same_shape(f"{name}: grad_y", grad_y, x.shape, "as x has")
-    grad_x = np.empty(rows.shape, x.dtype)
+    grad_x = empty(rows.shape, x.dtype)
     grad_weight, grad_bias = np.empty(rows.shape[1]), np.empty(rows.shape[1])
     _layer_norm_backward[x.dtype](_as_rows(grad_y, shape), rows, _NONE[x.dtype] if weight is None else weight,
                                   _checks.real(f"{name}: eps", eps, 0.0), grad_x, grad_weight, grad_bias)

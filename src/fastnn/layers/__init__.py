@@ -8,6 +8,7 @@ from .embedding import Embedding
 from .linear import Linear
 from .module import Module, Parameter
 from .norm import BatchNorm1d, BatchNorm2d, LayerNorm
+from .piecewise import ELU, Hardsigmoid, Hardswish, Hardtanh, LocalResponseNorm, ReLU6, Softplus
 from .pooling import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -22,6 +23,7 @@ from .recurrent import GRU, LSTM, RNN, RNNOutput
 from .shape import Flatten, Identity
 
 __all__ = [
+    "ELU",
     "GELU",
     "GRU",
     "LSTM",
@@ -40,10 +42,14 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool1d",
     "GlobalAvgPool2d",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
     "Identity",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "LogSoftmax",
     "MaxPool1d",
     "MaxPool2d",
@@ -54,10 +60,12 @@ __all__ = [
     "Parameter",
     "RNNOutput",
     "ReLU",
+    "ReLU6",
     "Residual",
     "Sequential",
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Tanh",
 ]

@@ -45,8 +45,8 @@ class _BatchNorm(Module):
         by_batch = self.training or not self.track_running_stats
         if by_batch:
             count = x.size // self.num_features
-            if self.training and count == 1:
-                raise ValueError(f"{name}: x has shape {x.shape}, one value a channel; training needs more")
+            if count == 1:
+                raise ValueError(f"{name}: x has shape {x.shape}, one value a channel: that has no variance")
             mean, var = F.batch_norm_stats(x)
             if self.training and self.track_running_stats and count:
                 self._track(mean, var, count)

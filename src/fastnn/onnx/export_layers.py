@@ -157,6 +157,46 @@ def _leaky_relu(builder: Builder, layer: nn.LeakyReLU, x: Value) -> Value:
     return builder.add("LeakyRelu", x, shape=x.shape, alpha=layer.negative_slope)
 
 
+@emits(nn.ELU)
+def _elu(builder: Builder, layer: nn.ELU, x: Value) -> Value:
+    return builder.add("Elu", x, shape=x.shape, alpha=layer.alpha)
+
+
+@emits(nn.Hardtanh, nn.ReLU6)
+def _hardtanh(builder: Builder, layer: nn.Hardtanh, x: Value) -> Value:
+    low, high = (builder.constant(name, np.array(getattr(layer, name), x.dtype))
+                 for name in ("min_val", "max_val"))
+    return builder.add("Clip", x, low, high, shape=x.shape)
+
+
+@emits(nn.Hardsigmoid)
+def _hardsigmoid(builder: Builder, layer: nn.Hardsigmoid, x: Value) -> Value:
+    return builder.add("HardSigmoid", x, shape=x.shape, alpha=1 / 6, beta=0.5)
+
+
+@emits(nn.Hardswish)
+def _hardswish(builder: Builder, layer: nn.Hardswish, x: Value) -> Value:
+    return builder.add("HardSwish", x, shape=x.shape)
+
+
+@emits(nn.Softplus)
+def _softplus(builder: Builder, layer: nn.Softplus, x: Value) -> Value:
+    # ONNX's has no threshold: beyond torch's of 20 the two differ by less than 3e-9 of a unit.
+    if layer.beta == 1:
+        return builder.add("Softplus", x, shape=x.shape)
+    beta = builder.constant("beta", np.array(layer.beta, x.dtype))
+    y = builder.add("Softplus", builder.add("Mul", x, beta, shape=x.shape), shape=x.shape)
+    return builder.add("Div", y, beta, shape=x.shape)
+
+
+@emits(nn.LocalResponseNorm)
+def _local_response_norm(builder: Builder, layer: nn.LocalResponseNorm, x: Value) -> Value:
+    if layer.size % 2 == 0:
+        raise ValueError(f"its size is {layer.size}; of an even number ONNX takes other channels")
+    return builder.add("LRN", x, shape=x.shape, size=layer.size, alpha=layer.alpha, beta=layer.beta,
+                       bias=layer.k)
+
+
 @emits(nn.PReLU)
 def _prelu(builder: Builder, layer: nn.PReLU, x: Value) -> Value:
     slope = builder.parameter("weight", layer.weight)

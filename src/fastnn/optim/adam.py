@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
-
 from .. import _checks
+from .._kernels import optim as _kernel
+from ..functional._layout import by_dtype
 from .optimizer import Optimizer
+
+_step = by_dtype(_kernel.adam)
 
 
 class Adam(Optimizer):
@@ -60,30 +61,9 @@ class Adam(Optimizer):
 
     def update(self, data, grad, state, group, step):
         first, second = state[:2]
-        beta1, beta2 = group["betas"]
-        if group["maximize"]:
-            grad *= -1
-        # Whatever takes memory comes before the first change: short of it, all is as before.
-        if group["weight_decay"] and not self.decoupled:
-            grad += group["weight_decay"] * data
-        share = (1 - beta1) * grad
-        first *= beta1
-        first += share
-        np.square(grad, out=grad)
-        second *= beta2
-        grad *= 1 - beta2
-        second += grad
-        if group["amsgrad"]:
-            np.maximum(state[2], second, out=state[2])
-            second = state[2]
-        np.sqrt(second, out=grad)
-        grad /= math.sqrt(1 - beta2**step)
-        grad += group["eps"]
-        np.divide(first, grad, out=grad)
-        grad *= group["lr"] / (1 - beta1**step)
-        if self.decoupled:
-            data *= 1 - group["lr"] * group["weight_decay"]
-        data -= grad
+        largest = state[2] if group["amsgrad"] else data[:0]
+        _step[data.dtype](data, grad, first, second, largest, group["lr"], *group["betas"], group["eps"],
+                          group["weight_decay"], self.decoupled, group["maximize"], step)
 
 
 class AdamW(Adam):

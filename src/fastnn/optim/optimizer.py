@@ -10,15 +10,12 @@ import numpy as np
 from .. import _checks
 from ..layers.module import Module, Parameter, coalesce
 
-# An update is several in-place operations over the same arrays: a block of each stays in L1 and L2 meanwhile.
-BLOCK = 8192
-
 
 class Optimizer:
     """Base class of optimizers.
 
-    All parameters of a network lie in one flat buffer, so a step is one pass over it, block by block;
-    `update` is the rule for one block.
+    All parameters of a network lie in one flat buffer, so a step is one pass over it: `update` is the rule
+    for a run of parameters that lie side by side.
 
     Parameters
     ----------
@@ -71,7 +68,7 @@ class Optimizer:
 
     def update(self, data: np.ndarray, grad: np.ndarray, state: list[np.ndarray], group: dict[str, Any],
                step: int) -> None:
-        """Change `data` in place by the rule; `grad` is scratch space, `state` the arrays of state_names."""
+        """Change `data` and `state`, the arrays of state_names, in place by the rule; leave `grad` alone."""
         raise NotImplementedError
 
     @property
@@ -102,15 +99,7 @@ class Optimizer:
                 offsets[data.dtype] = start + data.size
                 state = [self._state_array(index, name, data.dtype)[start : start + data.size]
                          for name in self.state_names]
-                self._pass(data, grad, state, group)
-
-    def _pass(self, data, grad, state, group):
-        scratch = np.empty(min(BLOCK, data.size), data.dtype)
-        for start in range(0, data.size, BLOCK):
-            block = slice(start, min(start + BLOCK, data.size))
-            g = scratch[: block.stop - start]
-            np.copyto(g, grad[block])
-            self.update(data[block], g, [s[block] for s in state], group, self.state["step"])
+                self.update(data, grad, state, group, self.state["step"])
 
     def _state_array(self, index, name, dtype):
         key = f"{index}.{name}.{dtype}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .. import _checks
+from .._kernels import optim as _kernel
+from ..functional._layout import by_dtype
 from .optimizer import Optimizer
+
+_step = by_dtype(_kernel.rmsprop)
 
 
 class RMSprop(Optimizer):
@@ -46,25 +48,5 @@ class RMSprop(Optimizer):
         _checks.flag("RMSprop: centered", group["centered"])
 
     def update(self, data, grad, state, group, step):
-        square, buffer, average = state
-        alpha = group["alpha"]
-        if group["maximize"]:
-            grad *= -1
-        if group["weight_decay"]:
-            grad += group["weight_decay"] * data
-        if group["centered"]:
-            # v - a^2 by a recurrence of its own: the difference of squares that are close may be negative.
-            apart = grad - average
-            average += (1 - alpha) * apart
-            square += (1 - alpha) * np.square(apart)
-            square *= alpha
-        else:
-            square *= alpha
-            square += (1 - alpha) * np.square(grad)
-        grad /= np.sqrt(square) + group["eps"]
-        if group["momentum"]:
-            buffer *= group["momentum"]
-            buffer += grad
-            grad[:] = buffer
-        grad *= group["lr"]
-        data -= grad
+        _step[data.dtype](data, grad, *state, group["lr"], group["alpha"], group["eps"],
+                          group["weight_decay"], group["momentum"], group["centered"], group["maximize"])

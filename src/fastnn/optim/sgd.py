@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _checks
+from .._kernels import optim as _kernel
+from ..functional._layout import by_dtype
 from .optimizer import Optimizer
+
+_step = by_dtype(_kernel.sgd)
 
 
 class SGD(Optimizer):
@@ -48,20 +52,6 @@ class SGD(Optimizer):
                              f"momentum {group['momentum']}, dampening {group['dampening']}")
 
     def update(self, data, grad, state, group, step):
-        if group["maximize"]:
-            grad *= -1
-        if group["weight_decay"]:
-            grad += group["weight_decay"] * data
-        if group["momentum"]:
-            (velocity,) = state
-            if step == 1:
-                velocity[:] = grad
-            else:
-                velocity *= group["momentum"]
-                velocity += (1 - group["dampening"]) * grad
-            if group["nesterov"]:
-                grad += group["momentum"] * velocity
-            else:
-                grad[:] = velocity
-        grad *= group["lr"]
-        data -= grad
+        velocity = state[0] if group["momentum"] else data[:0]
+        _step[data.dtype](data, grad, velocity, group["lr"], group["momentum"], group["dampening"],
+                          group["weight_decay"], group["nesterov"], group["maximize"], step == 1)

@@ -47,7 +47,27 @@ from .loss import (
     mse_loss,
     mse_loss_backward,
 )
-from .norm import batch_norm, batch_norm_backward, batch_norm_stats, layer_norm, layer_norm_backward
+from .norm import (
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_stats,
+    layer_norm,
+    layer_norm_backward,
+    local_response_norm,
+    local_response_norm_backward,
+)
+from .piecewise import (
+    elu,
+    elu_backward,
+    hardsigmoid,
+    hardsigmoid_backward,
+    hardswish,
+    hardswish_backward,
+    hardtanh,
+    hardtanh_backward,
+    softplus,
+    softplus_backward,
+)
 from .pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool1d_backward,

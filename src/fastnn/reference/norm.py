@@ -28,6 +28,8 @@ def batch_norm_backward(grad_y, x, mean, var, weight=None, bias=None, eps=1e-5, 
     axes = (0, *range(2, x.ndim))
     inverse = 1 / np.sqrt(_column(var, x.ndim) + eps)
     h = (x - _column(mean, x.ndim)) * inverse
+    if training and h.size:
+        h = h - h.mean(axes, keepdims=True)  # what the mean lost if it was rounded
     g = grad_y if weight is None else grad_y * _column(weight, x.ndim)
     if training:
         g = g - g.mean(axes, keepdims=True) - h * (g * h).mean(axes, keepdims=True)
@@ -53,3 +55,25 @@ def layer_norm_backward(grad_y, x, normalized_shape, weight=None, bias=None, eps
     grad_x = (g - g.mean(axes, keepdims=True) - h * (g * h).mean(axes, keepdims=True)) * inverse
     return (grad_x.astype(x.dtype), None if weight is None else (grad_y * h).sum(rest),
             None if bias is None else grad_y.sum(rest))
+
+
+def _neighbours(x, size):
+    """For each channel the sum of x over the channels from c - size // 2 to c + (size - 1) // 2."""
+    channels = np.arange(x.shape[1])
+    distance = channels - channels[:, None]
+    near = (distance >= -(size // 2)) & (distance <= (size - 1) // 2)
+    return near, np.einsum("cd,nd...->nc...", near.astype(x.dtype), x)
+
+
+def local_response_norm(x, size, alpha=1e-4, beta=0.75, k=1.0):
+    """x / (k + alpha / size sum x^2)^beta, the sum over neighbouring channels."""
+    _, total = _neighbours(x * x, size)
+    return (x * (k + alpha / size * total) ** -beta).astype(x.dtype)
+
+
+def local_response_norm_backward(grad_y, x, size, alpha=1e-4, beta=0.75, k=1.0):
+    """grad_y s^-beta - 2 alpha beta / size x sum grad_y x s^(-beta - 1)."""
+    near, total = _neighbours(x * x, size)
+    s = k + alpha / size * total
+    inner = np.einsum("cd,nc...->nd...", near.astype(x.dtype), grad_y * x * s ** (-beta - 1))
+    return (grad_y * s**-beta - 2 * alpha * beta / size * x * inner).astype(x.dtype)

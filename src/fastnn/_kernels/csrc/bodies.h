@@ -11,6 +11,7 @@
 #include "softmax.h"
 #include "norm.h"
 #include "transpose.h"
+#include "optim.h"
 #include "winograd.h"
 
 const fnn_kernels NAME(fnn_kernels) = {
@@ -38,6 +39,9 @@ const fnn_kernels NAME(fnn_kernels) = {
     .layer_norm_backward = NAME(layer_norm_backward),
     .softmax = NAME(softmax),
     .softmax_backward = NAME(softmax_backward),
+    .cross_entropy = NAME(cross_entropy),
+    .cross_entropy_backward = NAME(cross_entropy_backward),
+    .optimizer = {[FNN_SGD] = NAME(sgd), [FNN_ADAM] = NAME(adam), [FNN_RMSPROP] = NAME(rmsprop)},
     .cell = {[FNN_RNN_TANH] = NAME(rnn_tanh),
              [FNN_RNN_RELU] = NAME(rnn_relu),
              [FNN_LSTM] = NAME(lstm),

@@ -4,12 +4,6 @@
  * derivative is taken from what was saved: the output of relu, sigmoid and tanh, the input of the rest.
  */
 
-/* Phi(x), the normal distribution function, from e^(-x^2 / 2) */
-INLINE vec NAME(normal_cdf)(vec x, vec gaussian) {
-    const vec tail = gaussian * vnormal_tail((vec)((mask)x & ~(mask)splat((real)-0.0)));
-    return select(x < (vec){0}, tail, 1 - tail);
-}
-
 #define SQRT_2_PI (real)0.79788456080286535588
 #define GELU_CUBE (real)0.044715
 
@@ -19,10 +13,13 @@ INLINE vec NAME(function)(int op, vec x, real alpha) {
     case FNN_LEAKY_RELU: return select(x < (vec){0}, alpha * x, x);
     case FNN_SIGMOID: return vsigmoid(x);
     case FNN_TANH: return vtanh(x);
-    case FNN_SILU: return select(x < -1000, (vec){0}, x * vsigmoid(x)); /* not -inf times 0 */
-    case FNN_GELU: return select(x < -1000, (vec){0}, x * NAME(normal_cdf)(x, vgaussian(x)));
-    case FNN_GELU_TANH: return select(x < -1000, (vec){0},
-                                      x * (vtanh(SQRT_2_PI * (x + GELU_CUBE * x * x * x)) + 1) / 2);
+    case FNN_SILU: return larger(splat(-1000), x) * vsigmoid(x); /* not -inf times 0 */
+    case FNN_GELU: { /* x Phi(x), for x >= 0 as x - x Phi(-x) */
+        const vec a = vdistance(x);
+        return relu1(x) - a * (vgaussian(a) * vnormal_tail(a));
+    }
+    case FNN_GELU_TANH: return larger(splat(-1000), x) *
+                               (vtanh(SQRT_2_PI * (x + GELU_CUBE * x * x * x)) + 1) / 2;
     default: return vexp(x);
     }
 }
@@ -39,8 +36,9 @@ INLINE vec NAME(derivative)(int op, vec s, real alpha) {
         return select(y > 0, select(y < 1, y * (1 + s * (1 - y)), one), y);
     }
     case FNN_GELU: {
-        const vec gaussian = vgaussian(s), density = gaussian * (real)0.39894228040143267794;
-        return NAME(normal_cdf)(s, gaussian) + select(density > 0, s * density, density);
+        const vec a = vdistance(s), gaussian = vgaussian(a), tail = gaussian * vnormal_tail(a);
+        const vec slope = a * gaussian * (real)0.39894228040143267794; /* a times the density */
+        return by_sign(s, tail - slope, (1 - tail) + slope);
     }
     case FNN_GELU_TANH: {
         const vec t = vtanh(SQRT_2_PI * (s + GELU_CUBE * s * s * s)), slope = 1 - t * t;

@@ -56,6 +56,17 @@ typedef struct {
 /* The functions of elementwise.h. */
 enum { FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH, FNN_EXP };
 
+/* The options of an optimizer's step. See optim.h for what they multiply. */
+typedef struct {
+    double lr, decay, momentum, eps;
+    double keep, take, square_keep, square_take;
+    double shrink, scale;
+    int maximize, nesterov, centered;
+} fnn_step;
+
+/* The optimizers; the index of their bodies in the table. */
+typedef enum { FNN_SGD, FNN_ADAM, FNN_RMSPROP, FNN_OPTIMIZERS } fnn_optimizer;
+
 /* The recurrent cells; the index of their bodies in the table. */
 typedef enum { FNN_RNN_TANH, FNN_RNN_RELU, FNN_LSTM, FNN_GRU, FNN_CELLS } fnn_cell_kind;
 
@@ -99,7 +110,8 @@ typedef struct {
     ptrdiff_t dilation;    /* pixels between the taps of a window                                 */
     ptrdiff_t origin;      /* the w of the run's first pixel                                      */
     ptrdiff_t row_divisor; /* divisor of the window's rows                                        */
-    const void *run;       /* [pixels][channels]                                                  */
+    const void *run;       /* [rows][pixels][channels], `row_step` elements from row to row       */
+    ptrdiff_t rows, row_step;
     const void *places;    /* of the run, an integer of the element's size each (argmax alone)    */
     void *y;               /* [outputs][channels]                                                 */
     void *y_places;
@@ -145,7 +157,7 @@ typedef struct {
 
     /* norm.h */
     void (*column_moments)(ptrdiff_t m, ptrdiff_t c, const void *x, const void *center, const void *g,
-                           void *sum, void *total);
+                           void *sums);
     void (*column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x, const void *center, const void *a,
                           const void *b, const void *g, const void *d, void *y);
     void (*layer_norm)(ptrdiff_t n, const void *x, const void *w, const void *b, double eps, void *y);
@@ -155,6 +167,14 @@ typedef struct {
     /* softmax.h */
     void (*softmax)(ptrdiff_t n, const void *x, void *y, int log);
     void (*softmax_backward)(ptrdiff_t n, const void *grad_y, const void *y, void *grad_x, int log);
+
+    /* cross entropy, softmax.h */
+    double (*cross_entropy)(ptrdiff_t n, const void *x, ptrdiff_t target);
+    void (*cross_entropy_backward)(ptrdiff_t n, const void *x, ptrdiff_t target, double scale, void *grad_x);
+
+    /* optim.h */
+    void (*optimizer[FNN_OPTIMIZERS])(ptrdiff_t n, void *data, const void *grad, void *state0, void *state1,
+                                      void *state2, const fnn_step *step);
 
     /* pool.h */
     void (*max_rows)(ptrdiff_t n, ptrdiff_t taps, ptrdiff_t stride, const void *x, void *run);

@@ -1,24 +1,48 @@
 /* Normalisation over channels-last rows: sums down the columns, and affine maps along them; and layer
  * normalisation of single rows. Arrays are m rows of c contiguous columns. */
 
-/* sum[j] = sum_i (x_ij - center_j) g_ij, total[j] = sum_i g_ij; g is x - center itself where it is NULL. */
-static void NAME(column_moments)(ptrdiff_t m, ptrdiff_t c, const void *x_, const void *center_,
-                                 const void *g_, void *sum_, void *total_) {
-    const real *center = center_;
-    for (ptrdiff_t j = 0; j < c; j += VLEN) {
-        const ptrdiff_t n = c - j;
-        const real *x = (const real *)x_ + j, *g = g_ ? (const real *)g_ + j : NULL;
-        const vec mean = n >= VLEN ? load(center + j) : load_part(center + j, n);
-        vec sum = {0}, total = {0};
-        for (ptrdiff_t i = 0; i < m; i++, x += c) {
-            const vec d = (n >= VLEN ? load(x) : load_part(x, n)) - mean;
-            const vec w = !g ? d : n >= VLEN ? load(g + i * c) : load_part(g + i * c, n);
-            sum += d * w;
-            total += w;
-        }
-        n >= VLEN ? store((real *)sum_ + j, sum) : store_part((real *)sum_ + j, sum, n);
-        n >= VLEN ? store((real *)total_ + j, total) : store_part((real *)total_ + j, total, n);
+/* The moments below of `wide` vectors of columns: several at once, as each sum waits for its last term. */
+INLINE void NAME(moments_of)(int wide, ptrdiff_t m, ptrdiff_t c, ptrdiff_t j, const real *x,
+                             const real *center, const real *g, real *const *sums) {
+    vec mean[4], product[4], total[4], deviation[4];
+    const ptrdiff_t n = c - j;
+    x += j;
+#pragma GCC unroll 4
+    for (int v = 0; v < wide; v++) {
+        mean[v] = NAME(load_first)(center + j + v * VLEN, n - v * VLEN);
+        product[v] = total[v] = deviation[v] = (vec){0};
     }
+    for (ptrdiff_t i = 0; i < m; i++, x += c) {
+#pragma GCC unroll 4
+        for (int v = 0; v < wide; v++) {
+            const vec d = (wide > 1 ? load(x + v * VLEN) : NAME(load_first)(x, n)) - mean[v];
+            deviation[v] += d;
+            if (g) {
+                const real *at = g + i * c + j + v * VLEN;
+                const vec w = wide > 1 ? load(at) : NAME(load_first)(at, n);
+                product[v] += d * w;
+                total[v] += w;
+            } else {
+                product[v] += d * d;
+            }
+        }
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < wide; v++) {
+        NAME(store_first)(sums[0] + j + v * VLEN, product[v], n - v * VLEN);
+        NAME(store_first)(sums[1] + j + v * VLEN, deviation[v], n - v * VLEN);
+        if (g) NAME(store_first)(sums[2] + j + v * VLEN, total[v], n - v * VLEN);
+    }
+}
+
+/* With d_ij = x_ij - center_j the sums over i of d_ij g_ij, of d_ij and of g_ij, c of each one after the other
+ * in `sums`; without g (NULL) of d_ij^2 and of d_ij. */
+static void NAME(column_moments)(ptrdiff_t m, ptrdiff_t c, const void *x, const void *center, const void *g,
+                                 void *sums_) {
+    real *sums[3] = {(real *)sums_, (real *)sums_ + c, (real *)sums_ + 2 * c};
+    ptrdiff_t j = 0;
+    for (; j + 4 * VLEN <= c; j += 4 * VLEN) NAME(moments_of)(4, m, c, j, x, center, g, sums);
+    for (; j < c; j += VLEN) NAME(moments_of)(1, m, c, j, x, center, g, sums);
 }
 
 /* y_ij = (x_ij - center_j) a_j + b_j, or with g: ... + d_j g_ij. The center is taken off first, where nothing
@@ -34,7 +58,12 @@ static void NAME(column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x_, const 
             const vec v = (load(x + j) - load(center + j)) * load(a + j) + load(b + j);
             store(y + j, g ? v + load(g + j) * load(d + j) : v);
         }
-        for (; j < c; j++) y[j] = (x[j] - center[j]) * a[j] + b[j] + (g ? g[j] * d[j] : 0);
+        if (j < c) {
+            const ptrdiff_t n = c - j;
+            const vec v = (load_part(x + j, n) - load_part(center + j, n)) * load_part(a + j, n);
+            const vec w = v + load_part(b + j, n);
+            store_part(y + j, g ? w + load_part(g + j, n) * load_part(d + j, n) : w, n);
+        }
     }
 }
 
@@ -44,22 +73,34 @@ typedef struct {
     real pilot, shift, inverse;
 } NAME(row_moments);
 
-INLINE NAME(row_moments) NAME(measure_row)(ptrdiff_t n, const real *x, double eps) {
-    const real pilot = x[0];
-    NAME(row_sum) sums = {{0}, 0};
-    real rest = 0;
-    ptrdiff_t i = 0;
-    for (; i + VLEN <= n; i += VLEN) NAME(add_to_row)(&sums, i, load(x + i) - pilot);
-    for (; i < n; i++) rest += x[i] - pilot;
-    const real shift = (real)((NAME(row_total)(sums) + rest) / (double)n);
-    sums = (NAME(row_sum)){{0}, 0};
-    rest = 0;
-    for (i = 0; i + VLEN <= n; i += VLEN) {
-        const vec d = load(x + i) - pilot - shift;
-        NAME(add_to_row)(&sums, i, d * d);
+/* The sum over a row of d = (x - pilot) - shift, or of d^2: four sums side by side, of 16 vectors in `real`,
+ * added in double, always in the same order. */
+INLINE double NAME(row_moment)(int squares, ptrdiff_t n, const real *x, real pilot, real shift) {
+    double total = 0;
+    for (ptrdiff_t first = 0; first < n; first += 64 * VLEN) {
+        const ptrdiff_t last = n - first < 64 * VLEN ? n : first + 64 * VLEN;
+        vec sum[4] = {{0}};
+        ptrdiff_t i = first;
+        for (; i + 4 * VLEN <= last; i += 4 * VLEN) {
+#pragma GCC unroll 4
+            for (int v = 0; v < 4; v++) {
+                const vec d = (load(x + i + v * VLEN) - pilot) - shift;
+                sum[v] += squares ? d * d : d;
+            }
+        }
+        for (; i < last; i += VLEN) {
+            const vec all = (NAME(load_first)(x + i, last - i) - pilot) - shift;
+            const vec d = last - i >= VLEN ? all : NAME(first_lanes)(all, last - i, 0);
+            sum[0] += squares ? d * d : d;
+        }
+        total += NAME(sum_lanes)((sum[0] + sum[1]) + (sum[2] + sum[3]));
     }
-    for (; i < n; i++) rest += (x[i] - pilot - shift) * (x[i] - pilot - shift);
-    const double variance = (NAME(row_total)(sums) + rest) / (double)n;
+    return total;
+}
+
+INLINE NAME(row_moments) NAME(measure_row)(ptrdiff_t n, const real *x, double eps) {
+    const real pilot = x[0], shift = (real)(NAME(row_moment)(0, n, x, pilot, 0) / (double)n);
+    const double variance = NAME(row_moment)(1, n, x, pilot, shift) / (double)n;
     return (NAME(row_moments)){pilot, shift, (real)(1 / __builtin_sqrt(variance + eps))};
 }
 
@@ -75,9 +116,10 @@ static void NAME(layer_norm)(ptrdiff_t n, const void *x_, const void *w_, const 
         const vec s = w ? h * load(w + i) : h;
         store(y + i, b ? s + load(b + i) : s);
     }
-    for (; i < n; i++) {
-        const real h = (x[i] - r.pilot - r.shift) * r.inverse, s = w ? h * w[i] : h;
-        y[i] = b ? s + b[i] : s;
+    if (i < n) {
+        const vec h = (load_part(x + i, n - i) - r.pilot - r.shift) * r.inverse;
+        const vec s = w ? h * load_part(w + i, n - i) : h;
+        store_part(y + i, b ? s + load_part(b + i, n - i) : s, n - i);
     }
 }
 

@@ -5,11 +5,13 @@
  * (-ffp-contract=fast). Included once per dtype by instantiate.h, which defines `real`, `NAME`
  * and the integer type `bits` of the same width; VBYTES comes from the instruction set's file.
  */
+#define FLOAT (sizeof(real) == sizeof(float))
 #define VLEN ((int)(VBYTES / sizeof(real)))
 
 typedef real NAME(vec) __attribute__((vector_size(VBYTES)));
 typedef real NAME(uvec) __attribute__((vector_size(VBYTES), aligned(sizeof(real)), may_alias));
 typedef bits NAME(mask) __attribute__((vector_size(VBYTES))); /* what a comparison gives: 0 or -1 */
+typedef bits NAME(umask) __attribute__((vector_size(VBYTES), aligned(sizeof(real)), may_alias));
 
 #define vec NAME(vec)
 #define mask NAME(mask)
@@ -24,12 +26,12 @@ INLINE vec NAME(splat)(real x) { return x - (vec){0}; } /* x - 0 keeps the sign 
 #if VBYTES == 64
 INLINE vec NAME(load_part)(const real *p, ptrdiff_t n) {
     const unsigned used = (1u << n) - 1;
-    return sizeof(real) == 4 ? (vec)_mm512_maskz_loadu_ps((__mmask16)used, p)
+    return FLOAT ? (vec)_mm512_maskz_loadu_ps((__mmask16)used, p)
                              : (vec)_mm512_maskz_loadu_pd((__mmask8)used, p);
 }
 INLINE void NAME(store_part)(real *p, vec v, ptrdiff_t n) {
     const unsigned used = (1u << n) - 1;
-    if (sizeof(real) == 4)
+    if (FLOAT)
         _mm512_mask_storeu_ps(p, (__mmask16)used, (__m512)v);
     else
         _mm512_mask_storeu_pd(p, (__mmask8)used, (__m512d)v);
@@ -38,12 +40,12 @@ INLINE void NAME(store_part)(real *p, vec v, ptrdiff_t n) {
 static const bits NAME(first_used)[2 * 32 / sizeof(bits)] = {[0 ... 32 / sizeof(bits) - 1] = -1};
 INLINE vec NAME(load_part)(const real *p, ptrdiff_t n) {
     const __m256i used = _mm256_loadu_si256((const __m256i *)(NAME(first_used) + VLEN - n));
-    return sizeof(real) == 4 ? (vec)_mm256_maskload_ps((const float *)p, used)
+    return FLOAT ? (vec)_mm256_maskload_ps((const float *)p, used)
                              : (vec)_mm256_maskload_pd((const double *)p, used);
 }
 INLINE void NAME(store_part)(real *p, vec v, ptrdiff_t n) {
     const __m256i used = _mm256_loadu_si256((const __m256i *)(NAME(first_used) + VLEN - n));
-    if (sizeof(real) == 4)
+    if (FLOAT)
         _mm256_maskstore_ps((float *)p, used, (__m256)v);
     else
         _mm256_maskstore_pd((double *)p, used, (__m256d)v);
@@ -70,7 +72,7 @@ INLINE void NAME(store_first)(real *p, vec v, ptrdiff_t n) {
         NAME(store_part)(p, v, n);
 }
 
-INLINE vec NAME(select)(mask m, vec yes, vec no) {
+INLINE vec NAME(select)(mask m, vec yes, vec no) { /* of a comparison: where it holds, `yes` */
     return (vec)((m & (mask)yes) | (~m & (mask)no));
 }
 /* Lane i of the result is lane from[i] of x. */
@@ -93,6 +95,46 @@ INLINE vec NAME(permute2)(vec x, vec y, mask from) {
     return __builtin_shuffle(x, y, from);
 #endif
 }
+/* What the vector extensions have no word for.
+ *
+ *     lesser, larger  b where either is NaN
+ *     by_sign         one or the other by the sign bit of x
+ *     times_power     x 2^k for whole numbers k, overflow and denormals as they should be
+ *     square_rest     a^2 - square, exactly, where square is a^2 rounded
+ *     quotient        x / (a + rest), where rest is what a sum a lost in rounding
+ */
+#if VBYTES == 64
+#include "simd_avx512.h"
+#else
+INLINE vec NAME(lesser)(vec a, vec b) { return NAME(select)(a < b, a, b); }
+INLINE vec NAME(larger)(vec a, vec b) { return NAME(select)(a > b, a, b); }
+INLINE vec NAME(by_sign)(vec x, vec negative, vec positive) {
+    return NAME(select)((mask)x < 0, negative, positive);
+}
+INLINE vec NAME(times_power)(vec x, vec k) {
+    /* In two factors: k alone may lie outside the exponents of normal numbers. */
+    const vec shift = NAME(splat)(FLOAT ? (real)0x1.8p23 : (real)0x1.8p52);
+    const mask whole = (mask)(k + shift) - (mask)shift, half = whole >> 1;
+    const int bias = FLOAT ? 127 : 1023, digits = FLOAT ? 23 : 52;
+    return x * (vec)((half + bias) << digits) * (vec)((whole - half + bias) << digits);
+}
+/* Dekker: the upper half of the digits of a has an exact square. */
+INLINE vec NAME(square_rest)(vec a, vec square) {
+    const int half = FLOAT ? 12 : 27;
+    const vec high = (vec)(((mask)a >> half) << half), low = a - high;
+    return (high * high - square) + 2 * high * low + low * low;
+}
+INLINE vec NAME(quotient)(vec x, vec a, vec rest) {
+#if defined(__FMA__) || defined(__aarch64__)
+    const vec inverse = 1 / a, y = x * inverse;
+    return y + inverse * ((x - y * a) - y * rest);
+#else /* where y * a is rounded, what remains of x is not worth having */
+    const vec y = x / a;
+    return y - y * (rest / a);
+#endif
+}
+#endif
+
 /* max(0, x), NaN kept: the comparison is false for NaN, so NaN takes the branch of x. */
 INLINE vec NAME(relu1)(vec x) { return NAME(select)(x <= (vec){0}, (vec){0}, x); }
 
@@ -102,6 +144,12 @@ INLINE vec NAME(relu1)(vec x) { return NAME(select)(x <= (vec){0}, (vec){0}, x);
 #define load_part NAME(load_part)
 #define store_part NAME(store_part)
 #define select NAME(select)
+#define lesser NAME(lesser)
+#define larger NAME(larger)
+#define by_sign NAME(by_sign)
+#define square_rest NAME(square_rest)
+#define times_power NAME(times_power)
+#define quotient NAME(quotient)
 #define permute NAME(permute)
 #define permute2 NAME(permute2)
 #define relu1 NAME(relu1)

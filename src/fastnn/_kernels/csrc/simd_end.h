@@ -1,5 +1,6 @@
 /* Forgets the short names of simd.h, so that the next dtype can define them anew. */
 #undef VLEN
+#undef FLOAT
 #undef NR
 #undef AHEAD
 #undef vec
@@ -11,12 +12,19 @@
 #undef load_part
 #undef store_part
 #undef select
+#undef lesser
+#undef larger
+#undef by_sign
+#undef square_rest
+#undef times_power
+#undef quotient
 #undef permute
 #undef permute2
 #undef relu1
-#undef FLOAT
 #undef vexp
+#undef vabs
 #undef vtanh
 #undef vsigmoid
+#undef vdistance
 #undef vgaussian
 #undef vnormal_tail

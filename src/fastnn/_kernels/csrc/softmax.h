@@ -3,11 +3,13 @@
  *     y_j = e^(x_j - m) / sum_i e^(x_i - m)        m = max_i x_i, so that nothing overflows
  */
 
-/* The sum of a vector's elements, always in the same order. */
+/* The sum of a vector's elements, always in the same order: four sums side by side, as each addition waits for
+ * the one before. */
 INLINE real NAME(sum_lanes)(vec v) {
-    real sum = 0;
-    for (int i = 0; i < VLEN; i++) sum += v[i];
-    return sum;
+    real sum[4] = {0};
+#pragma GCC unroll 16
+    for (int i = 0; i < VLEN; i++) sum[i % 4] += v[i];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 /* A sum along a row: of blocks of 64 vectors in `real`, across blocks in double, always in the same order. So a
@@ -28,46 +30,73 @@ INLINE void NAME(add_to_row)(NAME(row_sum) *sum, ptrdiff_t i, vec v) {
 
 INLINE double NAME(row_total)(NAME(row_sum) sum) { return sum.blocks + NAME(sum_lanes)(sum.block); }
 
+/* v where the element is one of the first n, else `other`. */
+INLINE vec NAME(first_lanes)(vec v, ptrdiff_t n, real other) {
+    static const bits lane[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return select(*(const NAME(umask) *)lane < (bits)n, v, splat(other));
+}
+
+/* The largest of a row; of a row with a NaN, any number: what follows is NaN anyway. */
 INLINE real NAME(row_max)(ptrdiff_t n, const real *x) {
-    real largest = x[0];
-    ptrdiff_t i = 0;
-    if (n >= VLEN) {
-        vec m = load(x);
-        for (i = VLEN; i + VLEN <= n; i += VLEN) {
-            const vec v = load(x + i);
-            m = select((v > m) | (v != v), v, m); /* a NaN stays */
-        }
-        for (int j = 0; j < VLEN; j++)
-            if (m[j] > largest || m[j] != m[j]) largest = m[j];
-    }
-    for (; i < n; i++)
-        if (x[i] > largest || x[i] != x[i]) largest = x[i];
+    vec m = n >= VLEN ? load(x) : NAME(first_lanes)(load_part(x, n), n, x[0]);
+    for (ptrdiff_t i = VLEN; i < n; i += VLEN) m = larger(m, load(x + (i + VLEN <= n ? i : n - VLEN)));
+    real largest = m[0];
+#pragma GCC unroll 16
+    for (int j = 1; j < VLEN; j++) largest = m[j] > largest ? m[j] : largest;
     return largest;
 }
 
-static void NAME(softmax)(ptrdiff_t n, const void *x_, void *y_, int log) {
-    const real *x = x_;
-    real *y = y_;
-    const real largest = NAME(row_max)(n, x);
+/* sum_i e^(x_i - largest); with y the terms are stored there. */
+INLINE real NAME(row_exp)(ptrdiff_t n, const real *x, real largest, real *y) {
     NAME(row_sum) sums = {{0}, 0};
     ptrdiff_t i = 0;
     for (; i + VLEN <= n; i += VLEN) {
         const vec e = vexp(load(x + i) - largest);
+        if (y) store(y + i, e);
         NAME(add_to_row)(&sums, i, e);
-        if (!log) store(y + i, e);
     }
-    real sum = (real)NAME(row_total)(sums);
     if (i < n) {
         const vec e = vexp(load_part(x + i, n - i) - largest);
-        for (int j = 0; j < n - i; j++) sum += e[j];
-        if (!log) store_part(y + i, e, n - i);
+        if (y) store_part(y + i, e, n - i);
+        sums.block += NAME(first_lanes)(e, n - i, 0);
     }
+    return (real)NAME(row_total)(sums);
+}
+
+INLINE real NAME(logarithm)(real x) { return FLOAT ? (real)__builtin_logf((float)x) : (real)__builtin_log(x); }
+
+static void NAME(softmax)(ptrdiff_t n, const void *x_, void *y_, int log) {
+    const real *x = x_;
+    real *y = y_;
+    const real largest = NAME(row_max)(n, x), sum = NAME(row_exp)(n, x, largest, log ? NULL : y);
+    ptrdiff_t i = 0;
     if (log) {
-        const real shift = FLOAT ? (real)__builtin_logf((float)sum) : (real)__builtin_log(sum);
-        for (i = 0; i < n; i++) y[i] = x[i] - largest - shift;
+        const real shift = NAME(logarithm)(sum);
+        for (; i + VLEN <= n; i += VLEN) store(y + i, load(x + i) - largest - shift);
+        if (i < n) store_part(y + i, load_part(x + i, n - i) - largest - shift, n - i);
     } else {
-        for (i = 0; i < n; i++) y[i] /= sum;
+        const real inverse = 1 / sum;
+        for (; i + VLEN <= n; i += VLEN) store(y + i, load(y + i) * inverse);
+        if (i < n) store_part(y + i, load_part(y + i, n - i) * inverse, n - i);
     }
+}
+
+/* -log softmax(x)[target] = log(sum e^(x - largest)) - (x[target] - largest) */
+static double NAME(cross_entropy)(ptrdiff_t n, const void *x_, ptrdiff_t target) {
+    const real *x = x_, largest = NAME(row_max)(n, x);
+    return NAME(logarithm)(NAME(row_exp)(n, x, largest, NULL)) - (x[target] - largest);
+}
+
+/* grad_x = scale (softmax(x) - (1 at the target)) */
+static void NAME(cross_entropy_backward)(ptrdiff_t n, const void *x_, ptrdiff_t target, double scale,
+                                         void *grad_x_) {
+    const real *x = x_;
+    real *grad_x = grad_x_;
+    const real factor = (real)scale / NAME(row_exp)(n, x, NAME(row_max)(n, x), grad_x);
+    ptrdiff_t i = 0;
+    for (; i + VLEN <= n; i += VLEN) store(grad_x + i, load(grad_x + i) * factor);
+    if (i < n) store_part(grad_x + i, load_part(grad_x + i, n - i) * factor, n - i);
+    grad_x[target] -= (real)scale;
 }
 
 /* grad_x = y (grad_y - sum grad_y y); of the logarithm, grad_x = grad_y - e^y sum grad_y */

@@ -84,13 +84,12 @@ def gelu_backward(call, grad_y, *, approximate="none"):
 @operator("Elu", widen=True)
 def elu(call, x, *, alpha=1.0):
     """x where x > 0, else alpha (e^x - 1)."""
-    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+    return F.elu(x, alpha)
 
 
 @elu.gradient
 def elu_backward(call, grad_y, *, alpha=1.0):
-    x = call.inputs[0]
-    return grad_y * np.where(x > 0, 1, alpha * np.exp(np.minimum(x, 0)))
+    return F.elu_backward(grad_y, call.inputs[0], alpha)
 
 
 @operator("Celu", widen=True)
@@ -134,7 +133,9 @@ def thresholded_relu_backward(call, grad_y, *, alpha=1.0):
 @operator("HardSigmoid", widen=True)
 def hard_sigmoid(call, x, *, alpha=0.2, beta=0.5):
     """max(0, min(1, alpha x + beta))."""
-    return np.clip(alpha * x + beta, 0, 1).astype(x.dtype, copy=False)
+    y = x * x.dtype.type(alpha)
+    y += x.dtype.type(beta)
+    return np.clip(y, 0, 1, out=y)
 
 
 @hard_sigmoid.gradient
@@ -143,16 +144,15 @@ def hard_sigmoid_backward(call, grad_y, *, alpha=0.2, beta=0.5):
     return np.where((y > 0) & (y < 1), alpha * grad_y, grad_y.dtype.type(0))
 
 
-@operator("HardSwish", widen=True)
+@operator("HardSwish", since=14, widen=True)
 def hard_swish(call, x):
     """x max(0, min(1, x / 6 + 1 / 2))."""
-    return x * np.clip(x / 6 + 0.5, 0, 1).astype(x.dtype, copy=False)
+    return F.hardswish(x)
 
 
 @hard_swish.gradient
 def hard_swish_backward(call, grad_y):
-    x = call.inputs[0]
-    return grad_y * np.where(x < -3, 0, np.where(x > 3, 1, x / 3 + 0.5)).astype(x.dtype)
+    return F.hardswish_backward(grad_y, call.inputs[0])
 
 
 @operator("Softplus", widen=True)

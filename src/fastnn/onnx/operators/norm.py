@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ... import functional as F
+from ...functional.local_response import divide_by_neighbours, divide_by_neighbours_backward
 from ._broadcast import sum_to_shape
 from .registry import operator
 
@@ -130,24 +131,12 @@ def layer_norm_backward(call, grad_y, *_, axis=-1, epsilon=1e-5, stash_type=1):
 @operator("LRN", widen=True)
 def lrn(call, x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
     """x / (bias + alpha / size sum x^2)^beta, the sum over `size` neighbouring channels."""
-    call.saved = base = bias + alpha / size * _channel_sums(np.square(x), (size - 1) // 2, size // 2)
-    return x * np.power(base, -beta)
+    before, after = (size - 1) // 2, size // 2
+    y, call.saved = divide_by_neighbours(x, before, after, alpha / size, beta, bias)
+    return y
 
 
 @lrn.gradient
 def lrn_backward(call, grad_y, *, size, alpha=1e-4, beta=0.75, bias=1.0):
-    x, base = call.inputs[0], call.saved
-    # Channel c is in the sums of those that have it in theirs: the window is turned round.
-    inner = _channel_sums(grad_y * x * np.power(base, -beta - 1), size // 2, (size - 1) // 2)
-    return grad_y * np.power(base, -beta) - 2 * alpha * beta / size * x * inner
-
-
-def _channel_sums(x, before, after):
-    """Sums over the channels from c - before to c + after."""
-    y = x.copy(order="K")
-    for shift in range(1, max(before, after) + 1):
-        if shift <= before:
-            y[:, shift:] += x[:, :-shift]
-        if shift <= after:
-            y[:, :-shift] += x[:, shift:]
-    return y
+    return divide_by_neighbours_backward(grad_y, call.inputs[0], call.saved, (size - 1) // 2, size // 2,
+                                         alpha / size, beta)

@@ -1,0 +1,27 @@
+/* AVX-512's own words for what simd.h names. Included once per dtype. */
+
+INLINE vec NAME(by_sign)(vec x, vec negative, vec positive) {
+    return FLOAT ? (vec)_mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)x), (__m512)positive,
+                                             (__m512)negative)
+                 : (vec)_mm512_mask_blend_pd(_mm512_movepi64_mask((__m512i)x), (__m512d)positive,
+                                             (__m512d)negative);
+}
+INLINE vec NAME(lesser)(vec a, vec b) {
+    return FLOAT ? (vec)_mm512_min_ps((__m512)a, (__m512)b) : (vec)_mm512_min_pd((__m512d)a, (__m512d)b);
+}
+INLINE vec NAME(larger)(vec a, vec b) {
+    return FLOAT ? (vec)_mm512_max_ps((__m512)a, (__m512)b) : (vec)_mm512_max_pd((__m512d)a, (__m512d)b);
+}
+INLINE vec NAME(times_power)(vec x, vec k) {
+    return FLOAT ? (vec)_mm512_scalef_ps((__m512)x, (__m512)k)
+                 : (vec)_mm512_scalef_pd((__m512d)x, (__m512d)k);
+}
+INLINE vec NAME(square_rest)(vec a, vec square) {
+    return FLOAT ? (vec)_mm512_fmsub_ps((__m512)a, (__m512)a, (__m512)square)
+                 : (vec)_mm512_fmsub_pd((__m512d)a, (__m512d)a, (__m512d)square);
+}
+/* For float from 14 digits by table, half the time of a division. */
+INLINE vec NAME(quotient)(vec x, vec a, vec rest) {
+    const vec inverse = FLOAT ? (vec)_mm512_rcp14_ps((__m512)a) : 1 / a, y = x * inverse;
+    return y + inverse * ((x - y * a) - y * rest);
+}

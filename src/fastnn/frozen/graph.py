@@ -1,0 +1,118 @@
+"""A network to be frozen, as plain data: nodes, the names of what they read and write, and constants.
+
+Nothing here runs. How a node runs is found by its `op` in the table of `steps`::
+
+    op          inputs                              attributes
+    conv        x, weight, bias, residual           stride, padding, dilation, groups, algorithm, activation
+    linear      x, weight, bias                     activation
+    scale       x, scale, shift (by channel)        dtype, ranks, activation
+    map         x                                   activation
+    pool        x                                   kind, windows
+    add, mul    x, y                                same_shape, activation
+    concat      x, ...                              axis
+    flatten     x                                   start, end
+    matrix      x                                   axis
+    identity    x
+    reshape     x, shape                            allowzero
+    transpose, squeeze, unsqueeze  x                axes
+    softmax     x                                   axis, log
+    recurrent   x, h0, c0, 4 weights by direction   cell, batch_first, reverse, by_direction
+    function    x, ...                              name (in fastnn.functional), operands, arguments
+    module      x                                   module
+    onnx        x, ...                              step, rng
+
+An operand that is left out is "". `activation` is None or a tuple, the name of a function and its numbers:
+("relu",), ("leaky_relu", 0.1), ("clip", 0.0, 6.0).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Input(NamedTuple):
+    """What a network wants of an input: None and a str are free."""
+
+    name: str
+    dtype: np.dtype | None = None
+    shape: tuple[int | str | None, ...] | None = None
+
+
+@dataclass
+class Node:
+    """One operation.
+
+    Attributes
+    ----------
+    label : str
+        What it was in the network, for messages: "Conv2d layer1.0.conv1".
+    """
+
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+
+@dataclass
+class Graph:
+    """Nodes in an order in which they can run."""
+
+    inputs: list[Input] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def uses(self) -> Counter[str]:
+        """How often each value is read, by nodes and as an output."""
+        counts = Counter(name for node in self.nodes for name in node.inputs if name)
+        counts.update(self.outputs)
+        return counts
+
+
+class Builder:
+    """A graph to which nodes are appended, with names of its own for values.
+
+    Attributes
+    ----------
+    path : str
+        Where in the model the layer is that is being written, for labels.
+    """
+
+    def __init__(self) -> None:
+        self.graph = Graph()
+        self.path = ""
+        self._count = 0
+        self._constants: dict[int, tuple[Any, str]] = {}
+
+    def _name(self) -> str:
+        self._count += 1
+        return f"v{self._count}"
+
+    def input(self) -> str:
+        """Append an input of any dtype and shape."""
+        name = self._name()
+        self.graph.inputs.append(Input(name))
+        return name
+
+    def constant(self, array: np.ndarray | None) -> str:
+        """Append a copy of an array, or find that of the same array; "" for None."""
+        if array is None:
+            return ""
+        if id(array) not in self._constants:
+            name = self._name()
+            self.graph.constants[name] = np.array(array, order="C")
+            self._constants[id(array)] = array, name  # the array, so that its id stays its own
+        return self._constants[id(array)][1]
+
+    def add(self, op: str, layer: str, /, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
+        """Append a node; return the name of its output, or a tuple of them."""
+        names = tuple(self._name() for _ in range(outputs))
+        label = f"{layer} {self.path}".rstrip()
+        self.graph.nodes.append(Node(op, inputs, names, attributes, label))
+        return names[0] if outputs == 1 else names

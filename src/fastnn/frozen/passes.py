@@ -1,0 +1,158 @@
+"""What is changed in a graph before it is planned: scales into filters, activations and sums into epilogues.
+
+All of it follows from the graph and the ranks of its inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .graph import Graph, Node
+
+# What a product's step does itself, after its sums.
+_PRODUCTS = ("conv", "linear")
+_WITH_ACTIVATION = (*_PRODUCTS, "scale", "add", "mul")
+
+
+def optimise(graph: Graph, ranks: Sequence[int]) -> Graph:
+    """Return a graph that gives the same with fewer passes over memory, for inputs of these ranks."""
+    graph = Graph(graph.inputs, graph.outputs, [replace(node) for node in graph.nodes], dict(graph.constants))
+    remove_dead(graph)
+    fold_scales(graph, ranks)
+    fuse_activations(graph)
+    fuse_sums(graph)
+    fuse_activations(graph)
+    return graph
+
+
+def remove_dead(graph: Graph) -> None:
+    """Take out nodes of which nobody reads an output."""
+    wanted, kept = set(graph.outputs), []
+    for node in reversed(graph.nodes):
+        if wanted.intersection(node.outputs):
+            wanted.update(node.inputs)
+            kept.append(node)
+    graph.nodes = kept[::-1]
+
+
+def ranks_of(graph: Graph, ranks: Sequence[int]) -> dict[str, int | None]:
+    """The number of axes of each value; None where that does not follow."""
+    known: dict[str, int | None] = {name: array.ndim for name, array in graph.constants.items()}
+    known.update(zip((value.name for value in graph.inputs), ranks, strict=True))
+    for node in graph.nodes:
+        rank = known.get(node.inputs[0]) if node.inputs else None
+        if rank is not None and node.op == "flatten":
+            start, end = (axis % max(rank, 1) for axis in (node.attributes["start"], node.attributes["end"]))
+            rank -= max(end - start, 0)
+        elif node.op == "matrix":
+            rank = 2
+        elif node.op in ("add", "mul"):
+            both = [known.get(name) for name in node.inputs]
+            rank = None if None in both else max(both)
+        elif rank is None and node.op == "conv":
+            rank = known.get(node.inputs[1])
+        elif node.op not in ("conv", "linear", "scale", "map", "pool", "concat", "transpose", "softmax",
+                             "identity"):
+            rank = None
+        known.update(dict.fromkeys(node.outputs, rank))
+    return known
+
+
+def _makers(graph: Graph) -> dict[str, Node]:
+    return {name: node for node in graph.nodes for name in node.outputs}
+
+
+def fold_scales(graph: Graph, ranks: Sequence[int]) -> None:
+    """A batch norm after a product: scale the product's filters, shift its bias.
+
+    ::
+
+        scale_k (sum w_k x + bias_k) + shift_k = sum (scale_k w_k) x + (scale_k bias_k + shift_k)
+    """
+    makers, uses, known = _makers(graph), graph.uses(), ranks_of(graph, ranks)
+    kept = []
+    for node in graph.nodes:
+        product = makers.get(node.inputs[0]) if node.op == "scale" else None
+        if product is None or not _can_scale(graph, node, product, uses, known):
+            kept.append(node)
+            continue
+        _, scale, shift = (graph.constants.get(name) for name in node.inputs)
+        x, weight, bias = product.inputs[:3]
+        w = graph.constants[weight]
+        b = graph.constants[bias] if bias else np.zeros(len(w), w.dtype)
+        folded_weight = (w * scale.reshape(-1, *[1] * (w.ndim - 1))).astype(w.dtype)
+        names = f"{node.outputs[0]}:weight", f"{node.outputs[0]}:bias"
+        graph.constants.update(zip(names, (folded_weight, (b * scale + shift).astype(w.dtype)), strict=True))
+        product.inputs = (x, *names, *product.inputs[3:])
+        product.outputs = node.outputs
+        makers[node.outputs[0]] = product
+    graph.nodes = kept
+    _drop_unused_constants(graph)
+
+
+def _can_scale(graph: Graph, node: Node, product: Node, uses: Any, known: Any) -> bool:
+    if product.op not in _PRODUCTS or product.attributes["activation"] or uses[node.inputs[0]] > 1:
+        return False
+    rank = known.get(product.outputs[0])
+    # The channels of what Linear gives are axis 1 of matrices alone.
+    if rank not in node.attributes["ranks"] or (product.op == "linear" and rank != 2):
+        return False
+    weight, scale = graph.constants.get(product.inputs[1]), graph.constants.get(node.inputs[1])
+    bias = product.inputs[2]
+    return (weight is not None and scale is not None and weight.dtype == node.attributes["dtype"]
+            and scale.shape == weight.shape[:1] and (not bias or bias in graph.constants))
+
+
+def _drop_unused_constants(graph: Graph) -> None:
+    used = graph.uses()
+    graph.constants = {name: array for name, array in graph.constants.items() if used[name]}
+
+
+def fuse_activations(graph: Graph) -> None:
+    """An activation after what can apply it."""
+    makers, uses = _makers(graph), graph.uses()
+    kept = []
+    for node in graph.nodes:
+        maker = makers.get(node.inputs[0]) if node.op == "map" else None
+        if (maker is None or maker.op not in _WITH_ACTIVATION or maker.attributes["activation"]
+                or uses[node.inputs[0]] > 1):
+            kept.append(node)
+            continue
+        maker.attributes = {**maker.attributes, "activation": node.attributes["activation"]}
+        maker.outputs = node.outputs
+        makers[node.outputs[0]] = maker
+    graph.nodes = kept
+
+
+def fuse_sums(graph: Graph) -> None:
+    """The sum of a convolution and what has been computed before it: the convolution adds it itself."""
+    makers, uses = _makers(graph), graph.uses()
+    place = {id(node): i for i, node in enumerate(graph.nodes)}
+    gone = set()
+    for i, node in enumerate(graph.nodes):
+        if node.op != "add":
+            continue
+        able = [name for name in node.inputs if _can_add(makers.get(name)) and uses[name] == 1]
+        if not able:
+            continue
+        # Of two the later, so that the other is there.
+        name = max(able, key=lambda name: place[id(makers[name])])
+        conv = makers[name]
+        around = node.inputs[1 - node.inputs.index(name)]
+        if around in graph.constants:
+            continue
+        gone.add(id(conv))
+        graph.nodes[i] = makers[node.outputs[0]] = Node(
+            "conv", (*conv.inputs[:3], around), node.outputs,
+            {**conv.attributes, **node.attributes}, conv.label)
+        place[id(graph.nodes[i])] = i
+    graph.nodes = [node for node in graph.nodes if id(node) not in gone]
+
+
+def _can_add(node: Node | None) -> bool:
+    return (node is not None and node.op == "conv" and not node.attributes["activation"]
+            and not (len(node.inputs) > 3 and node.inputs[3]))

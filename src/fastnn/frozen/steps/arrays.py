@@ -1,0 +1,129 @@
+"""The same numbers in other shapes and orders, side by side, and as shares of one."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..._kernels import elementwise as _elementwise
+from ...functional._layout import by_dtype
+from .registry import Known, check_float, contiguous, empty_as, steps_of
+
+_softmax = by_dtype(_elementwise.softmax)
+
+
+# --- Views
+
+
+def _reshaped(build, x, shape):
+    """x in another shape: a view of it or, by a step, of a copy."""
+    if not x.flags.c_contiguous:
+        view = x.reshape(shape)
+        if np.may_share_memory(view, x):
+            return view
+        x = contiguous(build, x)
+    return x.reshape(shape)
+
+
+def _kept(build, view):
+    """A view of what is known is known."""
+    return Known(view) if build.all_known() else view
+
+
+@steps_of("flatten")
+def flatten_steps(build, node, x):
+    """The axes `start` to `end` as one."""
+    rank, numbers = max(x.ndim, 1), (node.attributes["start"], node.attributes["end"])
+    start, end = (n + rank if n < 0 else n for n in numbers)
+    if not 0 <= start <= end < rank:
+        raise ValueError(f"{node.label}: cannot join the dimensions {numbers[0]} to {numbers[1]} of an input "
+                         f"of {x.ndim}")
+    shape = (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
+    return _kept(build, _reshaped(build, x, shape))
+
+
+@steps_of("matrix")
+def matrix_steps(build, node, x):
+    """As a matrix: the axes before `axis`, and the others."""
+    axis = node.attributes["axis"] + (x.ndim if node.attributes["axis"] < 0 else 0)
+    return _kept(build, _reshaped(build, x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))))
+
+
+@steps_of("transpose")
+def transpose_steps(build, node, x):
+    """The axes in another order, by default in reverse."""
+    return _kept(build, x.transpose(node.attributes["axes"]))
+
+
+@steps_of("identity")
+def identity_steps(build, node, x):
+    """x itself."""
+    return _kept(build, x)
+
+
+@steps_of("squeeze")
+def squeeze_steps(build, node, x):
+    """Without axes of size 1: those given, or all."""
+    return _kept(build, np.squeeze(x, node.attributes["axes"]))
+
+
+@steps_of("unsqueeze")
+def unsqueeze_steps(build, node, x):
+    """With new axes of size 1."""
+    return _kept(build, np.expand_dims(x, node.attributes["axes"]))
+
+
+@steps_of("reshape")
+def reshape_steps(build, node, x, shape):
+    """The same elements in another shape: -1 for what is left, 0 for the size that x has there."""
+    keeps = not node.attributes["allowzero"]
+
+    def sizes(numbers):
+        return [x.shape[i] if n == 0 and keeps else n for i, n in enumerate(numbers.tolist())]
+
+    if not build.known(1):
+        return build.call(lambda x, numbers: x.reshape(sizes(numbers)), x, shape)[0]
+    return _kept(build, _reshaped(build, x, sizes(shape)))
+
+
+# --- Side by side
+
+
+@steps_of("concat")
+def concat_steps(build, node, *parts):
+    """Arrays one after the other along an axis."""
+    first, axis = parts[0], node.attributes["axis"]
+    rank = first.ndim
+    if not -rank <= axis < rank:
+        raise ValueError(f"{node.label}: dim {axis} is out of range for outputs of {rank} dimensions")
+    axis %= rank
+    shapes = [part.shape for part in parts]
+    if any(s[:axis] + s[axis + 1 :] != shapes[0][:axis] + shapes[0][axis + 1 :] for s in shapes):
+        raise ValueError(f"{node.label}: outputs of shapes {shapes} cannot be joined along dimension {axis}")
+    if len({part.dtype for part in parts}) > 1:
+        raise TypeError(f"{node.label}: outputs of dtypes {[str(part.dtype) for part in parts]}")
+    y = empty_as(build, first, (*first.shape[:axis], sum(s[axis] for s in shapes), *first.shape[axis + 1 :]))
+    begin = 0
+    for part in parts:
+        end = begin + part.shape[axis]
+        build.step(np.copyto, y[(slice(None),) * axis + (slice(begin, end),)], part)
+        begin = end
+    return y
+
+
+# --- Softmax
+
+
+@steps_of("softmax")
+def softmax_steps(build, node, x):
+    """Softmax along an axis, or its logarithm."""
+    check_float(node, x)
+    axis = node.attributes["axis"]
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"{node.label}: dim {axis} is out of range for an input of {x.ndim} dimensions")
+    rows = contiguous(build, np.moveaxis(x, axis, -1))
+    y = build.empty(rows.shape, x.dtype)
+    matrix = (math.prod(rows.shape[:-1]), rows.shape[-1])
+    build.step(_softmax[x.dtype], rows.reshape(matrix), y.reshape(matrix), node.attributes["log"])
+    return np.moveaxis(y, -1, axis)

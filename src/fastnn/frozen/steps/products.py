@@ -1,0 +1,182 @@
+"""Convolution, Linear, and the scales of batch norms that were not folded into them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..._kernels import conv as _conv
+from ..._kernels import gemm as _gemm
+from ..._kernels import norm as _norm
+from ..._kernels import winograd as _winograd
+from ...functional import conv as C
+from ...functional._layout import by_dtype
+from ...functional.linear import pack_weight
+from .registry import activate, check_float, contiguous, empty_as, split_relu, steps_of
+
+_linear = by_dtype(_gemm.linear)
+_affine = by_dtype(_norm.column_affine)
+
+
+# --- Convolution
+
+
+@steps_of("conv")
+def conv_steps(build, node, x, weight, bias=None, residual=None):
+    """Convolution over one or two axes, of a batch or a single image, and what is fused with it."""
+    given = node.attributes
+    check_float(node, x, weight.dtype)
+    rank = weight.ndim - 2
+    if x.ndim not in (rank + 1, rank + 2):
+        raise ValueError(f"{node.label}: x has shape {x.shape}, expected {rank + 1} or {rank + 2} dimensions")
+    images, filters = _as_images(x, rank), weight if rank == 2 else weight[:, :, None]
+    window, algorithm = C.plan(
+        node.label, given["algorithm"], C.TILES_PACKED, images.shape, filters.shape,
+        None if bias is None else bias.shape, _two(given["stride"], 1), _padding(given["padding"]),
+        _two(given["dilation"], 1), given["groups"])
+    packed = build.cached((algorithm, window.groups), lambda: C.pack_filters(filters, window, algorithm))
+    pixels = _pixels(build, images, window)
+    shape = (images.shape[0], *window.output, len(weight))
+    y = None if residual is None else _with_residual(build, x, residual, shape, rank)
+    adds = y is not None
+    if not adds:
+        y = build.empty(shape, x.dtype)
+    fuses = adds or residual is None
+    relu, activation = split_relu(given["activation"] if fuses else None)
+    if algorithm == "winograd":
+        build.step(_winograd.forward, pixels, packed.panels, bias, y, *window.padding, relu, adds)
+    else:
+        build.step(_conv.forward, pixels, packed.panels, bias, y, window.kernel, relu, adds)
+    logical = _as_given(y.transpose(0, 3, 1, 2), x.ndim, rank)
+    return activate(build, activation, logical) if fuses else _broadcast_sum(build, node, logical, residual)
+
+
+def _with_residual(build, x, residual, shape, rank):
+    """An array (N, P, Q, K) that holds the residual; None if that is of another shape or dtype.
+
+    It is the residual itself where nobody else needs that, and it is not what the convolution reads.
+    """
+    images = _as_images(residual, rank) if residual.ndim in (rank + 1, rank + 2) else None
+    in_place = build.overwrites(3)
+    if images is None or residual.ndim != x.ndim or residual.dtype != x.dtype:
+        return None
+    pixels = images.transpose(0, 2, 3, 1)
+    if pixels.shape != shape:
+        return None
+    if in_place and pixels.flags.c_contiguous and not np.may_share_memory(residual, x):
+        return pixels
+    y = build.empty(shape, x.dtype)
+    build.step(np.copyto, y, pixels)
+    return y
+
+
+def _broadcast_sum(build, node, y, residual):
+    """The sum with what is not of the convolution's shape."""
+    if node.attributes.get("same_shape"):
+        raise ValueError(f"{node.label}: the shortcut has shape {residual.shape}, expected {y.shape} as the "
+                         "body's output has")
+    total = build.empty(np.broadcast_shapes(y.shape, residual.shape), np.result_type(y, residual))
+    build.step(np.add, y, residual, total)
+    return activate(build, node.attributes["activation"], total)
+
+
+def _as_images(x, rank):
+    """(N, C, H, W) of what a convolution over `rank` axes is given."""
+    batch = x if x.ndim == rank + 2 else x[None]
+    return batch if rank == 2 else batch[:, :, None]
+
+
+def _as_given(y, ndim, rank):
+    y = y if rank == 2 else y[:, :, 0]
+    return y if ndim == rank + 2 else y[0]
+
+
+def _two(numbers, neutral):
+    """The numbers of two axes: a sequence is an image of one row."""
+    return numbers if len(numbers) == 2 else (neutral, *numbers)
+
+
+def _padding(numbers):
+    if isinstance(numbers, str) or len(numbers) == 4:
+        return numbers
+    return _two(numbers, 0)
+
+
+def _pixels(build, images, window):
+    """(N, H, W, C); by a step, a copy whose channels are contiguous, if the kernel makes none itself."""
+    pixels = images.transpose(0, 2, 3, 1)
+    if window.by_rows or pixels.strides[3] == pixels.itemsize or pixels.shape[3] == 1:
+        return pixels
+    return contiguous(build, pixels)
+
+
+# --- Linear
+
+
+@steps_of("linear")
+def linear_steps(build, node, x, weight, bias=None):
+    """The linear map of the last axis."""
+    check_float(node, x, weight.dtype)
+    if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"{node.label}: x has shape {x.shape}, weight expects {weight.shape[1]} features in "
+                         "the last dimension")
+    panels = build.cached("linear", lambda: pack_weight(weight))
+    rows = contiguous(build, x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    y = build.empty((len(rows), len(weight)), x.dtype)
+    relu, activation = split_relu(node.attributes["activation"])
+    vector = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
+    build.step(_linear[x.dtype], rows, panels, vector, y, relu)
+    activate(build, activation, y)
+    return y.reshape(*x.shape[:-1], len(weight))
+
+
+# --- Scale and shift of channels
+
+
+@steps_of("scale")
+def scale_steps(build, node, x, scale, shift):
+    """scale[c] x[:, c] + shift[c]."""
+    check_float(node, x, node.attributes["dtype"])
+    if x.ndim not in node.attributes["ranks"] or x.shape[1] != len(scale):
+        raise ValueError(f"{node.label}: x has shape {x.shape}, expected {len(scale)} channels in dimension "
+                         "1 of " + " or ".join(map(str, node.attributes["ranks"])))
+    scale, shift = (np.ascontiguousarray(v, x.dtype) for v in (scale, shift))
+    pixels = np.moveaxis(x, 1, -1)
+    in_place = build.overwrites(0) and pixels.flags.c_contiguous
+    pixels = contiguous(build, pixels)
+    y = pixels if in_place else build.empty(pixels.shape, x.dtype)
+    rows = (math.prod(pixels.shape[:-1]), len(scale))
+    build.step(_affine[x.dtype], pixels.reshape(rows), np.zeros_like(scale), scale, shift,
+               np.empty((0, len(scale)), x.dtype), np.empty(0, x.dtype), y.reshape(rows))
+    return activate(build, node.attributes["activation"], np.moveaxis(y, -1, 1))
+
+
+# --- Sums and products of two arrays
+
+
+def _arithmetic(ufunc):
+    def steps(build, node, x, y):
+        # A number in the graph is float64, and means one of the other operand's dtype.
+        if build.known(1) and y.ndim == 0:
+            y = y.astype(x.dtype)
+        if build.known(0) and x.ndim == 0:
+            x = x.astype(y.dtype)
+        shape = np.broadcast_shapes(x.shape, y.shape)
+        if node.attributes.get("same_shape") and x.shape != y.shape:
+            raise ValueError(f"{node.label}: parts of shapes {x.shape} and {y.shape} do not add up")
+        dtype = np.result_type(x, y)
+        for i, part in enumerate((x, y)):
+            if part.shape == shape and part.dtype == dtype:
+                total = part if not build.known(i) and build.overwrites(i) else empty_as(build, part)
+                break
+        else:
+            total = build.empty(shape, dtype)
+        build.step(ufunc, x, y, total)
+        return activate(build, node.attributes["activation"], total)
+
+    return steps
+
+
+steps_of("add")(_arithmetic(np.add))
+steps_of("mul")(_arithmetic(np.multiply))

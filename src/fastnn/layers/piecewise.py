@@ -1,0 +1,135 @@
+"""Activations made of pieces, and normalisation by neighbouring channels; torch.nn's names and arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import _checks
+from ..functional import local_response as N
+from ..functional import piecewise as F
+from .module import Module
+
+
+class _FromInput(Module):
+    """A function whose derivative follows from its input, the only thing saved.
+
+    The names of its numbers are those of the attributes that hold them.
+    """
+
+    _function: Any
+    _gradient: Any
+    _names: tuple[str, ...] = ()
+
+    def _numbers(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self._names)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return f(x)."""
+        y = type(self)._function(x, *self._numbers())
+        self._save(x)
+        return y
+
+    def backward(self, grad_y: np.ndarray) -> np.ndarray:
+        """Return the gradient of x."""
+        (x,) = self._take()
+        return type(self)._gradient(grad_y, x, *self._numbers())
+
+    def extra_repr(self) -> str:
+        """Return the configuration as `repr` shows it."""
+        return ", ".join(f"{name}={getattr(self, name)}" for name in self._names)
+
+
+class ELU(_FromInput):
+    """x where x > 0, else alpha (e^x - 1).
+
+    Parameters
+    ----------
+    alpha : float, default 1
+    """
+
+    _function, _gradient = staticmethod(F.elu), staticmethod(F.elu_backward)
+    _names = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0, *, dtype: Any = np.float32):
+        super().__init__(dtype=dtype)
+        self.alpha = _checks.real("ELU: alpha", alpha)
+
+
+class Hardtanh(_FromInput):
+    """x, but at least `min_val` and at most `max_val`; no gradient at the bounds and beyond.
+
+    Parameters
+    ----------
+    min_val, max_val : float, default -1 and 1
+    """
+
+    _function, _gradient = staticmethod(F.hardtanh), staticmethod(F.hardtanh_backward)
+    _names = ("min_val", "max_val")
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, *, dtype: Any = np.float32):
+        super().__init__(dtype=dtype)
+        self.min_val, self.max_val = F.bounds("Hardtanh", min_val, max_val)
+
+
+class ReLU6(Hardtanh):
+    """min(max(x, 0), 6), of mobile networks."""
+
+    def __init__(self, *, dtype: Any = np.float32):
+        super().__init__(0.0, 6.0, dtype=dtype)
+
+    def extra_repr(self) -> str:
+        """Return nothing: there is no configuration."""
+        return ""
+
+
+class Hardsigmoid(_FromInput):
+    """min(max(x / 6 + 1 / 2, 0), 1)."""
+
+    _function, _gradient = staticmethod(F.hardsigmoid), staticmethod(F.hardsigmoid_backward)
+
+
+class Hardswish(_FromInput):
+    """x min(max(x / 6 + 1 / 2, 0), 1)."""
+
+    _function, _gradient = staticmethod(F.hardswish), staticmethod(F.hardswish_backward)
+
+
+class Softplus(_FromInput):
+    """log(1 + e^(beta x)) / beta; x itself where beta x is above `threshold`.
+
+    Parameters
+    ----------
+    beta : float, default 1
+    threshold : float, default 20
+    """
+
+    _function, _gradient = staticmethod(F.softplus), staticmethod(F.softplus_backward)
+    _names = ("beta", "threshold")
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0, *, dtype: Any = np.float32):
+        super().__init__(dtype=dtype)
+        self.beta, self.threshold = F.softplus_numbers("Softplus", beta, threshold)
+
+
+class LocalResponseNorm(_FromInput):
+    """Each channel divided by (k + alpha / size sum x^2)^beta, the sum over `size` neighbouring channels.
+
+    Parameters
+    ----------
+    size : int
+    alpha, beta, k : float, default 1e-4, 0.75, 1
+    """
+
+    _function = staticmethod(N.local_response_norm)
+    _gradient = staticmethod(N.local_response_norm_backward)
+    _names = ("size", "alpha", "beta", "k")
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, *,
+                 dtype: Any = np.float32):
+        super().__init__(dtype=dtype)
+        name = "LocalResponseNorm"
+        self.size = _checks.integer(f"{name}: size", size)
+        self.alpha, self.beta = _checks.real(f"{name}: alpha", alpha), _checks.real(f"{name}: beta", beta)
+        self.k = _checks.real(f"{name}: k", k)

@@ -1,0 +1,127 @@
+"""Networks in ONNX files, frozen: ONNX's own tests, trained networks and architectures, against the peer."""
+
+import numpy as np
+import official
+import pytest
+from models import model_of
+from onnx import helper
+from onnx.backend.test.runner import Runner
+from peer import assert_same_outputs, run_onnxruntime
+from test_networks import ARCHITECTURES, LIGHT, TRAINED, contents, feeds_of, with_random_weights
+from test_official import RUN
+
+import fastnn as fn
+import fastnn.onnx
+
+node = helper.make_node
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_official(name):
+    case = official.CASES[name]
+    frozen = fastnn.onnx.load(case.model).freeze()
+    for inputs, outputs in case.data_sets:
+        expected = official.as_arrays(outputs)
+        for _ in range(3):  # the first call prepares, the others run what it has prepared
+            found = frozen.run(dict(zip((v.name for v in frozen.graph.inputs), official.as_arrays(inputs),
+                                        strict=False)))
+            Runner.assert_similar_outputs(expected, list(found.values()), case.rtol, case.atol)
+
+
+@pytest.mark.parametrize(("name", "shapes"), TRAINED.items())
+def test_trained(name, shapes):
+    model = fastnn.onnx.load(contents(name))
+    frozen = model.freeze()
+    for shape in [*shapes, *shapes]:
+        feeds = feeds_of(model, shape)
+        assert_same_outputs(frozen, run_onnxruntime(contents(name), feeds), feeds)
+
+
+# But those whose dense layers alone are hundreds of megabytes, in copies of which nothing else is tested.
+@pytest.mark.parametrize("name", sorted({*ARCHITECTURES} - {"vgg19", "zfnet512", "bvlc_alexnet"}))
+def test_architecture(name):
+    proto = with_random_weights(LIGHT / f"light_{name}.onnx")
+    frozen = fastnn.onnx.load(proto).freeze()
+    x = np.random.default_rng(1).uniform(-1, 1, (1, 3, 224, 224)).astype(np.float32)
+    feeds = {frozen.graph.inputs[0].name: x}
+    expected = run_onnxruntime(proto.SerializeToString(), feeds)
+    for _ in range(2):
+        assert_same_outputs(frozen, expected, feeds)
+
+
+def frozen_of(*args, **options):
+    return fastnn.onnx.load(model_of(*args, **options)).freeze()
+
+
+def test_a_shape_that_follows_from_the_inputs_shape():
+    """As torch exports x.reshape(len(x), -1): the shape is worked out once, no step is left of it."""
+    nodes = [node("Shape", ["x"], ["s"]), node("Gather", ["s", "zero"], ["n"], axis=0),
+             node("Unsqueeze", ["n", "axes"], ["rows"]), node("Concat", ["rows", "rest"], ["shape"], axis=0),
+             node("Relu", ["x"], ["r"]), node("Reshape", ["r", "shape"], ["y"])]
+    constants = {"zero": np.int64(0), "axes": np.int64([0]), "rest": np.int64([-1])}
+    frozen = frozen_of(nodes, {"x": (np.float32, ("n", 2, 3))}, ["y"], constants)
+    for n in (1, 4, 1):
+        x = np.random.default_rng(n).normal(size=(n, 2, 3)).astype(np.float32)
+        for _ in range(2):
+            np.testing.assert_array_equal(frozen(x), np.maximum(x, 0).reshape(n, 6))
+    assert len(frozen._plans[((1, 2, 3), np.dtype(np.float32), False),][1][0]._steps) == 1
+
+
+def test_shapes_that_follow_from_the_numbers():
+    """The same shape of input, ever other shapes of the output."""
+    nodes = [node("NonZero", ["x"], ["places"]), node("Cast", ["places"], ["f"], to=1),
+             node("Relu", ["f"], ["y"])]
+    frozen = frozen_of(nodes, {"x": (np.float32, (6,))}, ["y"])
+    for ones in (3, 5, 0, 6, 6, 2):
+        x = np.zeros(6, np.float32)
+        x[:ones] = 1
+        np.testing.assert_array_equal(frozen(x), [np.arange(ones)])
+
+
+def test_relu6_and_batch_norm_become_one_convolution():
+    rng = np.random.default_rng(0)
+    constants = {"w": rng.normal(size=(6, 3, 3, 3)), "scale": rng.uniform(1, 2, 6),
+                 "bias": rng.normal(size=6), "mean": rng.normal(size=6), "var": rng.uniform(1, 2, 6),
+                 "low": np.array(0), "high": np.array(6)}
+    constants = {name: np.asarray(array, np.float32) for name, array in constants.items()}
+    nodes = [node("Conv", ["x", "w"], ["c"], pads=[1, 0, 0, 1]),
+             node("BatchNormalization", ["c", "scale", "bias", "mean", "var"], ["n"]),
+             node("Clip", ["n", "low", "high"], ["y"])]
+    x = 9 * rng.normal(size=(2, 3, 8, 8)).astype(np.float32)
+    model = model_of(nodes, {"x": x}, ["y"], constants)
+    frozen = fastnn.onnx.load(model).freeze()
+    assert_same_outputs(frozen, run_onnxruntime(model, {"x": x}), {"x": x})
+    (graph,) = frozen._graphs.values()
+    assert [n.op for n in graph.nodes] == ["conv"]
+
+
+def test_inputs_by_name():
+    frozen = frozen_of([node("Add", ["a", "b"], ["y"])],
+                       {"a": (np.float32, ("n", 2)), "b": (np.float32, (2,))}, ["y"])
+    a, b = np.ones((3, 2), np.float32), np.arange(2, dtype=np.float32)
+    np.testing.assert_array_equal(frozen.run({"b": b, "a": a})["y"], a + b)
+    with pytest.raises(ValueError, match="'b' is missing, 'c' is not an input; the inputs are 'a', 'b'"):
+        frozen.run({"a": a, "c": b})
+    with pytest.raises(TypeError, match="input 'b' has dtype float64, expected float32"):
+        frozen(a, b.astype(np.float64))
+    with pytest.raises(ValueError, match=r"input 'b' has shape \(3,\), expected \(2\)"):
+        frozen(a, np.ones(3, np.float32))
+    with pytest.raises(ValueError, match="got 1 inputs, expected 2"):
+        frozen(a)
+
+
+def test_what_is_trained_further_is_frozen_as_it_is_then(tmp_path):
+    net = fn.Sequential(fn.Conv2d(3, 4, 3, rng=0), fn.BatchNorm2d(4), fn.ReLU())
+    x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    fastnn.onnx.save(net, tmp_path / "net.onnx")
+    model = fastnn.onnx.load(tmp_path / "net.onnx")
+    before = model.freeze()
+    first = before(x)
+    model.train()
+    model(x)
+    model.backward(np.ones((2, 4, 6, 6), np.float32))
+    fn.optim.SGD(model.parameters(), lr=0.1).step()
+    after = model.eval().freeze()
+    np.testing.assert_allclose(after(x), model(x), atol=1e-5)
+    np.testing.assert_array_equal(before(x), first)
+    assert np.abs(after(x) - first).max() > 1e-3
