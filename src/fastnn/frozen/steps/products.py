@@ -15,7 +15,6 @@ from ...functional._layout import by_dtype
 from ...functional.linear import pack_weight
 from .registry import activate, check_float, contiguous, empty_as, split_relu, steps_of
 
-_linear = by_dtype(_gemm.linear)
 _affine = by_dtype(_norm.column_affine)
 
 
@@ -125,8 +124,8 @@ def linear_steps(build, node, x, weight, bias=None):
     rows = contiguous(build, x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
     y = build.empty((len(rows), len(weight)), x.dtype)
     relu, activation = split_relu(node.attributes["activation"])
-    vector = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
-    build.step(_linear[x.dtype], rows, panels, vector, y, relu)
+    vector = None if bias is None else np.ascontiguousarray(bias)
+    build.step(_gemm.linear, rows, panels, vector, y, relu)
     activate(build, activation, y)
     return y.reshape(*x.shape[:-1], len(weight))
 
