@@ -24,25 +24,49 @@ cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const
                 const void** table) noexcept nogil:
     """The grid pixels m0..m1, with the taps tap0..tap1 as the reduction."""
     cdef void* targets[MAX_MR]
+    cdef const void* b = tile.b
+    cdef Py_ssize_t first, last
     cdef Py_ssize_t steps = ceil_div(m1 - m0, kern.mr), step
     cdef Py_ssize_t height = ceil_div(m1 - m0, max(steps, <Py_ssize_t>1))
-    cdef Pixel pixel = pixel_at(walk, m0)
+    cdef Pixel pixel = pixel_at(walk, m0), after
     cdef bint copied = rows_collide(walk.stride_w * walk.x_w * sizeof(real), tile.columns, kern)
     tile.a = table
     tile.c = targets
-    tile.taps = tap1 - tap0
     for step in range(steps):
         tile.rows = min(height, m1 - m0 - step * height)
+        after = pixel
+        target_rows(walk, y, &after, tile.rows, targets)
+        first, last = tap0, tap1
         if interior_rows(walk, x, pixel, tile.rows, table):
             tile.tap_offset = walk.tap_offset + tap0
         else:
-            source_rows(walk, x, zeros, pixel, tile.rows, kern.mr, tap0, tap1, table)
+            live_taps(walk, pixel, after, &first, &last)
+            source_rows(walk, x, zeros, pixel, tile.rows, kern.mr, first, last, table)
             tile.tap_offset = NULL
-        target_rows(walk, y, &pixel, tile.rows, targets)
+        tile.taps = last - first
+        tile.b = <const real*>b + (first - tap0) * tile.depth * kern.nr
+        pixel = after
         if copied:
             copied_tile(kern, tile, <real*>NULL)
         else:
             kern.gemm_rows(tile)
+
+
+cdef void live_taps(const Walk* walk, Pixel pixel, Pixel after, Py_ssize_t* first,
+                    Py_ssize_t* last) noexcept nogil:
+    """Leave out taps at the ends of first..last through which the pixels up to `after` read padding alone.
+
+    So does the row of a filter above the image's top row: a third of a 3 x 3 filter at one row in 14.
+    """
+    cdef Py_ssize_t bottom = after.p if after.q else after.p - 1  # the row of the last pixel
+    if after.n == pixel.n + 1 and after.p == after.q == 0:
+        bottom = walk.p - 1
+    elif after.n != pixel.n:
+        return
+    while first[0] < last[0] and bottom * walk.stride_h + walk.tap_h[first[0]] < 0:
+        first[0] += 1
+    while first[0] < last[0] and pixel.p * walk.stride_h + walk.tap_h[last[0] - 1] >= walk.h:
+        last[0] -= 1
 
 
 cdef void copied_tile(const fnn_kernels* kern, const fnn_tile* tile, const real* of_dtype) noexcept nogil:
