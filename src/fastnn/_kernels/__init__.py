@@ -3,7 +3,8 @@
 ::
 
     functional/conv.py      checks shapes and dtypes, allocates the output
-          |                 typed memoryviews, contiguous (channels-last for images)
+          |                 typed memoryviews, contiguous (channels-last for images); plain buffers
+          |                 where small networks call by the thousand (arrays.pxd)
           v
     _kernels/conv.pyx       cuts the work into blocks (by shape alone), shares them among threads,
           |                 packs operands, fills tables of row pointers; no Python inside
@@ -14,6 +15,19 @@
           v
     csrc/isa_*.c            the same bodies compiled for each instruction set, float and double;
                             runtime.pyx picks the table once, at import
+
+Of a convolution, conv.pyx is the interface, walk.pyx says which pixels a pixel reads, and the drivers are
+
+====================  ============================================================================
+convolve.pyx          forward and gradient of the input: a product without an im2col buffer
+winograd.pyx          the same for 3 x 3 filters with stride 1, by F(4 x 4, 3 x 3)
+rows.pyx              depthwise and narrow groups, both ways and the gradient of the filters
+col2im.pyx            gradient of the input where channels are few
+conv_gradient.pyx     gradient of the filters; im2col.pyx where pixels are few, winograd_gradient.pyx
+====================  ============================================================================
+
+gemm.pyx has the products of Linear and the recurrences, pack.pyx brings operands into the tile's form and
+gradients out of it, memory.pyx keeps large blocks of memory for the next call.
 
 A driver asks ``kernels(sizeof(real))`` for the table and ``team_size(nanoseconds)`` for the number
 of threads. Every ``cdef`` function is ``noexcept nogil``; nothing below this package raises a shape
