@@ -89,6 +89,7 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
                        bint relu) noexcept nogil:
     """y = f(filters * x + bias). Returns -1 when memory is short or Ctrl-C was pressed."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef void (*body)(const fnn_row*) noexcept nogil = kern.depthwise_row if group == 1 else kern.grouped_row
     cdef Py_ssize_t rows = walk.n * walk.p, task
     cdef int threads = team_size(0.05 * rows * walk.q * channels * group * walk.taps)
     cdef const void** tables = <const void**>malloc(threads * (walk.taps + 1) * sizeof(void*))
@@ -103,11 +104,16 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
     shared.bias = bias
     shared.accumulate, shared.relu = accumulate, relu
     start(&watch)
-    for task in prange(ceil_div(rows, BAND), schedule="dynamic", num_threads=threads):
-        if go_on(&watch):
-            band_task(kern, kern.depthwise_row if group == 1 else kern.grouped_row, walk, &shared, x, y,
-                      <real*>filters, task * BAND, min(rows, (task + 1) * BAND),
-                      tables + thread_id() * (walk.taps + 1))
+    if threads == 1:  # without OpenMP, as in convolve.pyx
+        for task in range(ceil_div(rows, BAND)):
+            if go_on(&watch):
+                band_task(kern, body, walk, &shared, x, y, <real*>filters, task * BAND,
+                          min(rows, (task + 1) * BAND), tables)
+    else:
+        for task in prange(ceil_div(rows, BAND), schedule="dynamic", num_threads=threads):
+            if go_on(&watch):
+                band_task(kern, body, walk, &shared, x, y, <real*>filters, task * BAND,
+                          min(rows, (task + 1) * BAND), tables + thread_id() * (walk.taps + 1))
     free(tables)
     free(zeros)
     return -1 if watch.interrupted else 0
