@@ -89,7 +89,7 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
                        bint relu) noexcept nogil:
     """y = f(filters * x + bias). Returns -1 when memory is short or Ctrl-C was pressed."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef void (*body)(const fnn_row*) noexcept nogil = kern.depthwise_row if group == 1 else kern.grouped_row
+    cdef void (*body)(const fnn_row*) noexcept nogil
     cdef Py_ssize_t rows = walk.n * walk.p, task
     cdef int threads = team_size(0.05 * rows * walk.q * channels * group * walk.taps)
     cdef const void** tables = <const void**>malloc(threads * (walk.taps + 1) * sizeof(void*))
@@ -103,6 +103,7 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
     describe(walk, &shared, channels, group, zeros)
     shared.bias = bias
     shared.accumulate, shared.relu = accumulate, relu
+    body = kern.depthwise_row if group == 1 else kern.grouped_row
     start(&watch)
     if threads == 1:  # without OpenMP, as in convolve.pyx
         for task in range(ceil_div(rows, BAND)):
