@@ -182,7 +182,10 @@ class OnnxModel(Module):
 
 
 def _roles(graph: Graph) -> tuple[list[str], list[str]]:
-    """Constants that are trained, and those that training writes, in the order of the file."""
+    """Constants that are trained, and those that training writes, in the order of the file.
+
+    A lone number, of shape (), is part of a formula, as the 3 of a hard sigmoid made of parts.
+    """
     trained, written = set(), set()
     for node in reversed(graph.nodes):
         op = find(node.op, graph.opset)
@@ -192,7 +195,8 @@ def _roles(graph: Graph) -> tuple[list[str], list[str]]:
         if op.rearranges and node.outputs[0] in trained:
             trained.add(node.inputs[0])
     trained -= written
-    floats = [name for name, array in graph.constants.items() if array.dtype in _FLOATS and array.size]
+    floats = [name for name, array in graph.constants.items()
+              if array.dtype in _FLOATS and array.size and array.ndim]
     return [name for name in floats if name in trained], [name for name in floats if name in written]
 
 
