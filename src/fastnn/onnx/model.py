@@ -89,8 +89,6 @@ class OnnxModel(Module):
         outputs = self._run(dict(zip(self.inputs, arrays, strict=True)))
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
-    __call__ = forward
-
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the outputs by name, for the inputs by name."""
         faults = [f"{name!r} is missing" for name in self.inputs if name not in feeds]
