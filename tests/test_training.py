@@ -388,7 +388,7 @@ def test_a_loss_that_is_not_finite():
 def test_progress(capsys, monkeypatch):
     fit_blobs(classifier(), epochs=2)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr(progress_module, "tqdm", None)
+    monkeypatch.setattr(progress_module, "_tqdm", lambda: None)
     fit_blobs(classifier(), epochs=2, progress=True)
     printed = capsys.readouterr().out.splitlines()
     assert [text.split(":")[0] for text in printed] == ["epoch 1/2", "epoch 2/2"]

@@ -236,6 +236,18 @@ def test_weights_in_constant_nodes_and_through_other_shapes():
     np.testing.assert_allclose(model(x) - model.b.data, 2 * (y - model.b.data), rtol=1e-5)
 
 
+def test_what_is_trained():
+    """Weights, biases and scales; not the numbers of formulas, nor the statistics of the data."""
+    steps = [("Sub", "mean"), ("Div", "deviation"), ("Mul", "scale"), ("Add", "three"), ("Clip", "low"),
+             ("Add", "bias")]
+    nodes = [helper.make_node(op, [left, name], [right])
+             for (op, name), left, right in zip(steps, "xabcde", "abcdey", strict=True)]
+    constants = {name: np.ones(3, np.float32) for name in ("mean", "deviation", "scale", "bias")}
+    constants |= {"three": np.array(3, np.float32), "low": np.array(0, np.float32)}
+    model = fastnn.onnx.load(model_of(nodes, {"x": (np.float32, [2, 3])}, ["y"], constants))
+    assert list(model.state_dict()) == ["scale", "bias"]
+
+
 def test_a_shared_weight_gathers_both_gradients():
     nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("MatMul", ["a", "w"], ["y"])]
     model = fastnn.onnx.load(model_of(nodes, {"x": (np.float64, [1, 2])}, ["y"], {"w": draw(2, 2)})).train()

@@ -114,7 +114,7 @@ class Program:
             assert operator is not None, "the reader refuses a graph with an unknown operator"
             step = Step(node, operator)
             step.constants = tuple(name in constant for name in node.inputs)
-            step.static = not operator.stochastic and all(name in constant for name in node.reads())
+            step.static = all(name in constant for name in node.reads())
             if step.static:
                 constant.update(node.outputs)
             for key, names in reached.items():

@@ -89,8 +89,6 @@ class OnnxModel(Module):
         outputs = self._run(dict(zip(self.inputs, arrays, strict=True)))
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
-    __call__ = forward
-
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the outputs by name, for the inputs by name."""
         faults = [f"{name!r} is missing" for name in self.inputs if name not in feeds]
@@ -182,7 +180,10 @@ class OnnxModel(Module):
 
 
 def _roles(graph: Graph) -> tuple[list[str], list[str]]:
-    """Constants that are trained, and those that training writes, in the order of the file."""
+    """Constants that are trained, and those that training writes, in the order of the file.
+
+    A lone number, of shape (), is part of a formula, as the 3 of a hard sigmoid made of parts.
+    """
     trained, written = set(), set()
     for node in reversed(graph.nodes):
         op = find(node.op, graph.opset)
@@ -192,7 +193,8 @@ def _roles(graph: Graph) -> tuple[list[str], list[str]]:
         if op.rearranges and node.outputs[0] in trained:
             trained.add(node.inputs[0])
     trained -= written
-    floats = [name for name, array in graph.constants.items() if array.dtype in _FLOATS and array.size]
+    floats = [name for name, array in graph.constants.items()
+              if array.dtype in _FLOATS and array.size and array.ndim]
     return [name for name in floats if name in trained], [name for name in floats if name in written]
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-try:
-    from tqdm.auto import tqdm
-except ImportError:  # an extra
-    tqdm = None
+
+def _tqdm() -> Any:
+    """The class of the bar or None; imported when a bar is shown, for it takes longer than all of fastnn."""
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:  # an extra
+        return None
+    return tqdm
 
 
 class Progress:
@@ -16,8 +20,9 @@ class Progress:
     def __init__(self, shown: bool, epochs: int, batches: int, label: str):
         self.shown, self.epochs = shown, epochs
         self.bar: Any = None
-        if shown and tqdm is not None:
-            self.bar = tqdm(total=epochs * batches, desc=label, unit="batch", dynamic_ncols=True)
+        bar = _tqdm() if shown else None
+        if bar is not None:
+            self.bar = bar(total=epochs * batches, desc=label, unit="batch", dynamic_ncols=True)
 
     def batch(self, epoch: int, loss: float) -> None:
         """One more batch done."""

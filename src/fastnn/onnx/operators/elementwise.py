@@ -11,7 +11,8 @@ from ... import functional as F
 from ._broadcast import sum_to_shape
 from .registry import operator
 
-# --- Two inputs
+# --- Two inputs. Of sums and products a constant may be a bias or a scale, which is trained; what is
+# subtracted or divided by is as a rule the mean and deviation of the data, or a number of a formula.
 
 
 def _to_inputs(call, *grads):
@@ -31,7 +32,7 @@ def add_backward(call, grad_y):
     return _to_inputs(call, lambda: grad_y, lambda: grad_y)
 
 
-@operator("Sub", weights=(0, 1))
+@operator("Sub")
 def sub(call, a, b):
     """a - b."""
     return a - b
@@ -54,7 +55,7 @@ def mul_backward(call, grad_y):
     return _to_inputs(call, lambda: grad_y * b, lambda: grad_y * a)
 
 
-@operator("Div", weights=(0, 1))
+@operator("Div")
 def div(call, a, b):
     """a / b; of integers towards zero, as C has it."""
     if a.dtype.kind not in "iu":

@@ -35,15 +35,13 @@ class Operator:
         The inputs that training writes: the model's buffers.
     rearranges : bool
         Whether the output holds the input's elements in other places, so that a weight may pass through.
-    stochastic : bool
-        Whether a call with equal inputs may give another output.
     """
 
     def __init__(self, name: str, since: int, forward: Callable[..., Any], weights: tuple[int, ...],
-                 state: tuple[int, ...], rearranges: bool, stochastic: bool):
+                 state: tuple[int, ...], rearranges: bool):
         self.name, self.since, self.forward = name, since, forward
         self.weights, self.state = weights, state
-        self.rearranges, self.stochastic = rearranges, stochastic
+        self.rearranges = rearranges
         self.backward: Callable[..., Any] | None = None
         keywords = inspect.signature(forward).parameters.values()
         self.attributes = {p.name for p in keywords if p.kind is p.KEYWORD_ONLY}
@@ -57,35 +55,21 @@ class Operator:
         return find, (self.name, self.since)  # a copy or a pickle is the one of the table
 
 
-def operator(*names: str, since: int = OLDEST, weights: tuple[int, ...] = (), state: tuple[int, ...] = (),
-             widen: bool = False, rearranges: bool = False, stochastic: bool = False) -> Callable[..., Any]:
-    """Decorate the function that is the forward of an operator (of several, if all do the same).
+def operator(name: str, since: int = OLDEST, weights: tuple[int, ...] = (), state: tuple[int, ...] = (),
+             widen: bool = False, rearranges: bool = False) -> Callable[[Callable[..., Any]], Operator]:
+    """Decorate the function that is the forward of an operator, from an opset on.
 
     With `widen` the function is given float16 and bfloat16 as float32, and its result is rounded back.
     """
 
     def register(forward: Callable[..., Any]) -> Operator:
-        run = _widened(forward) if widen else forward
-        made = [Operator(name, since, run, weights, state, rearranges, stochastic) for name in names]
-        for op in made:
-            versions = OPERATORS.setdefault(op.name, [])
-            versions.append(op)
-            versions.sort(key=lambda version: version.since)
-        return made[0] if len(made) == 1 else _Several(made)
+        made = Operator(name, since, _widened(forward) if widen else forward, weights, state, rearranges)
+        versions = OPERATORS.setdefault(name, [])
+        versions.append(made)
+        versions.sort(key=lambda version: version.since)
+        return made
 
     return register
-
-
-class _Several:
-    """Operators that share their functions."""
-
-    def __init__(self, made: list[Operator]):
-        self._made = made
-
-    def gradient(self, backward: Callable[..., Any]) -> Callable[..., Any]:
-        for op in self._made:
-            op.gradient(backward)
-        return backward
 
 
 def find(name: str, opset: int) -> Operator | None:

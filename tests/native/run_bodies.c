@@ -1,0 +1,179 @@
+/* Runs the kernel bodies of the instruction set that is named on the command line, on numbers that are the
+   same everywhere, and writes their results to the standard output. tests/test_native.py compares the results
+   of instruction sets, also of those of another machine under an emulator.
+
+   A record is the body's name (16 bytes), the size of an element, the count, and as many doubles. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels.h"
+
+static const ptrdiff_t SIZES[] = {1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 97};
+enum { N_SIZES = sizeof SIZES / sizeof *SIZES, ROWS = 5 };
+
+/* --- Arrays of either dtype */
+
+static ptrdiff_t itemsize;
+
+static double get(const void *p, ptrdiff_t i) { return itemsize == 4 ? ((const float *)p)[i] : ((const double *)p)[i]; }
+static void set(void *p, ptrdiff_t i, double x) {
+    if (itemsize == 4)
+        ((float *)p)[i] = (float)x;
+    else
+        ((double *)p)[i] = x;
+}
+static void *at(const void *p, ptrdiff_t i) { return (char *)p + i * itemsize; }
+
+/* Numbers around 1, the same ones each time. */
+static void *draw(ptrdiff_t n, uint64_t seed) {
+    void *p = calloc((size_t)n + 64, (size_t)itemsize);
+    uint64_t state = seed * 6364136223846793005u + 1442695040888963407u;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        set(p, i, (double)(int64_t)state / 4e18);
+    }
+    return p;
+}
+
+/* --- One function a body: runs it with table `k` on the drawn input, and returns the output of `*n` */
+
+static void *gemm(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int by_columns) {
+    ptrdiff_t depth = size, columns = 2 * size + 1, panels = (columns + k->nr - 1) / k->nr;
+    int height = 4; /* every table's tile has as many rows */
+    void *a = draw(height * depth, 1), *b = draw(depth * columns, 2), *bias = draw(columns, 3);
+    void *packed = calloc((size_t)(panels * depth * k->nr), (size_t)itemsize), *c = draw(height * columns, 4);
+    for (ptrdiff_t j = 0; j < columns; j++)
+        for (ptrdiff_t d = 0; d < depth; d++)
+            set(packed, (j / k->nr * depth + d) * k->nr + j % k->nr, get(b, d * columns + j));
+    const void **rows = calloc((size_t)(depth + 16), sizeof *rows);
+    void *c_rows[16] = {0};
+    for (ptrdiff_t i = 0; i < (by_columns ? depth : height); i++)
+        rows[i] = at(a, i * (by_columns ? height : depth)); /* A as [depth][height], or [height][depth] */
+    for (int i = 0; i < height; i++) c_rows[i] = at(c, i * columns);
+    fnn_tile tile = {.a = rows, .taps = 1, .depth = depth, .b = packed, .b_panel = depth * k->nr, .c = c_rows,
+                     .columns = columns, .bias = by_columns ? NULL : bias, .rows = height,
+                     .accumulate = by_columns, .relu = !by_columns};
+    (by_columns ? k->gemm_columns : k->gemm_rows)(&tile);
+    *n = height * columns;
+    free(a), free(b), free(bias), free(packed), free(rows);
+    return c;
+}
+static void *gemm_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return gemm(k, size, n, 0); }
+static void *gemm_columns(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return gemm(k, size, n, 1); }
+
+static void *transpose(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    void *x = draw(size * (size + 2), 1), *y = draw((size + 2) * size, 2);
+    k->transpose(size, size + 2, x, size + 2, y, size);
+    *n = size * (size + 2);
+    free(x);
+    return y;
+}
+
+static void *map(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    void *x = draw(size, 1), *y = draw(8 * size, 2);
+    for (int op = FNN_RELU; op <= FNN_EXP; op++) k->map(op, size, 0.1, x, at(y, op * size));
+    *n = 8 * size;
+    free(x);
+    return y;
+}
+static void *map_backward(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    void *grad = draw(size, 1), *saved = draw(size, 2), *y = draw(7 * size, 3);
+    for (int op = FNN_RELU; op <= FNN_GELU_TANH; op++) k->map_backward(op, size, 0.1, grad, saved, at(y, op * size));
+    *n = 7 * size;
+    free(grad), free(saved);
+    return y;
+}
+
+static void *cells(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    /* of each cell: gates [ROWS][4 size], h, c, y [ROWS][size], then what backward leaves of them */
+    ptrdiff_t state = ROWS * size, all = 7 * state, one = 2 * all;
+    void *out = draw(FNN_CELLS * one, 1);
+    for (int kind = 0; kind < FNN_CELLS; kind++) {
+        void *gates = at(out, kind * one), *h = at(gates, 4 * state), *c = at(h, state), *y = at(c, state);
+        void *h_prev = draw(state, 2), *c_prev = draw(state, 3), *grad_y = draw(state, 4);
+        fnn_cell step = {ROWS, size, gates, 4 * size, h, c, y, size};
+        k->cell[kind](&step);
+        void *grad_gates = at(gates, all);
+        fnn_cell_grad back = {ROWS, size, gates, grad_gates, 4 * size, h_prev, c_prev, grad_y, size,
+                              at(grad_gates, 4 * state), at(grad_gates, 5 * state)};
+        k->cell_backward[kind](&back);
+        free(h_prev), free(c_prev), free(grad_y);
+    }
+    *n = FNN_CELLS * one;
+    return out;
+}
+
+static void *softmax(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    void *x = draw(size, 1), *grad = draw(size, 2), *y = draw(4 * size, 3);
+    for (int log = 0; log < 2; log++) {
+        k->softmax(size, x, at(y, 2 * log * size), log);
+        k->softmax_backward(size, grad, at(y, 2 * log * size), at(y, (2 * log + 1) * size), log);
+    }
+    *n = 4 * size;
+    free(x), free(grad);
+    return y;
+}
+
+static void *pool_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    void *x = draw(ROWS * size, 1), *y = draw(2 * size, 2);
+    k->max_rows(size, ROWS, size, x, y);
+    k->sum_rows(size, ROWS, size, x, at(y, size));
+    *n = 2 * size;
+    free(x);
+    return y;
+}
+
+static void *winograd(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    ptrdiff_t stride = size + 3;
+    void *x = draw(36 * size, 1), *v = calloc(36 * (size_t)stride + 64, (size_t)itemsize);
+    void *bias = draw(size, 2), *y = draw(16 * size, 3);
+    const void *pixels[36];
+    void *outputs[16];
+    for (int i = 0; i < 36; i++) pixels[i] = at(x, i * size);
+    for (int i = 0; i < 16; i++) outputs[i] = at(y, i * size);
+    k->winograd_input(pixels, size, v, stride);
+    k->winograd_output(v, stride, size, bias, 0, 1, outputs);
+    *n = 16 * size;
+    free(x), free(v), free(bias);
+    return y;
+}
+
+static const struct {
+    const char *name;
+    void *(*run)(const fnn_kernels *, ptrdiff_t, ptrdiff_t *);
+} BODIES[] = {{"gemm_rows", gemm_rows},     {"gemm_columns", gemm_columns}, {"transpose", transpose},
+              {"map", map},                 {"map_backward", map_backward}, {"cell", cells},
+              {"softmax", softmax},         {"pool rows", pool_rows},       {"winograd", winograd}};
+
+static void write_record(const char *name, const void *numbers, ptrdiff_t n) {
+    struct {
+        char name[16];
+        int64_t itemsize, count;
+    } head = {.itemsize = itemsize, .count = n};
+    strncpy(head.name, name, sizeof head.name - 1);
+    fwrite(&head, sizeof head, 1, stdout);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        double number = get(numbers, i);
+        fwrite(&number, sizeof number, 1, stdout);
+    }
+}
+
+int main(int argc, char **argv) {
+    int isa = 0;
+    while (isa < fnn_isa_count() && (argc < 2 || strcmp(fnn_isa_name(isa), argv[1]))) isa++;
+    if (isa == fnn_isa_count() || !fnn_isa_supported(isa)) {
+        fprintf(stderr, "no such instruction set in this build, or on this processor\n");
+        return 1;
+    }
+    for (itemsize = 4; itemsize <= 8; itemsize += 4)
+        for (size_t b = 0; b < sizeof BODIES / sizeof *BODIES; b++)
+            for (int s = 0; s < N_SIZES; s++) {
+                ptrdiff_t n;
+                void *numbers = BODIES[b].run(fnn_isa_table(isa, itemsize), SIZES[s], &n);
+                write_record(BODIES[b].name, numbers, n);
+                free(numbers);
+            }
+    return 0;
+}
