@@ -155,6 +155,9 @@ CASES = {
         positive(2, 3, 2), opset=7, spatial=0),
     "batchnormalization, of signals": case(
         "BatchNormalization", draw(5, 4, 3), draw(4, seed=1), draw(4, seed=2), draw(4, seed=3), positive(4)),
+    "instancenormalization": case("InstanceNormalization", X, draw(4, seed=1), draw(4, seed=2)),
+    "instancenormalization 1-d": case(
+        "InstanceNormalization", draw(3, 4, 5), draw(4, seed=1), draw(4, seed=2)),
     "layernormalization": case("LayerNormalization", X, draw(7, 6, seed=1), draw(7, 6, seed=2), axis=2),
     "layernormalization, broadcast": case("LayerNormalization", X, draw(6, seed=1), draw(1, 1, seed=2),
                                           axis=-2),
@@ -185,6 +188,9 @@ CASES = {
     "transpose": case("Transpose", X, perm=[2, 0, 3, 1]),
     "transpose, reversed": case("Transpose", A),
     "concat": case("Concat", A, draw(3, 2), B, axis=1),
+    "depthtospace": case("DepthToSpace", draw(2, 12, 3, 2), blocksize=2),
+    "depthtospace, crd": case("DepthToSpace", draw(2, 12, 3, 2), blocksize=2, mode="CRD"),
+    "spacetodepth": case("SpaceToDepth", draw(2, 3, 6, 4), blocksize=2),
     # Pieces
     "slice 9": case("Slice", A, starts=[1], ends=[100], axes=[1], opset=9),
     "slice": case("Slice", X, [1, -1], [100, -100], [3, 2], [2, -1]),

@@ -62,6 +62,31 @@ def batch_norm_backward(call, grad_y, *_, epsilon=1e-5, momentum=0.9, training_m
     return batch_norm_old_backward(call, grad_y, epsilon=epsilon)
 
 
+# --- Instance normalisation: each channel of each image is a channel of a batch of one
+
+
+def _as_one_batch(x, *vectors):
+    n, c = x.shape[:2]
+    return x.reshape(1, n * c, int(np.prod(x.shape[2:]))), *(np.tile(v, n) for v in vectors)
+
+
+@operator("InstanceNormalization", weights=(1, 2), widen=True)
+def instance_norm(call, x, scale, bias, *, epsilon=1e-5):
+    """Normalise each channel of each image by itself."""
+    rows, weight, offset = _as_one_batch(x, scale, bias)
+    call.saved = mean, var = F.batch_norm_stats(rows)
+    return F.batch_norm(rows, mean, var, weight, offset, epsilon).reshape(x.shape)
+
+
+@instance_norm.gradient
+def instance_norm_backward(call, grad_y, *, epsilon=1e-5):
+    x, scale, bias = call.inputs
+    rows, weight, offset = _as_one_batch(x, scale, bias)
+    grad_y = grad_y.reshape(rows.shape)
+    grad_x, *grads = F.batch_norm_backward(grad_y, rows, *call.saved, weight, offset, epsilon)
+    return grad_x.reshape(x.shape), *(grad.reshape(len(x), -1).sum(0) for grad in grads)
+
+
 # --- Dropout: the share was an attribute up to opset 11
 
 

@@ -91,6 +91,47 @@ def concat_backward(call, grad_y, *, axis):
     return tuple(np.split(grad_y, ends[:-1], axis))
 
 
+# --- Blocks of pixels as channels, and back. The place in the block is the slower part of the channel (DCR)
+# or the faster (CRD).
+
+_BLOCKS = {"DCR": (0, 3, 4, 1, 5, 2), "CRD": (0, 1, 4, 2, 5, 3)}
+
+
+def _to_space(x, size, mode):
+    n, c, h, w = x.shape
+    depth = c // (size * size)
+    parts = (size, size, depth) if mode == "DCR" else (depth, size, size)
+    return x.reshape(n, *parts, h, w).transpose(_BLOCKS[mode]).reshape(n, depth, h * size, w * size)
+
+
+def _to_depth(x, size, mode):
+    n, c, h, w = x.shape
+    blocks = x.reshape(n, c, h // size, size, w // size, size)
+    return blocks.transpose(np.argsort(_BLOCKS[mode])).reshape(n, c * size * size, h // size, w // size)
+
+
+@operator("DepthToSpace")
+def depth_to_space(call, x, *, blocksize, mode="DCR"):
+    """Channels as blocks of pixels."""
+    return _to_space(x, blocksize, mode)
+
+
+@depth_to_space.gradient
+def depth_to_space_backward(call, grad_y, *, blocksize, mode="DCR"):
+    return _to_depth(grad_y, blocksize, mode)
+
+
+@operator("SpaceToDepth")
+def space_to_depth(call, x, *, blocksize, mode="DCR"):
+    """Blocks of pixels as channels."""
+    return _to_depth(x, blocksize, mode)
+
+
+@space_to_depth.gradient
+def space_to_depth_backward(call, grad_y, *, blocksize, mode="DCR"):
+    return _to_space(grad_y, blocksize, mode)
+
+
 # --- Shapes as values
 
 
