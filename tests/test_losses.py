@@ -57,6 +57,25 @@ def test_cross_entropy(case, soft, reduction, dtype):
     np.testing.assert_allclose(grad, expected, rtol=10 * RTOL[dtype], atol=RTOL[dtype])
 
 
+@pytest.mark.parametrize("classes", [1, 2, 3, 7, 15, 16, 17, 31, 33, 63, 65, 97, 1025])
+def test_cross_entropy_at_sizes_around_a_vector(isa, dtype, threads, classes):
+    rng = np.random.default_rng(classes)
+    logits = (rng.standard_normal((70, classes)) * 3).astype(dtype)
+    target = np.where(rng.random(70) < 0.2, -100, rng.integers(0, classes, 70))
+    results = []
+    for count in (1, 2, 3):
+        threads(count)
+        results.append((F.cross_entropy(logits, target, reduction="none"),
+                        F.cross_entropy_backward(logits, target)))
+    wide = logits.astype(np.float64)
+    tolerance = {"rtol": RTOL[dtype], "atol": RTOL[dtype]}
+    np.testing.assert_allclose(results[0][0], R.cross_entropy(wide, target, reduction="none"), **tolerance)
+    np.testing.assert_allclose(results[0][1], R.cross_entropy_backward(wide, target), **tolerance)
+    for others in results[1:]:
+        for array, same in zip(results[0], others, strict=True):
+            np.testing.assert_array_equal(array, same)
+
+
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("case", CLASS_CASES)

@@ -106,6 +106,26 @@ def test_formula(kind, formula, options, dtype):
         np.testing.assert_array_equal(p.grad, steps[-1][i])  # a step leaves the gradients alone
 
 
+@pytest.mark.parametrize("size", [1, 7, 17, 63, 20_011])
+@pytest.mark.parametrize(("kind", "formula", "options"), CASES)
+def test_every_instruction_set_and_number_of_threads(isa, dtype, threads, kind, formula, options, size):
+    rng = np.random.default_rng(1)
+    weight, steps = rng.standard_normal(size).astype(dtype), rng.standard_normal((STEPS, size)).astype(dtype)
+    results = []
+    for count in (1, 2, 3):
+        threads(count)
+        p = fn.Parameter(weight.copy())
+        optimizer = kind([p], **options)
+        for grad in steps:
+            p.grad[...] = grad
+            optimizer.step()
+        results.append(p.data.copy())
+    expected = formula(weight.astype(np.float64), steps.astype(np.float64), **options)
+    np.testing.assert_allclose(results[0], expected, rtol=RTOL[dtype], atol=RTOL[dtype])
+    np.testing.assert_array_equal(results[1], results[0])
+    np.testing.assert_array_equal(results[2], results[0])
+
+
 @pytest.mark.parametrize(("kind", "options"), [(case[0], case[2]) for case in CASES])
 def test_state_goes_on(kind, options):
     one, two = network(), network()
