@@ -72,7 +72,9 @@ def max_pool_backward(name):
 CONV = {"stride": 1, "padding": 1, "dilation": 1, "groups": 1}
 POOL = {"kernel_size": 2, "stride": 1, "padding": 1, "ceil_mode": False}
 ELEMENTWISE = {"relu": {}, "sigmoid": {}, "tanh": {}, "silu": {}, "leaky_relu": {"negative_slope": 0.01},
-               "gelu": {"approximate": "none"}, "softmax": {"dim": -1}, "log_softmax": {"dim": -1}}
+               "gelu": {"approximate": "none"}, "elu": {"alpha": 1.0}, "hardsigmoid": {}, "hardswish": {},
+               "hardtanh": {"min_val": -1.0, "max_val": 1.0}, "softplus": {"beta": 1.0, "threshold": 20.0},
+               "softmax": {"dim": -1}, "log_softmax": {"dim": -1}}
 PAIRS = {"mse_loss": "mean", "half_squared_error": "sum"}
 
 FUNCTIONS = {
@@ -99,6 +101,7 @@ FUNCTIONS = {
     "global_avg_pool2d": of({"x": "NCHW"}),
     "layer_norm": lambda sizes, dtype: of({"x": "NTD", "weight": "D", "bias": "D"}, eps=1e-5)(
         sizes, dtype) | {"normalized_shape": sizes["D"]},
+    "local_response_norm": of({"x": "NCHW"}, size=2, alpha=1e-4, beta=0.75, k=1.0),
     "linear": of({"x": "ND", "weight": "KD", "bias": "K"}, activation="tanh"),
     "max_pool1d": of({"x": "NCH"}, **POOL, dilation=1, return_indices=False),
     "max_pool2d": of({"x": "NCHW"}, **POOL, dilation=1, return_indices=False),
@@ -120,6 +123,7 @@ FUNCTIONS |= {f"{name}_backward": max_pool_backward(name) for name in ("max_pool
 FUNCTIONS |= {f"{name}_backward": backward_of(name) for name in (
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "batch_norm", "conv1d",
     "conv2d", "conv_transpose2d", "global_avg_pool1d", "global_avg_pool2d", "layer_norm", "linear", "prelu",
+    "local_response_norm",
     "binary_cross_entropy_with_logits", "cross_entropy", *ELEMENTWISE, *PAIRS)}
 
 
@@ -146,6 +150,13 @@ LAYERS = {
     "ConvTranspose2d": layer(
         lambda s: {"in_channels": s["C"], "out_channels": s["K"], "kernel_size": s["R"]}, "NCHW", **CONV,
         output_padding=0, bias=True, rng=0),
+    "ELU": layer(lambda s: {}, "NC", alpha=1.0),
+    "Hardsigmoid": layer(lambda s: {}, "NC"),
+    "Hardswish": layer(lambda s: {}, "NC"),
+    "Hardtanh": layer(lambda s: {}, "NC", min_val=-1.0, max_val=1.0),
+    "ReLU6": layer(lambda s: {}, "NC"),
+    "Softplus": layer(lambda s: {}, "NC", beta=1.0, threshold=20.0),
+    "LocalResponseNorm": layer(lambda s: {}, "NCHW", size=2, alpha=1e-4, beta=0.75, k=1.0),
     "Dropout": layer(lambda s: {}, "NC", p=0.5, rng=0),
     "Flatten": layer(lambda s: {}, "NCHW", start_dim=1, end_dim=-1),
     "GELU": layer(lambda s: {}, "NC", approximate="none"),

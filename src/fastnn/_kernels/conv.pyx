@@ -457,14 +457,14 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
     cdef int status
     if grad_weight.size == 0:
         return
-    if grad_y.size == 0:
+    if grad_y.size == 0 or x.size == 0:  # no outputs, or no inputs but padding
         grad_weight[:] = 0
         return
-    status = source_walk(&walk, &x[0, 0, 0, 0] if x.size else NULL, x.shape, x.strides, &f, grad_y.shape[1],
+    status = source_walk(&walk, &x[0, 0, 0, 0], x.shape, x.strides, &f, grad_y.shape[1],
                          grad_y.shape[2], k, &copy)
     if status == 0:
         with nogil:
-            source = copy if copy is not NULL else &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL
+            source = copy if copy is not NULL else &x[0, 0, 0, 0]
             if group:
                 status = rows_gradient(&walk, source, &grad_y[0, 0, 0, 0], c, group, &grad_weight[0, 0, 0, 0])
             elif copy is not NULL:

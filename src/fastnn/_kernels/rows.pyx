@@ -23,7 +23,6 @@ from fastnn._kernels.walk cimport Walk
 
 cdef enum:
     BAND = 16                # rows of outputs in a task
-    L1_BYTES = 2400 * 1024     # for the input rows under a filter, a block of channels wide
     MAX_SLICES = 8
 
 

@@ -70,8 +70,7 @@ cdef void source_rows(const Walk* walk, const real* x, const real* zeros, Pixel 
                       Py_ssize_t tap0, Py_ssize_t tap1, const void** table) noexcept nogil:
     """table[(tap - tap0) * mr + i] = the source of the i-th grid pixel from `first`, or `zeros`."""
     cdef Pixel pixel = first, at
-    cdef Py_ssize_t step = walk.stride_w * walk.x_w, tap, h, w
-    cdef const real* source
+    cdef Py_ssize_t step = walk.stride_w * walk.x_w, tap, h, w, offset
     cdef const void** to
     cdef int i = 0, j, run
     while i < rows:
@@ -80,12 +79,12 @@ cdef void source_rows(const Walk* walk, const real* x, const real* zeros, Pixel 
         for tap in range(tap0, tap1):
             h = at.p * walk.stride_h + walk.tap_h[tap]
             w = at.q * walk.stride_w + walk.tap_w[tap]
-            source = x + at.n * walk.x_n + h * walk.x_h + w * walk.x_w
+            offset = at.n * walk.x_n + h * walk.x_h + w * walk.x_w
             to = table + (tap - tap0) * mr + i
             for j in range(run):
                 to[j] = zeros
                 if 0 <= h < walk.h and 0 <= w + j * walk.stride_w < walk.w:
-                    to[j] = source + j * step
+                    to[j] = x + offset + j * step
         i += run
 
 

@@ -34,10 +34,8 @@ def clip_grad_norm_(params: Module | Iterable[Parameter], max_norm: float, norm_
     error_if_nonfinite : bool, default False
         Raise ValueError where the norm is NaN or infinite, the gradients unchanged.
     """
-    if max_norm != math.inf:
-        max_norm = _checks.real("clip_grad_norm_: max_norm", max_norm, 0.0)
-    if norm_type != math.inf:
-        norm_type = _checks.real("clip_grad_norm_: norm_type", norm_type, 1.0)
+    max_norm = _real_or_infinity("clip_grad_norm_: max_norm", max_norm, 0.0)
+    norm_type = _real_or_infinity("clip_grad_norm_: norm_type", norm_type, 1.0)
     gradients = _gradients("clip_grad_norm_", params)
     norm = _norm(gradients, norm_type)
     if error_if_nonfinite and not math.isfinite(norm):
@@ -47,6 +45,10 @@ def clip_grad_norm_(params: Module | Iterable[Parameter], max_norm: float, norm_
         for grad in gradients:
             grad *= scale
     return norm
+
+
+def _real_or_infinity(name: str, value: float, low: float) -> float:
+    return math.inf if isinstance(value, float) and value == math.inf else _checks.real(name, value, low)
 
 
 def _norm(gradients: list[np.ndarray], p: float) -> float:
