@@ -61,8 +61,8 @@ def _part(build, node, shape, dtype):
     name, begin, channels = node.attributes["into"]
     whole = build.shared(name, (*shape[:3], channels), dtype)
     if whole.shape[:3] != shape[:3] or whole.dtype != dtype:
-        raise ValueError(f"{node.label}: images of {shape[1]} x {shape[2]} pixels cannot be joined with those "
-                         f"of {whole.shape[1]} x {whole.shape[2]}")
+        raise ValueError(f"{node.label}: images of {shape[1]} x {shape[2]} pixels cannot be joined with "
+                         f"those of {whole.shape[1]} x {whole.shape[2]}")
     return whole[..., begin : begin + shape[3]]
 
 
