@@ -122,7 +122,10 @@ cdef void tile_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk,
 cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, const real* bias, real* y,
                            Py_ssize_t p, Py_ssize_t q, Py_ssize_t c, Py_ssize_t k, Py_ssize_t y_pixel,
                            bint accumulate, int relu) noexcept nogil:
-    """y [n][p][q][y_pixel], the first k of each; `walk` goes over tiles with 36 taps. Returns -1 when memory is short or interrupted."""
+    """y [n][p][q][y_pixel], the first k of each; `walk` goes over tiles with 36 taps.
+
+    Returns -1 when memory is short or interrupted.
+    """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t tiles = walk.n * walk.p * walk.q
     cdef Plan plan = make_plan(kern, tiles, c, k, sizeof(real))
