@@ -353,6 +353,41 @@ def test_arrays_share_memory():
     assert plan.nbytes == 2 * x.nbytes
 
 
+def test_convolutions_that_are_joined_write_to_their_places(dtype):
+    o = {"dtype": dtype, "rng": 0}
+    net = fn.Sequential(
+        fn.Conv2d(3, 16, 3, padding=1, **o),
+        fn.Parallel(fn.Conv2d(16, 16, 3, padding=1, algorithm="winograd", **o),
+                    fn.Conv2d(16, 5, 1, activation="relu", **o),
+                    fn.Sequential(fn.Conv2d(16, 16, 3, padding=1, groups=16, **o), fn.ReLU6()),
+                    fn.Conv2d(16, 8, 3, padding=1, groups=4, algorithm="direct", **o)),
+        fn.Conv2d(45, 3, 1, **o)).eval()
+    frozen = net.freeze()
+    assert_same_network(net, frozen, *(3 * draw(n, 3, 9, 7, dtype=dtype, seed=n) for n in (1, 3)))
+    for _, free in frozen._plans.values():
+        assert len(free[0]._steps) == 6
+    narrow = fn.Parallel(fn.Conv2d(2, 3, 1), fn.Conv2d(2, 3, 3)).eval().freeze()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="images of 4 x 5 pixels cannot be joined with those of 6 x 7"):
+            narrow(draw(1, 2, 6, 7, dtype=np.float32))
+
+
+def test_relu6_is_the_kernels_own(dtype):
+    o = {"dtype": dtype, "rng": 0}
+    for layer in (fn.Conv2d(16, 16, 3, algorithm="winograd", **o), fn.Conv2d(16, 16, 3, groups=16, **o),
+                  fn.Conv2d(16, 16, 3, groups=4, **o), fn.Conv2d(3, 16, 3, **o), fn.Conv2d(600, 16, 1, **o),
+                  fn.Linear(20, 16, **o)):
+        net = fn.Sequential(layer, fn.ReLU6()).eval()
+        x = 20 * draw(2, layer.weight.shape[1] * getattr(layer, "groups", 1), 20, 20, dtype=dtype)
+        frozen = net.freeze()
+        assert_same_network(net, frozen, x)
+        assert frozen(x).min() == 0
+        assert frozen(x).max() == 6
+        ((_, free),) = frozen._plans.values()
+        # x is not channels-last: it may be copied first.
+        assert sum(function is not np.copyto for function, _ in free[0]._steps) == 1
+
+
 def test_many_shapes_do_not_fill_the_memory():
     frozen = fn.Conv2d(1, 2, 3).eval().freeze()
     for n in range(1, 40):

@@ -13,7 +13,7 @@ def forward(
     bias: Any,
     y: Any,
     geometry: tuple[int, ...],
-    relu: bool,
+    relu: int,
     accumulate: bool = ...,
 ) -> None: ...
 def backward_input(grad_y: Array, weight: Array, grad_x: Array, geometry: tuple[int, ...]) -> None: ...

@@ -88,12 +88,12 @@ cdef int allocate_taps(Walk* walk, Py_ssize_t taps) noexcept nogil:
     return -1 if walk.tap_h is NULL else 0
 
 
-cdef int filter_walk(Walk* walk, Py_ssize_t n, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k,
+cdef int filter_walk(Walk* walk, Py_ssize_t n, Py_ssize_t p, Py_ssize_t q, Py_ssize_t y_pixel,
                      const Filter* f) noexcept nogil:
     """The forward walk, but for its source. Returns -1 when memory is short."""
     cdef Py_ssize_t tap
     walk.n, walk.p, walk.q = n, p, q
-    walk.y_n, walk.y_p, walk.y_q, walk.y_start = p * q * k, q * k, k, 0
+    walk.y_n, walk.y_p, walk.y_q, walk.y_start = p * q * y_pixel, q * y_pixel, y_pixel, 0
     walk.stride_h, walk.stride_w = f.stride_h, f.stride_w
     walk.taps = f.r * f.s
     if allocate_taps(walk, walk.taps) != 0:
@@ -165,11 +165,14 @@ def pack_filters(const real[:, :, :, ::1] weight, Py_ssize_t groups, real[::1] p
     free(offsets)
 
 
-def forward(x, panels, bias, y, tuple geometry, bint relu, bint accumulate=False):
-    """y = f(filters * x + bias); x (N, H, W, C), y (N, P, Q, K) contiguous.
+def forward(x, panels, bias, y, tuple geometry, int relu, bint accumulate=False):
+    """y = f(filters * x + bias); x (N, H, W, C), y (N, P, Q, K).
+
+    y is contiguous, or a range of the channels of what is.
 
     `panels` comes from pack_filters. Channels of x must be contiguous unless the geometry says `by_rows`.
-    `bias` may be None. With `accumulate` y already holds numbers, which are added before f.
+    `bias` may be None; f is max(0, .) with `relu` 1, min(6, max(0, .)) with 2. With `accumulate` y already
+    holds numbers, which are added before f.
     """
     cdef Arrays arrays
     cdef int status
@@ -188,14 +191,14 @@ def forward(x, panels, bias, y, tuple geometry, bint relu, bint accumulate=False
         raise MemoryError("conv2d: no memory for the workspace")
 
 
-cdef int direct_forward(Arrays* arrays, Filter f, bint accumulate, bint relu) noexcept:
+cdef int direct_forward(Arrays* arrays, Filter f, bint accumulate, int relu) noexcept:
     """The operands x, panels, y and perhaps bias, of either dtype."""
     if arrays.item[0].itemsize == sizeof(float):
         return run_forward[float](arrays, NULL, f, accumulate, relu)
     return run_forward[double](arrays, NULL, f, accumulate, relu)
 
 
-cdef int run_forward(Arrays* arrays, const real* of_dtype, Filter f, bint accumulate, bint relu) noexcept:
+cdef int run_forward(Arrays* arrays, const real* of_dtype, Filter f, bint accumulate, int relu) noexcept:
     cdef Py_buffer* x = &arrays.item[0]
     cdef Py_buffer* y = &arrays.item[2]
     cdef const real* panels = <const real*>arrays.item[1].buf
@@ -207,7 +210,8 @@ cdef int run_forward(Arrays* arrays, const real* of_dtype, Filter f, bint accumu
     cdef int status
     if y.len == 0:
         return 0
-    status = source_walk(&walk, <const real*>x.buf, x.shape, x.strides, &f, y.shape[1], y.shape[2], k, &copy)
+    status = source_walk(&walk, <const real*>x.buf, x.shape, x.strides, &f, y.shape[1], y.shape[2],
+                         y.strides[2] // <Py_ssize_t>sizeof(real), &copy)
     if status == 0:
         with nogil:
             source = copy if copy is not NULL else <const real*>x.buf
@@ -230,10 +234,11 @@ cdef class Prepared:
 
     cdef object panels, bias, y_shape, dtype
     cdef Filter f
-    cdef bint relu, winograd
+    cdef bint winograd
+    cdef int relu
     cdef Py_ssize_t x_shape[4]
 
-    def __init__(self, x_shape, panels, bias, y_shape, tuple geometry, bint winograd, bint relu):
+    def __init__(self, x_shape, panels, bias, y_shape, tuple geometry, bint winograd, int relu):
         """`y_shape` is (N, P, Q, K), `x_shape` (N, C, H, W)."""
         cdef int i
         for i in range(4):
@@ -295,13 +300,13 @@ cdef class Prepared:
 
 
 cdef int source_walk(Walk* walk, const real* x, const Py_ssize_t* shape, const Py_ssize_t* strides,
-                     const Filter* f, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k, real** copy) noexcept:
+                     const Filter* f, Py_ssize_t p, Py_ssize_t q, Py_ssize_t y_pixel, real** copy) noexcept:
     """The forward walk over x, or over a padded copy where channels are few. -1 without memory.
 
-    `shape` and `strides`, in bytes, of x (N, H, W, C).
+    `shape` and `strides`, in bytes, of x (N, H, W, C); pixels of y are `y_pixel` numbers apart.
     """
     cdef Py_ssize_t size = sizeof(real)
-    if filter_walk(walk, shape[0], p, q, k, f) != 0:
+    if filter_walk(walk, shape[0], p, q, y_pixel, f) != 0:
         return -1
     if f.by_rows:
         copy[0] = padded_source(walk, x, shape[1], shape[2], shape[3], strides[0] // size, strides[1] // size,

@@ -5,4 +5,4 @@ from fastnn._kernels.walk cimport Walk
 
 cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_t panel_taps,
                   Py_ssize_t depth, const real* bias, real* y, Py_ssize_t columns, Py_ssize_t groups,
-                  bint accumulate, bint relu) noexcept nogil
+                  bint accumulate, int relu) noexcept nogil

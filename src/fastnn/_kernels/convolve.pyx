@@ -95,7 +95,7 @@ cdef void copied_tile(const fnn_kernels* kern, const fnn_tile* tile, const real*
 cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x, const real* zeros,
                         const real* panels, Py_ssize_t panel_taps, Py_ssize_t depth, const real* bias,
                         real* y, Py_ssize_t group, Py_ssize_t columns, Py_ssize_t n0, Py_ssize_t n1,
-                        Py_ssize_t m0, Py_ssize_t m1, bint accumulate, bint relu,
+                        Py_ssize_t m0, Py_ssize_t m1, bint accumulate, int relu,
                         const void** table) noexcept nogil:
     """Filters n0..n1 of one group at the grid pixels m0..m1, block by block of the reduction."""
     cdef fnn_tile tile
@@ -116,13 +116,13 @@ cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x
         tile.b = panels + n0 * panel_taps * depth + (tap0 * depth + c0) * kern.nr
         tile.accumulate = accumulate or block > 0
         tile.bias = NULL if bias is NULL or block > 0 else bias + group * columns + n0
-        tile.relu = relu and block == tap_blocks * channel_blocks - 1
+        tile.relu = relu if block == tap_blocks * channel_blocks - 1 else 0
         tiles(kern, walk, &tile, x, zeros, y, tap0, tap1, m0, m1, table)
 
 
 cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_t panel_taps,
                   Py_ssize_t depth, const real* bias, real* y, Py_ssize_t columns, Py_ssize_t groups,
-                  bint accumulate, bint relu) noexcept nogil:
+                  bint accumulate, int relu) noexcept nogil:
     """All groups and grid pixels. Returns -1 when memory is short or the call was interrupted.
 
     `panels` points at the first tap of this walk; a panel holds `panel_taps` taps, of all walks together.
@@ -167,7 +167,7 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
 cdef void convolve_part(const fnn_kernels* kern, const Walk* walk, const real* x, const real* zeros,
                         const real* panels, Py_ssize_t panel_taps, Py_ssize_t depth, const real* bias,
                         real* y, Py_ssize_t columns, Py_ssize_t m_tasks, Py_ssize_t mc, Py_ssize_t n_tasks,
-                        Py_ssize_t nc, Py_ssize_t task, bint accumulate, bint relu,
+                        Py_ssize_t nc, Py_ssize_t task, bint accumulate, int relu,
                         const void** table) noexcept nogil:
     """Task number `task`: groups first, then blocks of filters, then of pixels."""
     cdef Py_ssize_t group = task // (n_tasks * m_tasks)

@@ -20,11 +20,11 @@ cdef bint rows_collide(Py_ssize_t stride, Py_ssize_t columns, const fnn_kernels*
 cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_stride, const real* panels,
                         const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t m0, Py_ssize_t m1,
                         Py_ssize_t n0, Py_ssize_t n1, Py_ssize_t k, bint accumulate,
-                        bint relu) noexcept nogil
+                        int relu) noexcept nogil
 
 cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const real* bias,
                    real* c, Py_ssize_t c_stride, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
-                   bint accumulate, bint relu, int threads, Watch* watch) noexcept nogil
+                   bint accumulate, int relu, int threads, Watch* watch) noexcept nogil
 
 cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offset, Py_ssize_t m0,
                        Py_ssize_t m1, real* c) noexcept nogil

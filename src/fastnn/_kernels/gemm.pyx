@@ -43,7 +43,7 @@ cdef bint rows_collide(Py_ssize_t stride, Py_ssize_t columns, const fnn_kernels*
 cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_stride, const real* panels,
                         const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t m0, Py_ssize_t m1,
                         Py_ssize_t n0, Py_ssize_t n1, Py_ssize_t k, bint accumulate,
-                        bint relu) noexcept nogil:
+                        int relu) noexcept nogil:
     """Rows m0..m1 and columns n0..n1 (n0 at the start of a panel)."""
     cdef const void* a_rows[MAX_MR]
     cdef void* c_rows[MAX_MR]
@@ -69,7 +69,7 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
         tile.b = panels + n0 * k + k0 * kern.nr
         tile.accumulate = accumulate or k0 > 0
         tile.bias = NULL if bias is NULL or k0 > 0 else bias + n0
-        tile.relu = relu and block == blocks - 1
+        tile.relu = relu if block == blocks - 1 else 0
         for step in range(steps):
             m = m0 + step * height
             tile.rows = min(height, m1 - m)
@@ -84,7 +84,7 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
 
 cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const real* bias,
                    real* c, Py_ssize_t c_stride, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
-                   bint accumulate, bint relu, int threads, Watch* watch) noexcept nogil:
+                   bint accumulate, int relu, int threads, Watch* watch) noexcept nogil:
     """C[m, n] = f(A[m, k] B[k, n] + bias): A and C by rows, B packed, bias [n] or NULL.
 
     With `accumulate` C holds what the product is added to. Called from inside a parallel region, `threads`
@@ -254,7 +254,7 @@ def row_total(const real[:, ::1] rows, real[::1] total):
                 rows.shape[0], rows.shape[1])
 
 
-def linear(x, panels, bias, y, bint relu):
+def linear(x, panels, bias, y, int relu):
     """y [m, n] = f(x [m, k] B + bias), B packed by pack_weight, x and y contiguous; bias may be None."""
     cdef Arrays arrays
     arrays.count = 0
@@ -270,7 +270,7 @@ def linear(x, panels, bias, y, bint relu):
     raise_interrupt()
 
 
-cdef void linear_arrays(Arrays* arrays, bint relu) noexcept:
+cdef void linear_arrays(Arrays* arrays, int relu) noexcept:
     """The operands x, panels, y and perhaps bias, of either dtype."""
     if arrays.item[0].itemsize == sizeof(float):
         run_linear[float](arrays, NULL, relu)
@@ -278,7 +278,7 @@ cdef void linear_arrays(Arrays* arrays, bint relu) noexcept:
         run_linear[double](arrays, NULL, relu)
 
 
-cdef void run_linear(Arrays* arrays, const real* of_dtype, bint relu) noexcept:
+cdef void run_linear(Arrays* arrays, const real* of_dtype, int relu) noexcept:
     cdef Py_buffer* x = &arrays.item[0]
     cdef Py_buffer* y = &arrays.item[2]
     cdef const real* bias = <const real*>arrays.item[3].buf if arrays.count == 4 else NULL
@@ -300,9 +300,9 @@ cdef class Prepared:
 
     cdef object panels, bias, dtype
     cdef Py_ssize_t k, n
-    cdef bint relu
+    cdef int relu
 
-    def __init__(self, panels, bias, Py_ssize_t k, Py_ssize_t n, bint relu):
+    def __init__(self, panels, bias, Py_ssize_t k, Py_ssize_t n, int relu):
         self.panels, self.bias, self.dtype = panels, bias, panels.dtype
         self.k, self.n, self.relu = k, n, relu
 

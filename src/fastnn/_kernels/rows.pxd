@@ -12,6 +12,6 @@ cdef void pack_rows_transposed(const real* weight, const Py_ssize_t* order, Py_s
                                real* packed) noexcept nogil
 cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,
                        Py_ssize_t channels, Py_ssize_t group, bint accumulate,
-                       bint relu) noexcept nogil
+                       int relu) noexcept nogil
 cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t channels,
                        Py_ssize_t group, real* grad_weight) noexcept nogil

@@ -85,7 +85,7 @@ cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssiz
 
 cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,
                        Py_ssize_t channels, Py_ssize_t group, bint accumulate,
-                       bint relu) noexcept nogil:
+                       int relu) noexcept nogil:
     """y = f(filters * x + bias). Returns -1 when memory is short or Ctrl-C was pressed."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef void (*body)(const fnn_row*) noexcept nogil

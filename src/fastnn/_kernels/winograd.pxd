@@ -13,4 +13,4 @@ cdef void tile_walk(Walk* walk, Py_ssize_t* offsets, const Py_ssize_t* shape, co
 cdef void tile_pixels(const real* y, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k, Py_ssize_t tile,
                       const void** pixels) noexcept nogil
 cdef int winograd_forward(Arrays* arrays, Py_ssize_t pad_h, Py_ssize_t pad_w, bint accumulate,
-                          bint relu) noexcept
+                          int relu) noexcept

@@ -14,6 +14,6 @@ def forward(
     y: Any,
     pad_h: int,
     pad_w: int,
-    relu: bool,
+    relu: int,
     accumulate: bool = ...,
 ) -> None: ...

@@ -61,6 +61,7 @@ cdef struct Plan:
     Py_ssize_t c, k, p, q          # channels, filters, output size
     Py_ssize_t block, filters      # tiles and filters of a task
     Py_ssize_t v_stride, m_stride  # from one of the 36 matrices to the next
+    Py_ssize_t y_pixel             # from one pixel of y to the next
 
 
 cdef Plan make_plan(const fnn_kernels* kern, Py_ssize_t tiles, Py_ssize_t c, Py_ssize_t k,
@@ -85,7 +86,7 @@ cdef Plan make_plan(const fnn_kernels* kern, Py_ssize_t tiles, Py_ssize_t c, Py_
 cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
                      const real* zeros, const real* panels, const real* bias, real* y, Py_ssize_t tile0,
                      Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint new_tiles, bint accumulate,
-                     bint relu, real* v, real* m) noexcept nogil:
+                     int relu, real* v, real* m) noexcept nogil:
     """The tiles tile0..tile1 and filters k0..k1; V is made anew for new tiles."""
     cdef const void* sources[PRODUCTS]
     cdef void* targets[16]
@@ -100,14 +101,14 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk
                       <const real*>NULL, m + i * plan.m_stride, width, 0, tiles, 0, width, plan.c,
                       False, False)
     for t in range(tiles):
-        tile_pixels(y + k0, plan.p, plan.q, plan.k, tile0 + t, <const void**>targets)
+        tile_pixels(y + k0, plan.p, plan.q, plan.y_pixel, tile0 + t, <const void**>targets)
         kern.winograd_output(m + t * width, plan.m_stride, width,
                              NULL if bias is NULL else bias + k0, accumulate, relu, targets)
 
 
 cdef void tile_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
                     const real* zeros, const real* panels, const real* bias, real* y, Py_ssize_t tile0,
-                    Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint accumulate, bint relu,
+                    Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint accumulate, int relu,
                     real* workspace) noexcept nogil:
     """The tiles tile0..tile1: their inputs are transformed once for all blocks of the filters k0..k1."""
     cdef Py_ssize_t block, k
@@ -119,9 +120,12 @@ cdef void tile_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk,
 
 
 cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, const real* bias, real* y,
-                           Py_ssize_t p, Py_ssize_t q, Py_ssize_t c, Py_ssize_t k, bint accumulate,
-                           bint relu) noexcept nogil:
-    """y [n][p][q][k]; `walk` goes over tiles with 36 taps. Returns -1 when memory is short or interrupted."""
+                           Py_ssize_t p, Py_ssize_t q, Py_ssize_t c, Py_ssize_t k, Py_ssize_t y_pixel,
+                           bint accumulate, int relu) noexcept nogil:
+    """y [n][p][q][y_pixel], the first k of each; `walk` goes over tiles with 36 taps.
+
+    Returns -1 when memory is short or interrupted.
+    """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t tiles = walk.n * walk.p * walk.q
     cdef Plan plan = make_plan(kern, tiles, c, k, sizeof(real))
@@ -138,7 +142,7 @@ cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, 
         free(workspace)
         free(zeros)
         return -1
-    plan.p, plan.q = p, q
+    plan.p, plan.q, plan.y_pixel = p, q, y_pixel
     start(&watch)
     for task in prange(blocks * k_tasks, schedule="dynamic", num_threads=threads):
         if go_on(&watch):
@@ -190,10 +194,11 @@ def pack_filters(const real[:, :, :, ::1] weight, bint transposed, real[::1] pan
     free(taps)
 
 
-def forward(x, panels, bias, y, Py_ssize_t pad_h, Py_ssize_t pad_w, bint relu, bint accumulate=False):
+def forward(x, panels, bias, y, Py_ssize_t pad_h, Py_ssize_t pad_w, int relu, bint accumulate=False):
     """y (N, P, Q, K) = f(filters * x + bias), x (N, H, W, C) with contiguous channels.
 
-    `bias` may be None. With `accumulate` y already holds numbers, which are added before f.
+    y is contiguous, or a range of the channels of what is. `bias` may be None. With `accumulate` y already
+    holds numbers, which are added before f.
     """
     cdef Arrays arrays
     cdef int status
@@ -213,7 +218,7 @@ def forward(x, panels, bias, y, Py_ssize_t pad_h, Py_ssize_t pad_w, bint relu, b
 
 
 cdef int winograd_forward(Arrays* arrays, Py_ssize_t pad_h, Py_ssize_t pad_w, bint accumulate,
-                          bint relu) noexcept:
+                          int relu) noexcept:
     """The operands x, panels, y and perhaps bias, of either dtype."""
     if arrays.item[0].itemsize == sizeof(float):
         return run_forward[float](arrays, NULL, pad_h, pad_w, accumulate, relu)
@@ -221,7 +226,7 @@ cdef int winograd_forward(Arrays* arrays, Py_ssize_t pad_h, Py_ssize_t pad_w, bi
 
 
 cdef int run_forward(Arrays* arrays, const real* of_dtype, Py_ssize_t pad_h, Py_ssize_t pad_w,
-                     bint accumulate, bint relu) noexcept:
+                     bint accumulate, int relu) noexcept:
     cdef Py_buffer* x = &arrays.item[0]
     cdef Py_buffer* y = &arrays.item[2]
     cdef const real* bias = <const real*>arrays.item[3].buf if arrays.count == 4 else NULL
@@ -233,6 +238,6 @@ cdef int run_forward(Arrays* arrays, const real* of_dtype, Py_ssize_t pad_h, Py_
     tile_walk(&walk, offsets, x.shape, x.strides, sizeof(real), y.shape[1], y.shape[2], pad_h, pad_w)
     with nogil:
         status = convolve_winograd(&walk, <const real*>x.buf, <const real*>arrays.item[1].buf, bias,
-                                   <real*>y.buf, y.shape[1], y.shape[2], x.shape[3], y.shape[3], accumulate,
-                                   relu)
+                                   <real*>y.buf, y.shape[1], y.shape[2], x.shape[3], y.shape[3],
+                                   y.strides[2] // <Py_ssize_t>sizeof(real), accumulate, relu)
     return status

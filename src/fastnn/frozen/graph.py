@@ -3,7 +3,8 @@
 Nothing here runs. How a node runs is found by its `op` in the table of `steps`::
 
     op          inputs                              attributes
-    conv        x, weight, bias, residual           stride, padding, dilation, groups, algorithm, activation
+    conv        x, weight, bias, residual           stride, padding, dilation, groups, algorithm, activation,
+                                                    perhaps same_shape, into
     linear      x, weight, bias                     activation
     scale       x, scale, shift (by channel)        dtype, ranks, activation
     map         x                                   activation
@@ -22,7 +23,9 @@ Nothing here runs. How a node runs is found by its `op` in the table of `steps`:
     onnx        x, ...                              step, rng
 
 An operand that is left out is "". `activation` is None or a tuple, the name of a function and its numbers:
-("relu",), ("leaky_relu", 0.1), ("clip", 0.0, 6.0).
+("relu",), ("leaky_relu", 0.1), ("clip", 0.0, 6.0). A convolution with `into`, (name, first channel,
+channels), writes to a part of the array that is to be that value; the "concat" that gives it has nothing left
+to do.
 """
 
 from __future__ import annotations

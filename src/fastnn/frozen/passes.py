@@ -26,6 +26,7 @@ def optimise(graph: Graph, ranks: Sequence[int]) -> Graph:
     fuse_activations(graph)
     fuse_sums(graph)
     fuse_activations(graph)
+    join_in_place(graph, ranks)
     return graph
 
 
@@ -156,3 +157,30 @@ def fuse_sums(graph: Graph) -> None:
 def _can_add(node: Node | None) -> bool:
     return (node is not None and node.op == "conv" and not node.attributes["activation"]
             and not (len(node.inputs) > 3 and node.inputs[3]))
+
+
+# What a convolution's kernel applies itself: its output need not be passed over again.
+_OF_KERNELS = (None, ("relu",), ("clip", 0, 6))
+
+
+def join_in_place(graph: Graph, ranks: Sequence[int]) -> None:
+    """Images of convolutions that are joined along the channels: each convolution writes to its place."""
+    makers, uses, known = _makers(graph), graph.uses(), ranks_of(graph, ranks)
+    for node in graph.nodes:
+        parts = [makers.get(name) for name in node.inputs]
+        if node.op != "concat" or node.attributes["axis"] not in (1, -3) or not all(
+                _can_join(graph, part, known) and uses[name] == 1
+                for part, name in zip(parts, node.inputs, strict=True)):
+            continue
+        widths = [len(graph.constants[part.inputs[1]]) for part in parts]
+        begin = 0
+        for part, width in zip(parts, widths, strict=True):
+            part.attributes = {**part.attributes, "into": (node.outputs[0], begin, sum(widths))}
+            begin += width
+        node.attributes = {**node.attributes, "joined": True}
+
+
+def _can_join(graph: Graph, node: Node | None, known: Any) -> bool:
+    return (node is not None and node.op == "conv" and known.get(node.outputs[0]) == 4
+            and node.attributes["activation"] in _OF_KERNELS and node.inputs[1] in graph.constants
+            and graph.constants[node.inputs[1]].ndim == 4 and not (len(node.inputs) > 3 and node.inputs[3]))

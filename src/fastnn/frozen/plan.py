@@ -47,6 +47,7 @@ class _Walk:
         self._values: dict[str, Any] = dict(graph.constants)
         self._values.update(zip((value.name for value in graph.inputs), inputs, strict=True))
         self._known = set(graph.constants)
+        self._shared: dict[str, np.ndarray] = {}
 
     def walk(self) -> None:
         """Make the steps of all nodes."""
@@ -67,6 +68,12 @@ class _Walk:
             self._values[name] = value
 
     # --- What the functions in `steps` ask for
+
+    def shared(self, name: str, shape: tuple[int, ...] = (), dtype: Any = None) -> np.ndarray:
+        """An array of the plan's that several nodes write to, made when it is first asked for."""
+        if name not in self._shared:
+            self._shared[name] = self.empty(shape, dtype)
+        return self._shared[name]
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """An array of the plan's."""
@@ -260,7 +267,7 @@ class Workspace(_Walk):
         self._results: list[Any] = self.outputs()
         self._find_views(self._results)
         # What only the making of the steps needs.
-        del self._values, self._offsets, self._answers, self._graph, self._cached
+        del self._values, self._shared, self._offsets, self._answers, self._graph, self._cached
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         offset = next(self._offsets)

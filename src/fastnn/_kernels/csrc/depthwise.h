@@ -61,7 +61,7 @@ INLINE void NAME(span3)(const fnn_row *t, const NAME(image3) * image, int stride
             const vec start = t->accumulate ? bias + NAME(load_first)(y, n) : bias;
             const vec sum = (start + f[0] * x[0] + f[1] * x[1] + f[2] * x[2])
                             + (f[3] * x[3] + f[4] * x[4] + f[5] * x[5]) + (f[6] * x[6] + f[7] * x[7] + f[8] * x[8]);
-            NAME(store_first)(y, t->relu ? relu1(sum) : sum, n);
+            NAME(store_first)(y, NAME(rectify)(sum, t->relu), n);
         }
     }
 }
@@ -103,7 +103,7 @@ INLINE void NAME(depthwise_any)(const fnn_row *t, ptrdiff_t c, ptrdiff_t n) {
             for (ptrdiff_t s = 0; s < t->s; s++, f += t->filter_step)
                 sum += NAME(load_first)(f, n) * NAME(tap)(t, r, q * t->stride + t->tap_w[s], c, n);
         }
-        NAME(store_first)(y, t->relu ? relu1(sum) : sum, n);
+        NAME(store_first)(y, NAME(rectify)(sum, t->relu), n);
     }
 }
 

@@ -54,7 +54,7 @@ INLINE void NAME(tile_finish)(int rows, int vectors, const fnn_tile *t, ptrdiff_
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++) sum[i * NV + v] = relu1(sum[i * NV + v]);
+            for (int v = 0; v < vectors; v++) sum[i * NV + v] = NAME(rectify)(sum[i * NV + v], t->relu);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {

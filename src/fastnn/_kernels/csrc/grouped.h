@@ -45,7 +45,7 @@ INLINE void NAME(grouped_lane)(const fnn_row *t, int m, int abreast, ptrdiff_t q
         }
 #pragma GCC unroll 4
     for (int i = 0; i < abreast; i++)
-        NAME(store_first)((real *)t->y + (q + i) * t->y_pixel + c, t->relu ? relu1(sum[i]) : sum[i], n);
+        NAME(store_first)((real *)t->y + (q + i) * t->y_pixel + c, NAME(rectify)(sum[i], t->relu), n);
 }
 
 /* grad_filters[r, s, j, k] += sum_q grad_y[q, k] x_r[...]: the taps one after the other. */

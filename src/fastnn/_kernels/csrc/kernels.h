@@ -29,7 +29,7 @@ typedef struct {
     const void *bias;      /* [columns] added once, or NULL                                       */
     int rows;              /* rows of this tile, 1 .. mr                                          */
     int accumulate;        /* C already holds a partial sum: add to it                            */
-    int relu;              /* clip at zero before the store                                       */
+    int relu;              /* before the store: 1 clip at zero, 2 at six, too; 0 neither           */
 } fnn_tile;
 
 /* One row of outputs of a convolution whose groups are narrow. See depthwise.h and grouped.h. */

@@ -89,7 +89,7 @@ INLINE void NAME(winograd_output_lane)(const real *m, ptrdiff_t stride, ptrdiff_
             if (!to) continue;
             vec out = y[j] + bias;
             if (accumulate) out += NAME(load_first)(to + k, n);
-            NAME(store_first)(to + k, relu ? relu1(out) : out, n);
+            NAME(store_first)(to + k, NAME(rectify)(out, relu), n);
         }
     }
 }

@@ -93,6 +93,8 @@ def reshape_steps(build, node, x, shape):
 @steps_of("concat")
 def concat_steps(build, node, *parts):
     """Arrays one after the other along an axis."""
+    if node.attributes.get("joined"):
+        return build.shared(node.outputs[0]).transpose(0, 3, 1, 2)
     first, axis = parts[0], node.attributes["axis"]
     rank = first.ndim
     if not -rank <= axis < rank:

@@ -40,7 +40,8 @@ def conv_steps(build, node, x, weight, bias=None, residual=None):
     y = None if residual is None else _with_residual(build, x, residual, shape, rank)
     adds = y is not None
     if not adds:
-        y = build.empty(shape, x.dtype)
+        place = _part if "into" in given else _whole
+        y = place(build, node, shape, x.dtype)
     fuses = adds or residual is None
     relu, activation = split_relu(given["activation"] if fuses else None)
     if algorithm == "winograd":
@@ -49,6 +50,20 @@ def conv_steps(build, node, x, weight, bias=None, residual=None):
         build.step(_conv.forward, pixels, packed.panels, bias, y, window.kernel, relu, adds)
     logical = _as_given(y.transpose(0, 3, 1, 2), x.ndim, rank)
     return activate(build, activation, logical) if fuses else _broadcast_sum(build, node, logical, residual)
+
+
+def _whole(build, node, shape, dtype):
+    return build.empty(shape, dtype)
+
+
+def _part(build, node, shape, dtype):
+    """The range of channels of a larger array that the node is to write to."""
+    name, begin, channels = node.attributes["into"]
+    whole = build.shared(name, (*shape[:3], channels), dtype)
+    if whole.shape[:3] != shape[:3] or whole.dtype != dtype:
+        raise ValueError(f"{node.label}: images of {shape[1]} x {shape[2]} pixels cannot be joined with "
+                         f"those of {whole.shape[1]} x {whole.shape[2]}")
+    return whole[..., begin : begin + shape[3]]
 
 
 def _with_residual(build, x, residual, shape, rank):

@@ -120,11 +120,13 @@ def _apply(build: Any, activation: tuple[Any, ...], x: np.ndarray, y: np.ndarray
         build.step(_map[x.dtype], MAPS[name], *(numbers or (0.0,)), x, y)
 
 
-def split_relu(activation: tuple[Any, ...] | None) -> tuple[bool, tuple[Any, ...] | None]:
-    """Whether a kernel that knows relu is to apply it, and what is left to do."""
-    if activation is not None and activation[0] == "relu":
-        return True, None
-    return False, activation
+def split_relu(activation: tuple[Any, ...] | None) -> tuple[int, tuple[Any, ...] | None]:
+    """What the kernels of products apply themselves, 1 for relu, 2 for that up to six; and what is left."""
+    if activation == ("relu",):
+        return 1, None
+    if activation == ("clip", 0, 6):
+        return 2, None
+    return 0, activation
 
 
 @steps_of("map")
