@@ -71,7 +71,11 @@ def _measured(rows):
         # A pilot that is far from the mean takes digits; then, and for NaN, once more about the mean itself.
         center = (pilot + deviations).astype(rows.dtype)
         squares, rest = _moments_about(rows, center) / count
-        return center + rest, np.maximum(squares - np.square(rest), 0)
+        mean = center + rest
+        lost = np.isnan(mean)  # infinity less infinity: the mean itself may well be infinite
+        if lost.any():
+            mean[lost] = np.mean(rows[:, lost], axis=0, dtype=np.float64)
+        return mean, np.maximum(squares - np.square(rest), 0)
     return pilot + deviations, np.maximum(var, 0)
 
 
