@@ -12,6 +12,8 @@ import fastnn as fn
 pytest.importorskip("onnx.checker")  # the folder that this file is in would pass for an empty onnx
 
 import onnx
+import peer
+from test_networks import TRAINED, contents, feeds_of
 
 from fastnn.onnx.export_graph import _EMITTERS
 
@@ -312,6 +314,17 @@ def test_what_was_read_is_written_with_what_it_has_learnt(run, path, tmp_path):
     fn.onnx.save(model, again)
     onnx.checker.check_model(os.fspath(again), full_check=True)
     np.testing.assert_allclose(run(again, x)[0], after, **TOLERANCE)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_trained_networks_are_written_as_they_were_read(path, name):
+    model = fn.onnx.load(contents(name))
+    fn.onnx.save(model, path)
+    onnx.checker.check_model(os.fspath(path))
+    feeds = feeds_of(model, TRAINED[name][0])
+    before, after = (peer.run_onnxruntime(file, feeds) for file in (contents(name), path.read_bytes()))
+    for y, e in zip(after, before, strict=True):
+        np.testing.assert_allclose(y, e, rtol=0, atol=1e-6 * np.abs(e).max())  # the very same operators
 
 
 def test_arrays_beyond_what_a_message_holds_go_beside_it(run, path, monkeypatch):
