@@ -6,6 +6,8 @@ costs 0.1. For the calls that small networks make by the thousand.
 
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 
+from fastnn._kernels.runtime cimport raise_interrupt
+
 cdef struct Arrays:
     Py_buffer item[4]
     int count
@@ -21,3 +23,18 @@ cdef inline void release(Arrays* arrays) noexcept:
     cdef int i
     for i in range(arrays.count):
         PyBuffer_Release(&arrays.item[i])
+
+cdef inline int acquire_others(Arrays* arrays, object panels, object y, object bias) except -1:
+    """After x: what else a product reads and writes. A bias of None is not held."""
+    acquire(arrays, panels, False)
+    acquire(arrays, y, True)
+    if bias is not None:
+        acquire(arrays, bias, False)
+    return 0
+
+cdef inline int finish(int status, str function) except -1:
+    """Raise what ended a driver's work before its time, if something did."""
+    raise_interrupt()
+    if status:
+        raise MemoryError(f"{function}: no memory for the workspace")
+    return 0

@@ -10,7 +10,7 @@ from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire, release
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, release
 from fastnn._kernels.col2im cimport Image, input_gradient
 from fastnn._kernels.conv_gradient cimport weight_gradient
 from fastnn._kernels.convolve cimport convolve
@@ -20,7 +20,7 @@ from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.rows cimport (
     convolve_rows, narrow_group, pack_rows, pack_rows_transposed, rows_gradient
 )
-from fastnn._kernels.runtime cimport ceil_div, kernels, raise_interrupt, real, team_size
+from fastnn._kernels.runtime cimport ceil_div, kernels, real, team_size
 from fastnn._kernels.walk cimport Walk, find_interior
 from fastnn._kernels.winograd cimport winograd_forward
 
@@ -179,16 +179,11 @@ def forward(x, panels, bias, y, tuple geometry, int relu, bint accumulate=False)
     arrays.count = 0
     try:
         acquire(&arrays, x, False)
-        acquire(&arrays, panels, False)
-        acquire(&arrays, y, True)
-        if bias is not None:
-            acquire(&arrays, bias, False)
+        acquire_others(&arrays, panels, y, bias)
         status = direct_forward(&arrays, window(geometry), accumulate, relu)
     finally:
         release(&arrays)
-    raise_interrupt()
-    if status:
-        raise MemoryError("conv2d: no memory for the workspace")
+    finish(status, "conv2d")
 
 
 cdef int direct_forward(Arrays* arrays, Filter f, bint accumulate, int relu) noexcept:
@@ -259,16 +254,11 @@ cdef class Prepared:
             acquire(&arrays, x, False)
             if not self.fits(&arrays.item[0]):
                 return None
-            acquire(&arrays, self.panels, False)
-            acquire(&arrays, y, True)
-            if self.bias is not None:
-                acquire(&arrays, self.bias, False)
+            acquire_others(&arrays, self.panels, y, self.bias)
             status = self.run(&arrays)
         finally:
             release(&arrays)
-        raise_interrupt()
-        if status:
-            raise MemoryError("conv2d: no memory for the workspace")
+        finish(status, "conv2d")
         return y.transpose(0, 3, 1, 2)
 
     cdef int run(self, Arrays* arrays) noexcept:
@@ -356,7 +346,7 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
         image.dilation_h = f.dilation_h
         with nogil:
             status = input_gradient(&image, &grad_y[0, 0, 0, 0], &weight[0, 0, 0, 0], &grad_x[0, 0, 0, 0])
-        finish(status)
+        finish(status, "conv2d_backward")
         return
     status = allocate_taps(&walk, taps)
     order = <Py_ssize_t*>malloc((taps + 1) * sizeof(Py_ssize_t))
@@ -394,15 +384,7 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     free(walk.tap_h)
     free(order)
     give(panels, panels_size)
-    finish(status)
-
-
-cdef int finish(int status) except -1:
-    """Raise what ended the work of a gradient before its time."""
-    raise_interrupt()
-    if status:
-        raise MemoryError("conv2d_backward: no memory for the workspace")
-    return 0
+    finish(status, "conv2d_backward")
 
 
 cdef bint in_class(Py_ssize_t residue, Py_ssize_t pad, Py_ssize_t tap, Py_ssize_t dilation,
@@ -482,7 +464,7 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
                 status = weight_gradient(&walk, source, &grad_y[0, 0, 0, 0], f.groups, c // f.groups,
                                          k // f.groups, &grad_weight[0, 0, 0, 0])
     free_walk(&walk, copy, c * sizeof(real))
-    finish(status)
+    finish(status, "conv2d_backward")
 
 
 cdef int weight_gradient_by_rows(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t c,

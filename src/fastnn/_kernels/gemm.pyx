@@ -22,7 +22,7 @@ from libc.string cimport memcpy, memset
 
 from numpy import empty, ndarray
 
-from fastnn._kernels.arrays cimport Arrays, acquire, release
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, release
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, raise_interrupt, real, start, team_size
 )
@@ -260,10 +260,7 @@ def linear(x, panels, bias, y, int relu):
     arrays.count = 0
     try:
         acquire(&arrays, x, False)
-        acquire(&arrays, panels, False)
-        acquire(&arrays, y, True)
-        if bias is not None:
-            acquire(&arrays, bias, False)
+        acquire_others(&arrays, panels, y, bias)
         linear_arrays(&arrays, relu)
     finally:
         release(&arrays)
@@ -317,10 +314,7 @@ cdef class Prepared:
             if not self.fits(&arrays.item[0]):
                 return None
             y = empty((arrays.item[0].shape[0], self.n), self.dtype)
-            acquire(&arrays, self.panels, False)
-            acquire(&arrays, y, True)
-            if self.bias is not None:
-                acquire(&arrays, self.bias, False)
+            acquire_others(&arrays, self.panels, y, self.bias)
             linear_arrays(&arrays, self.relu)
         finally:
             release(&arrays)

@@ -14,11 +14,11 @@ weighted by up to 5 come before the products.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
-from fastnn._kernels.arrays cimport Arrays, acquire, release
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, release
 from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, fnn_kernels, go_on, kernels, raise_interrupt, real, start, team_size, thread_id
+    Watch, ceil_div, fnn_kernels, go_on, kernels, real, start, team_size, thread_id
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
@@ -205,16 +205,11 @@ def forward(x, panels, bias, y, Py_ssize_t pad_h, Py_ssize_t pad_w, int relu, bi
     arrays.count = 0
     try:
         acquire(&arrays, x, False)
-        acquire(&arrays, panels, False)
-        acquire(&arrays, y, True)
-        if bias is not None:
-            acquire(&arrays, bias, False)
+        acquire_others(&arrays, panels, y, bias)
         status = winograd_forward(&arrays, pad_h, pad_w, accumulate, relu)
     finally:
         release(&arrays)
-    raise_interrupt()
-    if status:
-        raise MemoryError("conv2d: no memory for the workspace")
+    finish(status, "conv2d")
 
 
 cdef int winograd_forward(Arrays* arrays, Py_ssize_t pad_h, Py_ssize_t pad_w, bint accumulate,

@@ -17,11 +17,12 @@ the 36 products are shared. The cut depends on the shapes alone.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
+from fastnn._kernels.arrays cimport finish
 from fastnn._kernels.gemm cimport add_slices, column_tiles
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, raise_interrupt, real, start, team_size,
+    Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, real, start, team_size,
     thread_id,
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
@@ -139,6 +140,4 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
         status = filter_gradient(&walk, &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL,
                                  &grad_y[0, 0, 0, 0], grad_y.shape[1], grad_y.shape[2], x.shape[3],
                                  grad_y.shape[3], &grad_weight[0, 0, 0, 0])
-    raise_interrupt()
-    if status:
-        raise MemoryError("conv2d_backward: no memory for the workspace")
+    finish(status, "conv2d_backward")
