@@ -19,7 +19,7 @@ from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.memory cimport give, take_zeros
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, fnn_kernels, go_on, kernels, real, start, team_size, thread_id
+    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, kernels, next_task, real, start, team_size
 )
 
 cdef enum:
@@ -112,15 +112,17 @@ cdef int input_gradient(const Image* image, const real* grad_y, const real* weig
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Bands bands = cut(image)
-    cdef Py_ssize_t pixels = min(bands.lines, image.p) * image.q, tasks = image.n * bands.count, task
+    cdef Py_ssize_t pixels = min(bands.lines, image.p) * image.q, bands_in_all = image.n * bands.count, task
     cdef Py_ssize_t panel_size = panel_elements(pixels, image.k, sizeof(real)), row_size = image.w * image.c
     cdef Py_ssize_t size = panel_size + bands.terms * pixels
     cdef int threads = team_size(0.03 * image.n * image.p * image.q * image.k * bands.terms)
     cdef real* terms = <real*>malloc(bands.terms * image.k * sizeof(real))
-    cdef size_t sums_size = tasks * bands.size * sizeof(real)
+    cdef size_t sums_size = bands_in_all * bands.size * sizeof(real)
     cdef real* sums = <real*>take_zeros(sums_size)
     cdef real* workspace = <real*>malloc(threads * size * sizeof(real))
+    cdef fnn_tasks tasks
     cdef Watch watch
+    cdef int thread
     if terms is NULL or sums is NULL or workspace is NULL:
         free(terms)
         give(sums, sums_size)
@@ -128,10 +130,13 @@ cdef int input_gradient(const Image* image, const real* grad_y, const real* weig
         return -1
     kern.transpose(image.k, bands.terms, weight, bands.terms, terms, image.k)
     start(&watch)
-    for task in prange(tasks, schedule="dynamic", num_threads=threads):
-        if go_on(&watch):
+    deal(&tasks, bands_in_all, threads)
+    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+        task = next_task(&tasks, thread, &watch)
+        while task >= 0:
             band_task(kern, image, &bands, grad_y, terms, task, sums + task * bands.size,
-                      workspace + thread_id() * size, workspace + thread_id() * size + panel_size)
+                      workspace + thread * size, workspace + thread * size + panel_size)
+            task = next_task(&tasks, thread, &watch)
     for task in prange(image.n * image.h, schedule="static", num_threads=threads):
         write_row(image, &bands, sums + task // image.h * bands.count * bands.size, task % image.h,
                   grad_x + task * row_size)

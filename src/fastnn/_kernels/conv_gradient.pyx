@@ -13,7 +13,7 @@ from fastnn._kernels.gemm cimport add_slices, column_tiles
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first, pack, panel_elements
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, real, start, team_size, thread_id
+    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
@@ -82,9 +82,11 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     cdef Slices cut = gradient_slices(kern, pixels, walk.taps, depth, columns)
     cdef Py_ssize_t row_tiles = walk.taps * ceil_div(depth, kern.mr)
     cdef Py_ssize_t panel_size = panel_elements(columns, GRADIENT_PIXELS, sizeof(real))
-    cdef Py_ssize_t tasks = groups * cut.count * cut.parts, task, g
+    cdef Py_ssize_t task, g
     cdef int threads = team_size(0.02 * pixels * columns * groups * rows)
+    cdef fnn_tasks tasks
     cdef Watch watch
+    cdef int thread
     cdef real* panels = <real*>malloc(threads * panel_size * sizeof(real))
     cdef size_t sums_size = groups * cut.count * rows * columns * sizeof(real)
     cdef real* sums = <real*>take(sums_size)
@@ -96,13 +98,17 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
         return -1
     start(&watch)
     # task = (group, slice, part)
-    for task in prange(tasks, schedule="dynamic", num_threads=threads):
-        gradient_task(kern, walk, x, zeros, grad_y, task // (cut.count * cut.parts), depth, columns,
-                      groups * columns, task // cut.parts % cut.count * cut.pixels,
-                      min(pixels, (task // cut.parts % cut.count + 1) * cut.pixels),
-                      task % cut.parts * row_tiles // cut.parts,
-                      (task % cut.parts + 1) * row_tiles // cut.parts,
-                      sums + task // cut.parts * rows * columns, panels + thread_id() * panel_size, &watch)
+    deal(&tasks, groups * cut.count * cut.parts, threads)
+    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+        task = next_task(&tasks, thread, &watch)
+        while task >= 0:
+            gradient_task(kern, walk, x, zeros, grad_y, task // (cut.count * cut.parts), depth, columns,
+                          groups * columns, task // cut.parts % cut.count * cut.pixels,
+                          min(pixels, (task // cut.parts % cut.count + 1) * cut.pixels),
+                          task % cut.parts * row_tiles // cut.parts,
+                          (task % cut.parts + 1) * row_tiles // cut.parts,
+                          sums + task // cut.parts * rows * columns, panels + thread * panel_size, &watch)
+            task = next_task(&tasks, thread, &watch)
     for g in prange(groups, num_threads=min(threads, <int>groups)):
         finish_gradient(sums + g * cut.count * rows * columns, cut.count, walk.taps, depth, columns,
                         grad_weight + g * columns * rows)

@@ -14,7 +14,8 @@ from libc.string cimport memcpy
 
 from fastnn._kernels.gemm cimport A_COPY, KC, MAX_MR, MC, NC, PITCH, rows_collide
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, real, start, team_size, thread_id
+    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, next_task, real, start,
+    team_size
 )
 from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_rows, target_rows
 
@@ -129,13 +130,15 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t pixels = walk.n * walk.p * walk.q
-    cdef Py_ssize_t mc = MC // kern.mr * kern.mr, nc = NC // kern.nr * kern.nr
-    cdef Py_ssize_t m_tasks, n_tasks, task
+    cdef Py_ssize_t mc = balanced(pixels, MC // kern.mr * kern.mr, kern.mr), nc = NC // kern.nr * kern.nr
+    cdef Py_ssize_t m_tasks, n_tasks
     cdef Py_ssize_t table_size = max(walk.taps, <Py_ssize_t>1) * kern.mr
     cdef int threads = team_size(0.02 * pixels * columns * groups * max(walk.taps * depth, <Py_ssize_t>1))
     cdef const void** tables
     cdef real* zeros
+    cdef fnn_tasks tasks
     cdef Watch watch
+    cdef int thread
     if pixels == 0 or columns == 0 or groups == 0:
         return 0
     if pixels <= 4 * mc:
@@ -149,30 +152,32 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
         free(zeros)
         return -1
     start(&watch)
-    if threads == 1:  # without OpenMP, which takes 0.7 microseconds even for one thread
-        for task in range(groups * n_tasks * m_tasks):
-            if go_on(&watch):
-                convolve_part(kern, walk, x, zeros, panels, panel_taps, depth, bias, y, columns, m_tasks, mc,
-                              n_tasks, nc, task, accumulate, relu, tables)
+    deal(&tasks, groups * n_tasks * m_tasks, threads)
+    if threads == 1:
+        convolve_share(&tasks, 0, &watch, kern, walk, x, zeros, panels, panel_taps, depth, bias, y, columns,
+                       m_tasks, mc, n_tasks, nc, accumulate, relu, tables)
     else:
-        for task in prange(groups * n_tasks * m_tasks, schedule="dynamic", num_threads=threads):
-            if go_on(&watch):
-                convolve_part(kern, walk, x, zeros, panels, panel_taps, depth, bias, y, columns, m_tasks, mc,
-                              n_tasks, nc, task, accumulate, relu, tables + thread_id() * table_size)
+        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+            convolve_share(&tasks, thread, &watch, kern, walk, x, zeros, panels, panel_taps, depth, bias, y,
+                           columns, m_tasks, mc, n_tasks, nc, accumulate, relu, tables + thread * table_size)
     free(tables)
     free(zeros)
     return -1 if watch.interrupted else 0
 
 
-cdef void convolve_part(const fnn_kernels* kern, const Walk* walk, const real* x, const real* zeros,
-                        const real* panels, Py_ssize_t panel_taps, Py_ssize_t depth, const real* bias,
-                        real* y, Py_ssize_t columns, Py_ssize_t m_tasks, Py_ssize_t mc, Py_ssize_t n_tasks,
-                        Py_ssize_t nc, Py_ssize_t task, bint accumulate, int relu,
-                        const void** table) noexcept nogil:
-    """Task number `task`: groups first, then blocks of filters, then of pixels."""
-    cdef Py_ssize_t group = task // (n_tasks * m_tasks)
-    cdef Py_ssize_t m0 = task % m_tasks * mc, n0 = task // m_tasks % n_tasks * nc
+cdef void convolve_share(fnn_tasks* tasks, int thread, Watch* watch, const fnn_kernels* kern,
+                         const Walk* walk, const real* x, const real* zeros, const real* panels,
+                         Py_ssize_t panel_taps, Py_ssize_t depth, const real* bias, real* y,
+                         Py_ssize_t columns, Py_ssize_t m_tasks, Py_ssize_t mc, Py_ssize_t n_tasks,
+                         Py_ssize_t nc, bint accumulate, int relu, const void** table) noexcept nogil:
+    """One thread's share: groups first, then blocks of filters, then of pixels."""
+    cdef Py_ssize_t pixels = walk.n * walk.p * walk.q, group, m0, n0
     cdef Py_ssize_t group_panels = ceil_div(columns, kern.nr) * kern.nr * panel_taps * depth
-    convolve_task(kern, walk, x, zeros, panels + group * group_panels, panel_taps, depth, bias, y, group,
-                  columns, n0, min(columns, n0 + nc), m0, min(walk.n * walk.p * walk.q, m0 + mc), accumulate,
-                  relu, table)
+    cdef Py_ssize_t task = next_task(tasks, thread, watch)
+    while task >= 0:
+        group = task // (n_tasks * m_tasks)
+        m0 = task % m_tasks * mc
+        n0 = task // m_tasks % n_tasks * nc
+        convolve_task(kern, walk, x, zeros, panels + group * group_panels, panel_taps, depth, bias, y, group,
+                      columns, n0, min(columns, n0 + nc), m0, min(pixels, m0 + mc), accumulate, relu, table)
+        task = next_task(tasks, thread, watch)

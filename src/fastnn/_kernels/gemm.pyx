@@ -24,7 +24,8 @@ from numpy import empty, ndarray
 
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, release
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, raise_interrupt, real, start, team_size
+    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, next_task, raise_interrupt,
+    real, start, team_size
 )
 
 cdef enum:
@@ -91,27 +92,38 @@ cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const
     is 1. `watch` may be NULL, where the caller looks for signals itself.
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t mc = MC // kern.mr * kern.mr, nc = max(NC // kern.nr, 1) * kern.nr
-    cdef Py_ssize_t m_tasks, n_tasks, task
+    cdef Py_ssize_t mc = balanced(m, MC // kern.mr * kern.mr, kern.mr), nc = max(NC // kern.nr, 1) * kern.nr
+    cdef Py_ssize_t m_tasks, n_tasks
+    cdef fnn_tasks tasks
+    cdef int thread
     if m == 0 or n == 0:
         return
     if m <= mc:
         nc = 4 * kern.nr  # few rows: the columns are what there is to share
     m_tasks = ceil_div(m, mc)
     n_tasks = ceil_div(n, nc)
+    deal(&tasks, m_tasks * n_tasks, threads)
     if threads == 1:
-        for task in range(m_tasks * n_tasks):
-            if not go_on(watch):
-                return
-            multiply_task(kern, a, a_stride, panels, bias, c, c_stride,
-                          task % m_tasks * mc, min(m, (task % m_tasks + 1) * mc),
-                          task // m_tasks * nc, min(n, (task // m_tasks + 1) * nc), k, accumulate, relu)
-        return
-    for task in prange(m_tasks * n_tasks, schedule="dynamic", num_threads=threads):
-        if go_on(watch):
-            multiply_task(kern, a, a_stride, panels, bias, c, c_stride,
-                          task % m_tasks * mc, min(m, (task % m_tasks + 1) * mc),
-                          task // m_tasks * nc, min(n, (task // m_tasks + 1) * nc), k, accumulate, relu)
+        multiply_share(&tasks, 0, watch, kern, a, a_stride, panels, bias, c, c_stride, m, n, k, m_tasks, mc,
+                       nc, accumulate, relu)
+    else:
+        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+            multiply_share(&tasks, thread, watch, kern, a, a_stride, panels, bias, c, c_stride, m, n, k,
+                           m_tasks, mc, nc, accumulate, relu)
+
+
+cdef void multiply_share(fnn_tasks* tasks, int thread, Watch* watch, const fnn_kernels* kern, const real* a,
+                         Py_ssize_t a_stride, const real* panels, const real* bias, real* c,
+                         Py_ssize_t c_stride, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t m_tasks,
+                         Py_ssize_t mc, Py_ssize_t nc, bint accumulate, int relu) noexcept nogil:
+    """One thread's share: blocks of columns first, then of rows."""
+    cdef Py_ssize_t task = next_task(tasks, thread, watch), m0, n0
+    while task >= 0:
+        m0 = task % m_tasks * mc
+        n0 = task // m_tasks * nc
+        multiply_task(kern, a, a_stride, panels, bias, c, c_stride, m0, min(m, m0 + mc), n0, min(n, n0 + nc),
+                      k, accumulate, relu)
+        task = next_task(tasks, thread, watch)
 
 
 cdef Py_ssize_t slice_count(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
@@ -190,6 +202,8 @@ cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b,
     cdef Py_ssize_t per_slice = ceil_div(k, slices)
     cdef Py_ssize_t mc = 4 * kern.mr, zero = 0
     cdef Py_ssize_t m_tasks = ceil_div(m, mc), task
+    cdef fnn_tasks tasks
+    cdef int thread
     cdef real* partial = workspace + panel_elements(n, k, sizeof(real))
     if m == 0 or n == 0:
         return
@@ -197,12 +211,15 @@ cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b,
         memset(c, 0, m * n * sizeof(real))
         return
     pack(b, &zero, 1, k, b_stride, n, 1, workspace)
-    for task in prange(m_tasks * slices, schedule="dynamic", num_threads=threads):
-        if go_on(watch):
+    deal(&tasks, m_tasks * slices, threads)
+    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+        task = next_task(&tasks, thread, watch)
+        while task >= 0:
             transposed_task(kern, a, a_stride, workspace, k * kern.nr,
                             c if task // m_tasks == 0 else partial + (task // m_tasks - 1) * m * n,
                             task % m_tasks * mc, min(m, (task % m_tasks + 1) * mc), n,
                             min(k, task // m_tasks * per_slice), min(k, (task // m_tasks + 1) * per_slice))
+            task = next_task(&tasks, thread, watch)
     add_slices(c, partial, slices - 1, m * n)
 
 

@@ -20,7 +20,7 @@ from libc.string cimport memcpy
 
 from fastnn._kernels.gemm cimport MAX_MR
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, real, start, team_size, thread_id
+    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
@@ -101,7 +101,9 @@ cdef int filter_gradient_by_filters(const Walk* walk, const real* x, const real*
     cdef const void** tables
     cdef real* workspace
     cdef real* zeros = <real*>calloc(depth * groups, sizeof(real))
+    cdef fnn_tasks tasks
     cdef Watch watch
+    cdef int thread
     block.depth, block.columns = depth, columns
     block.channels = min(depth, max(COLUMNS // walk.taps, <Py_ssize_t>1))
     block.pixels = min(total, <Py_ssize_t>CHUNK)
@@ -116,14 +118,17 @@ cdef int filter_gradient_by_filters(const Walk* walk, const real* x, const real*
         free(zeros)
         return -1
     start(&watch)
-    for task in prange(groups * blocks, schedule="dynamic", num_threads=threads):
-        if go_on(&watch):
+    deal(&tasks, groups * blocks, threads)
+    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+        task = next_task(&tasks, thread, &watch)
+        while task >= 0:
             c0 = task % blocks * block.channels
             block_task(kern, walk, &block, x + task // blocks * depth + c0, zeros,
                        grad_y + task // blocks * columns, groups * columns, min(block.channels, depth - c0),
                        grad_weight + (task // blocks * columns * depth + c0) * walk.taps,
-                       tables + thread_id() * walk.taps, workspace + thread_id() * (block.run + block.panel),
-                       workspace + thread_id() * (block.run + block.panel) + block.run)
+                       tables + thread * walk.taps, workspace + thread * (block.run + block.panel),
+                       workspace + thread * (block.run + block.panel) + block.run)
+            task = next_task(&tasks, thread, &watch)
     free(tables)
     free(workspace)
     free(zeros)

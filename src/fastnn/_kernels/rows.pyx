@@ -17,7 +17,7 @@ from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.gemm cimport add_slices
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, fnn_kernels, fnn_row, go_on, kernels, real, start, team_size, thread_id
+    Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, kernels, next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk
 
@@ -89,12 +89,14 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
     """y = f(filters * x + bias). Returns -1 when memory is short or Ctrl-C was pressed."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef void (*body)(const fnn_row*) noexcept nogil
-    cdef Py_ssize_t rows = walk.n * walk.p, task
+    cdef Py_ssize_t rows = walk.n * walk.p
     cdef int threads = team_size(0.05 * rows * walk.q * channels * group * walk.taps)
     cdef const void** tables = <const void**>malloc(threads * (walk.taps + 1) * sizeof(void*))
     cdef real* zeros = <real*>calloc(channels, sizeof(real))
     cdef fnn_row shared
+    cdef fnn_tasks tasks
     cdef Watch watch
+    cdef int thread
     if tables is NULL or zeros is NULL:
         free(tables)
         free(zeros)
@@ -104,19 +106,27 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
     shared.accumulate, shared.relu = accumulate, relu
     body = kern.depthwise_row if group == 1 else kern.grouped_row
     start(&watch)
-    if threads == 1:  # without OpenMP, as in convolve.pyx
-        for task in range(ceil_div(rows, BAND)):
-            if go_on(&watch):
-                band_task(kern, body, walk, &shared, x, y, <real*>filters, task * BAND,
-                          min(rows, (task + 1) * BAND), tables)
+    deal(&tasks, ceil_div(rows, BAND), threads)
+    if threads == 1:
+        convolve_share(&tasks, 0, &watch, kern, body, walk, &shared, x, y, filters, tables)
     else:
-        for task in prange(ceil_div(rows, BAND), schedule="dynamic", num_threads=threads):
-            if go_on(&watch):
-                band_task(kern, body, walk, &shared, x, y, <real*>filters, task * BAND,
-                          min(rows, (task + 1) * BAND), tables + thread_id() * (walk.taps + 1))
+        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+            convolve_share(&tasks, thread, &watch, kern, body, walk, &shared, x, y, filters,
+                           tables + thread * (walk.taps + 1))
     free(tables)
     free(zeros)
     return -1 if watch.interrupted else 0
+
+
+cdef void convolve_share(fnn_tasks* tasks, int thread, Watch* watch, const fnn_kernels* kern,
+                         void (*body)(const fnn_row*) noexcept nogil, const Walk* walk, const fnn_row* shared,
+                         const real* x, real* y, const real* filters, const void** table) noexcept nogil:
+    """One thread's share of the bands of rows."""
+    cdef Py_ssize_t rows = walk.n * walk.p, task = next_task(tasks, thread, watch)
+    while task >= 0:
+        band_task(kern, body, walk, shared, x, y, <real*>filters, task * BAND, min(rows, (task + 1) * BAND),
+                  table)
+        task = next_task(tasks, thread, watch)
 
 
 cdef void band_task(const fnn_kernels* kern, void (*body)(const fnn_row*) noexcept nogil, const Walk* walk,
@@ -149,7 +159,9 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
     cdef real* zeros = <real*>calloc(channels, sizeof(real))
     cdef real* sums = <real*>calloc(slices * size, sizeof(real))
     cdef fnn_row shared
+    cdef fnn_tasks tasks
     cdef Watch watch
+    cdef int thread
     if tables is NULL or zeros is NULL or sums is NULL:
         free(tables)
         free(zeros)
@@ -159,11 +171,14 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
     shared.bias = NULL
     shared.accumulate = shared.relu = False
     start(&watch)
-    for task in prange(slices, schedule="dynamic", num_threads=threads):
-        if go_on(&watch):
+    deal(&tasks, slices, threads)
+    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+        task = next_task(&tasks, thread, &watch)
+        while task >= 0:
             band_task(kern, kern.depthwise_gradient if group == 1 else kern.grouped_gradient, walk, &shared,
                       x, <real*>grad_y, sums + task * size, task * rows // slices,
-                      (task + 1) * rows // slices, tables + thread_id() * (walk.taps + 1))
+                      (task + 1) * rows // slices, tables + thread * (walk.taps + 1))
+            task = next_task(&tasks, thread, &watch)
     add_slices(sums, sums + size, slices - 1, size)
     for k in range(channels):
         for j in range(group):

@@ -172,6 +172,13 @@ ctypedef fused real:
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b
 
+cdef inline Py_ssize_t balanced(Py_ssize_t size, Py_ssize_t block, Py_ssize_t unit) noexcept nogil:
+    """A multiple of `unit`, at most `block` (a multiple, too), that cuts `size` into one or an even number
+    of like parts: 784 rows in 7 blocks of 112 leave one of two threads without work for a seventh of the time.
+    """
+    cdef Py_ssize_t blocks = ceil_div(size, block)
+    return block if blocks <= 1 else ceil_div(ceil_div(size, blocks + blocks % 2), unit) * unit
+
 # Kept by a driver whose work may take long, so that Ctrl-C ends it: `start`, then `go_on` before each task,
 # and `raise_interrupt` with the GIL, after the driver's memory is freed.
 cdef struct Watch:
@@ -180,6 +187,16 @@ cdef struct Watch:
 
 cdef void start(Watch* watch) noexcept nogil
 cdef bint go_on(Watch* watch) noexcept nogil
+
+# The tasks of a parallel loop: `deal` them to `threads` threads, then each takes the next until there is none
+# (-1), or Ctrl-C was pressed. Where calls are short, one thread calls the loop's body without OpenMP: its
+# parallel region takes 0.7 microseconds even then.
+cdef extern from "tasks.h" nogil:
+    ctypedef struct fnn_tasks:
+        pass
+    void deal "fnn_deal"(fnn_tasks* tasks, Py_ssize_t count, int threads) noexcept
+
+cdef Py_ssize_t next_task(fnn_tasks* tasks, int thread, Watch* watch) noexcept nogil
 
 cdef extern from *:
     """

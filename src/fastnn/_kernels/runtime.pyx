@@ -24,6 +24,9 @@ cdef extern from "threads.h" nogil:
     int fnn_flag(const int* flag)
     void fnn_set_flag(int* flag, int value)
 
+cdef extern from "tasks.h" nogil:
+    Py_ssize_t fnn_next_task(fnn_tasks* tasks, int thread)
+
 cdef extern from "team.h" nogil:
     int fnn_team_start()
     int fnn_may_lead(double serial_ns, int team)
@@ -96,6 +99,10 @@ cdef bint go_on(Watch* watch) noexcept nogil:
             fnn_set_flag(&watch.interrupted, PyErr_CheckSignals() != 0)
         watch.next_look = fnn_coarse_ns() + LOOK_NS
     return not fnn_flag(&watch.interrupted)
+
+
+cdef Py_ssize_t next_task(fnn_tasks* tasks, int thread, Watch* watch) noexcept nogil:
+    return fnn_next_task(tasks, thread) if go_on(watch) else -1
 
 
 def available_isas():

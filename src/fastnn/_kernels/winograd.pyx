@@ -18,7 +18,8 @@ from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, rel
 from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, fnn_kernels, go_on, kernels, real, start, team_size, thread_id
+    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, kernels, next_task, real, start, team_size,
+    thread_id
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
@@ -73,6 +74,7 @@ cdef Plan make_plan(const fnn_kernels* kern, Py_ssize_t tiles, Py_ssize_t c, Py_
     plan.filters = min(k, max(128 // kern.nr, <Py_ssize_t>1) * kern.nr)
     per_tile = PRODUCTS * (c + plan.filters) * itemsize
     plan.block = max(2 * kern.mr, min(8 * kern.mr, L2_BYTES // per_tile // kern.mr * kern.mr))
+    plan.block = balanced(tiles, plan.block, 1)
     if tiles <= plan.block:
         # One block: share the filters. Few tiles mean that reading U is the cost.
         plan.block = tiles
@@ -137,19 +139,24 @@ cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, 
     cdef int threads = team_size(0.72 * tiles * c * k)
     cdef real* workspace = <real*>malloc(threads * size * sizeof(real))
     cdef real* zeros = <real*>calloc(c, sizeof(real))
+    cdef fnn_tasks tasks
     cdef Watch watch
+    cdef int thread
     if workspace is NULL or zeros is NULL:
         free(workspace)
         free(zeros)
         return -1
     plan.p, plan.q, plan.y_pixel = p, q, y_pixel
     start(&watch)
-    for task in prange(blocks * k_tasks, schedule="dynamic", num_threads=threads):
-        if go_on(&watch):
+    deal(&tasks, blocks * k_tasks, threads)
+    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+        task = next_task(&tasks, thread, &watch)
+        while task >= 0:
             tile_task(kern, &plan, walk, x, zeros, panels, bias, y, task % blocks * plan.block,
                       min(tiles, (task % blocks + 1) * plan.block), task // blocks * k_task,
                       min(k, (task // blocks + 1) * k_task), accumulate, relu,
-                      workspace + thread_id() * size)
+                      workspace + thread * size)
+            task = next_task(&tasks, thread, &watch)
     free(workspace)
     free(zeros)
     return -1 if watch.interrupted else 0

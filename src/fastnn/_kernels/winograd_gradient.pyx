@@ -22,8 +22,7 @@ from fastnn._kernels.gemm cimport add_slices, column_tiles
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, fnn_kernels, fnn_tile, go_on, kernels, real, start, team_size,
-    thread_id,
+    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 from fastnn._kernels.winograd cimport PRODUCTS, tile_pixels, tile_walk
@@ -101,7 +100,9 @@ cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     cdef real* sums = <real*>take(sums_size)
     cdef real* zeros = <real*>calloc(c, sizeof(real))
     cdef real* taps
+    cdef fnn_tasks tasks
     cdef Watch watch
+    cdef int thread
     if workspace is NULL or sums is NULL or zeros is NULL:
         free(workspace)
         give(sums, sums_size)
@@ -109,12 +110,16 @@ cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py
         return -1
     plan.p, plan.q = p, q
     start(&watch)
-    for task in prange(plan.slices * plan.parts, schedule="dynamic", num_threads=threads):
-        gradient_task(kern, &plan, walk, x, zeros, grad_y, task // plan.parts * plan.tiles,
-                      min(tiles, (task // plan.parts + 1) * plan.tiles),
-                      task % plan.parts * PRODUCTS // plan.parts,
-                      (task % plan.parts + 1) * PRODUCTS // plan.parts,
-                      sums + task // plan.parts * PRODUCTS * matrix, workspace + thread_id() * size, &watch)
+    deal(&tasks, plan.slices * plan.parts, threads)
+    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+        task = next_task(&tasks, thread, &watch)
+        while task >= 0:
+            gradient_task(kern, &plan, walk, x, zeros, grad_y, task // plan.parts * plan.tiles,
+                          min(tiles, (task // plan.parts + 1) * plan.tiles),
+                          task % plan.parts * PRODUCTS // plan.parts,
+                          (task % plan.parts + 1) * PRODUCTS // plan.parts,
+                          sums + task // plan.parts * PRODUCTS * matrix, workspace + thread * size, &watch)
+            task = next_task(&tasks, thread, &watch)
     add_slices(sums, sums + PRODUCTS * matrix, plan.slices - 1, PRODUCTS * matrix)
     taps = sums + plan.slices * PRODUCTS * matrix
     kern.winograd_filter_gradient(sums, matrix, matrix, taps)
