@@ -127,6 +127,29 @@ def test_algorithms(isa, dtype, algorithm):
         check(Case(2, c, h, w, k).arrays(dtype), WINOGRAD, padding=padding, algorithm=algorithm)
 
 
+def test_small_tiles_of_winograd(isa, dtype):
+    for c, k, h, w, padding in ((1, 1, 3, 3, 0), (3, 5, 4, 5, 1), (16, 17, 9, 10, 1), (17, 65, 8, 7, 3),
+                                (33, 16, 12, 11, 2), (31, 33, 6, 30, 1), (130, 97, 7, 7, 1)):
+        x, weight, bias = Case(2, c, h, w, k).arrays(dtype)
+        window = F.conv_window("conv2d", x.shape, weight.shape, bias.shape, (1, 1), (padding,) * 2, (1, 1), 1)
+        y = F.convolve(x, F.pack_filters(weight, window, 2), bias, k, window, "relu")
+        expected = reference.conv2d(*in_double(x, weight, bias), padding=padding, activation="relu")
+        assert_close([y], [expected], DIRECT[dtype], dtype)
+
+
+def test_layers_of_many_channels_read_small_tiles_in_eval_mode(threads):
+    layer = fn.Conv2d(256, 257, 3, padding=1, rng=1).eval()
+    x = draw(1, 256, 7, 7, dtype=np.float32)
+    threads(1)
+    y = layer(x)
+    assert [kept.tile for kept in layer._cache.values() if isinstance(kept, F.Packed)] == [2]
+    expected = reference.conv2d(*in_double(x, layer.weight.data, layer.bias.data), padding=1)
+    assert_close([y], [expected], DIRECT[np.float32], np.float32)
+    for n in (2, 3):
+        threads(n)
+        assert_same_bits([layer(x)], [y])
+
+
 def test_auto_is_winograd_where_it_pays_and_direct_elsewhere():
     def bits(case, algorithm):
         return run(functional, case.arrays(np.float32), algorithm=algorithm, **case.options)
@@ -329,15 +352,15 @@ def test_winograd_spreads_not_a_number_within_its_tile_of_outputs_alone():
 def test_a_kernel_adds_to_what_the_output_holds_before_it_applies_f(isa, dtype, kind):
     x, weight, bias = KINDS[kind].arrays(dtype)
     expected = functional.conv2d(x, weight, bias, **KINDS[kind].options)
-    window, algorithm = F.plan("conv2d", "auto", F.TILES, x.shape, weight.shape, bias.shape,
+    window, tile = F.plan("conv2d", "auto", F.TILES, x.shape, weight.shape, bias.shape,
                                *((v, v) if isinstance(v, int) else v
                                  for v in list(KINDS[kind].options.values())[:3]), KINDS[kind].groups)
-    panels = F.pack_filters(weight, window, algorithm).panels
+    panels = F.pack_filters(weight, window, tile).panels
     residual = draw(*expected.shape, dtype=dtype, seed=9)
     y = residual.transpose(0, 2, 3, 1).copy()
     images = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
-    if algorithm == "winograd":
-        winograd.forward(images, panels, bias, y, *window.padding, True, True)
+    if tile:
+        winograd.forward(images, panels, bias, y, tile, *window.padding, True, True)
     else:
         conv.forward(images, panels, bias, y, window.kernel, True, True)
     assert_close([y.transpose(0, 3, 1, 2)], [np.maximum(expected + residual, 0)], WINOGRAD[dtype])

@@ -125,17 +125,20 @@ static void *pool_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     return y;
 }
 
+/* The tiles with 6 x 6 inputs and 4 x 4 outputs, then with 4 x 4 and 2 x 2. */
 static void *winograd(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     ptrdiff_t stride = size + 3;
     void *x = draw(36 * size, 1), *v = calloc(36 * (size_t)stride + 64, (size_t)itemsize);
-    void *bias = draw(size, 2), *y = draw(16 * size, 3);
+    void *bias = draw(size, 2), *y = draw(20 * size, 3);
     const void *pixels[36];
-    void *outputs[16];
+    void *outputs[20];
     for (int i = 0; i < 36; i++) pixels[i] = at(x, i * size);
-    for (int i = 0; i < 16; i++) outputs[i] = at(y, i * size);
-    k->winograd_input(pixels, size, v, stride);
-    k->winograd_output(v, stride, size, bias, 0, 1, outputs);
-    *n = 16 * size;
+    for (int i = 0; i < 20; i++) outputs[i] = at(y, i * size);
+    k->winograd_input(6, pixels, size, v, stride);
+    k->winograd_output(6, v, stride, size, bias, 0, 1, outputs);
+    k->winograd_input(4, pixels, size, v, stride);
+    k->winograd_output(4, v, stride, size, bias, 0, 1, outputs + 16);
+    *n = 20 * size;
     free(x), free(v), free(bias);
     return y;
 }

@@ -229,18 +229,17 @@ cdef class Prepared:
 
     cdef object panels, bias, y_shape, dtype
     cdef Filter f
-    cdef bint winograd
-    cdef int relu
+    cdef int tile, relu
     cdef Py_ssize_t x_shape[4]
 
-    def __init__(self, x_shape, panels, bias, y_shape, tuple geometry, bint winograd, int relu):
-        """`y_shape` is (N, P, Q, K), `x_shape` (N, C, H, W)."""
+    def __init__(self, x_shape, panels, bias, y_shape, tuple geometry, int tile, int relu):
+        """`y_shape` is (N, P, Q, K), `x_shape` (N, C, H, W); `tile`: see `fastnn.functional.conv.Packed`."""
         cdef int i
         for i in range(4):
             self.x_shape[i] = x_shape[i]
         self.panels, self.bias, self.y_shape, self.dtype = panels, bias, y_shape, panels.dtype
         self.f = window(geometry)
-        self.winograd, self.relu = winograd, relu
+        self.tile, self.relu = tile, relu
 
     def __call__(self, x):
         """y, or None."""
@@ -272,8 +271,8 @@ cdef class Prepared:
         shape[0], shape[1], shape[2], shape[3] = sizes[0], sizes[2], sizes[3], sizes[1]
         strides[0], strides[1], strides[2], strides[3] = steps[0], steps[2], steps[3], steps[1]
         x.shape, x.strides = shape, strides
-        if self.winograd:
-            status = winograd_forward(arrays, self.f.pad_h, self.f.pad_w, False, self.relu)
+        if self.tile:
+            status = winograd_forward(arrays, self.tile, self.f.pad_h, self.f.pad_w, False, self.relu)
         else:
             status = direct_forward(arrays, self.f, False, self.relu)
         x.shape, x.strides = sizes, steps

@@ -121,11 +121,11 @@ cdef extern from "kernels.h" nogil:
         void (*depthwise_gradient)(const fnn_row* row) noexcept nogil
         void (*grouped_row)(const fnn_row* row) noexcept nogil
         void (*grouped_gradient)(const fnn_row* row) noexcept nogil
-        void (*winograd_input)(const void* const* pixels, Py_ssize_t channels, void* v,
+        void (*winograd_input)(int size, const void* const* pixels, Py_ssize_t channels, void* v,
                                Py_ssize_t stride) noexcept nogil
-        void (*winograd_output)(const void* m, Py_ssize_t stride, Py_ssize_t filters, const void* bias,
-                                int accumulate, int relu, void** pixels) noexcept nogil
-        void (*winograd_filter)(const void* g, Py_ssize_t tap, Py_ssize_t n, void* u,
+        void (*winograd_output)(int size, const void* m, Py_ssize_t stride, Py_ssize_t filters,
+                                const void* bias, int accumulate, int relu, void** pixels) noexcept nogil
+        void (*winograd_filter)(int size, const void* g, Py_ssize_t tap, Py_ssize_t n, void* u,
                                 Py_ssize_t stride) noexcept nogil
         void (*winograd_gradient)(const void* const* pixels, Py_ssize_t filters, void* z, Py_ssize_t panel,
                                   Py_ssize_t stride) noexcept nogil
@@ -174,7 +174,7 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 
 cdef inline Py_ssize_t balanced(Py_ssize_t size, Py_ssize_t block, Py_ssize_t unit) noexcept nogil:
     """A multiple of `unit`, at most `block` (a multiple, too), that cuts `size` into one or an even number
-    of like parts: 784 rows in 7 blocks of 112 leave one of two threads without work for a seventh of the time.
+    of like parts: 784 rows in 7 blocks of 112 leave one of two threads idle for a seventh of the time.
     """
     cdef Py_ssize_t blocks = ceil_div(size, block)
     return block if blocks <= 1 else ceil_div(ceil_div(size, blocks + blocks % 2), unit) * unit

@@ -1,16 +1,16 @@
-"""Tiles of Winograd's F(4 x 4, 3 x 3), shared by the forward pass and the gradient of the filters."""
+"""Tiles of Winograd's algorithm, shared by the forward pass and the gradient of the filters."""
 
 from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.runtime cimport real
 from fastnn._kernels.walk cimport Walk
 
 cdef enum:
-    PRODUCTS = 36
+    MOST_PRODUCTS = 36   # of a tile of 4 x 4 outputs
 
-cdef void tile_walk(Walk* walk, Py_ssize_t* offsets, const Py_ssize_t* shape, const Py_ssize_t* strides,
-                    Py_ssize_t size, Py_ssize_t p, Py_ssize_t q, Py_ssize_t pad_h,
+cdef void tile_walk(Walk* walk, int outputs, Py_ssize_t* offsets, const Py_ssize_t* shape,
+                    const Py_ssize_t* strides, Py_ssize_t size, Py_ssize_t p, Py_ssize_t q, Py_ssize_t pad_h,
                     Py_ssize_t pad_w) noexcept
-cdef void tile_pixels(const real* y, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k, Py_ssize_t tile,
+cdef void tile_pixels(int outputs, const real* y, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k, Py_ssize_t tile,
                       const void** pixels) noexcept nogil
-cdef int winograd_forward(Arrays* arrays, Py_ssize_t pad_h, Py_ssize_t pad_w, bint accumulate,
-                          int relu) noexcept
+cdef int winograd_forward(Arrays* arrays, int outputs, Py_ssize_t pad_h, Py_ssize_t pad_w,
+                          bint accumulate, int relu) noexcept

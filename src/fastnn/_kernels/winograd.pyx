@@ -1,4 +1,4 @@
-"""Convolution with 3 x 3 filters and stride 1 by Winograd's F(4 x 4, 3 x 3).
+"""Convolution with 3 x 3 filters and stride 1 by Winograd's F(4 x 4, 3 x 3) and F(2 x 2, 3 x 3).
 
 The image is cut in tiles of 4 x 4 outputs. For a block of T tiles and a block of filters::
 
@@ -9,6 +9,9 @@ The image is cut in tiles of 4 x 4 outputs. For a block of T tiles and a block o
 V and M stay in L2. The multiplications are a quarter of the direct sum's; the price is an error of a few
 1e-6 of the largest output in float32 where the direct sum has 1e-6, for sums and differences of inputs
 weighted by up to 5 come before the products.
+
+U is four times the filters, and where tiles are few reading it is the cost. Tiles of 2 x 2 outputs have 16
+products: U is less than twice the filters, the multiplications 4 / 9 of the direct sum's.
 """
 
 from cython.parallel cimport prange
@@ -27,59 +30,62 @@ cdef enum:
     L2_BYTES = 768 * 1024    # for V and M of one task
 
 
-cdef void tile_walk(Walk* walk, Py_ssize_t* offsets, const Py_ssize_t* shape, const Py_ssize_t* strides,
-                    Py_ssize_t size, Py_ssize_t p, Py_ssize_t q, Py_ssize_t pad_h,
+cdef void tile_walk(Walk* walk, int outputs, Py_ssize_t* offsets, const Py_ssize_t* shape,
+                    const Py_ssize_t* strides, Py_ssize_t size, Py_ssize_t p, Py_ssize_t q, Py_ssize_t pad_h,
                     Py_ssize_t pad_w) noexcept:
-    """The walk over tiles of 4 x 4 outputs, whose taps are the 6 x 6 inputs; `offsets` holds 72 numbers.
+    """The walk over tiles of outputs, whose taps are their inputs; `offsets` holds two numbers for each.
 
     `shape` and `strides`, in bytes, of x (N, H, W, C) with elements of `size` bytes.
     """
-    cdef Py_ssize_t i
-    walk.n, walk.p, walk.q = shape[0], ceil_div(p, 4), ceil_div(q, 4)
+    cdef Py_ssize_t side = outputs + 2, i
+    walk.n, walk.p, walk.q = shape[0], ceil_div(p, outputs), ceil_div(q, outputs)
     walk.h, walk.w = shape[1], shape[2]
     walk.x_n, walk.x_h, walk.x_w = strides[0] // size, strides[1] // size, strides[2] // size
-    walk.stride_h, walk.stride_w = 4, 4
-    walk.taps = PRODUCTS
+    walk.stride_h, walk.stride_w = outputs, outputs
+    walk.taps = side * side
     walk.tap_offset = NULL
-    walk.tap_h, walk.tap_w = offsets, offsets + PRODUCTS
-    for i in range(PRODUCTS):
-        walk.tap_h[i], walk.tap_w[i] = i // 6 - pad_h, i % 6 - pad_w
+    walk.tap_h, walk.tap_w = offsets, offsets + walk.taps
+    for i in range(walk.taps):
+        walk.tap_h[i], walk.tap_w[i] = i // side - pad_h, i % side - pad_w
 
 
-cdef void tile_pixels(const real* y, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k, Py_ssize_t tile,
-                      const void** pixels) noexcept nogil:
-    """The 16 output pixels of a tile, NULL where outside the image."""
-    cdef Py_ssize_t columns = ceil_div(q, 4), rows = ceil_div(p, 4), i, j
+cdef void tile_pixels(int outputs, const real* y, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k,
+                      Py_ssize_t tile, const void** pixels) noexcept nogil:
+    """The output pixels of a tile, NULL where outside the image."""
+    cdef Py_ssize_t columns = ceil_div(q, outputs), rows = ceil_div(p, outputs), i, j
     cdef Py_ssize_t n = tile // (rows * columns)
-    cdef Py_ssize_t top = tile // columns % rows * 4, left = tile % columns * 4
-    for i in range(4):
-        for j in range(4):
-            pixels[i * 4 + j] = (y + ((n * p + top + i) * q + left + j) * k
-                                 if top + i < p and left + j < q else NULL)
+    cdef Py_ssize_t top = tile // columns % rows * outputs, left = tile % columns * outputs
+    for i in range(outputs):
+        for j in range(outputs):
+            pixels[i * outputs + j] = (y + ((n * p + top + i) * q + left + j) * k
+                                       if top + i < p and left + j < q else NULL)
 
 
 cdef struct Plan:
+    int outputs                    # of a tile along each axis: 4 or 2
+    Py_ssize_t products            # 36 or 16
     Py_ssize_t c, k, p, q          # channels, filters, output size
     Py_ssize_t block, filters      # tiles and filters of a task
-    Py_ssize_t v_stride, m_stride  # from one of the 36 matrices to the next
+    Py_ssize_t v_stride, m_stride  # from one of the matrices to the next
     Py_ssize_t y_pixel             # from one pixel of y to the next
 
 
-cdef Plan make_plan(const fnn_kernels* kern, Py_ssize_t tiles, Py_ssize_t c, Py_ssize_t k,
+cdef Plan make_plan(const fnn_kernels* kern, const Walk* walk, Py_ssize_t tiles, Py_ssize_t c, Py_ssize_t k,
                     Py_ssize_t itemsize) noexcept nogil:
     """Blocks by shape alone: V and M of a block fit L2; at least two tasks for work worth sharing."""
     cdef Plan plan
     cdef Py_ssize_t per_tile
+    plan.outputs, plan.products = <int>walk.stride_h, walk.taps
     plan.c, plan.k = c, k
     plan.filters = min(k, max(128 // kern.nr, <Py_ssize_t>1) * kern.nr)
-    per_tile = PRODUCTS * (c + plan.filters) * itemsize
+    per_tile = plan.products * (c + plan.filters) * itemsize
     plan.block = max(2 * kern.mr, min(8 * kern.mr, L2_BYTES // per_tile // kern.mr * kern.mr))
     plan.block = balanced(tiles, plan.block, 1)
     if tiles <= plan.block:
         # One block: share the filters. Few tiles mean that reading U is the cost.
         plan.block = tiles
         plan.filters = min(k, max(ceil_div(ceil_div(k, 4), kern.nr), <Py_ssize_t>1) * kern.nr)
-    # 16 numbers apart from a power of two, lest the 36 stores of a tile fall into one cache set.
+    # 16 numbers apart from a power of two, lest the stores of a tile fall into one cache set.
     plan.v_stride = plan.block * c + 16
     plan.m_stride = plan.block * plan.filters + 16
     return plan
@@ -90,21 +96,21 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk
                      Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint new_tiles, bint accumulate,
                      int relu, real* v, real* m) noexcept nogil:
     """The tiles tile0..tile1 and filters k0..k1; V is made anew for new tiles."""
-    cdef const void* sources[PRODUCTS]
+    cdef const void* sources[MOST_PRODUCTS]
     cdef void* targets[16]
     cdef Py_ssize_t t, i, tiles = tile1 - tile0, width = k1 - k0
     cdef Py_ssize_t panel_size = panel_elements(plan.k, plan.c, sizeof(real))
     if new_tiles:
         for t in range(tiles):
-            source_rows(walk, x, zeros, pixel_at(walk, tile0 + t), 1, 1, 0, PRODUCTS, sources)
-            kern.winograd_input(sources, plan.c, v + t * plan.c, plan.v_stride)
-    for i in range(PRODUCTS):
+            source_rows(walk, x, zeros, pixel_at(walk, tile0 + t), 1, 1, 0, plan.products, sources)
+            kern.winograd_input(plan.outputs + 2, sources, plan.c, v + t * plan.c, plan.v_stride)
+    for i in range(plan.products):
         multiply_task(kern, v + i * plan.v_stride, plan.c, panels + i * panel_size + k0 * plan.c,
                       <const real*>NULL, m + i * plan.m_stride, width, 0, tiles, 0, width, plan.c,
                       False, False)
     for t in range(tiles):
-        tile_pixels(y + k0, plan.p, plan.q, plan.y_pixel, tile0 + t, <const void**>targets)
-        kern.winograd_output(m + t * width, plan.m_stride, width,
+        tile_pixels(plan.outputs, y + k0, plan.p, plan.q, plan.y_pixel, tile0 + t, <const void**>targets)
+        kern.winograd_output(plan.outputs + 2, m + t * width, plan.m_stride, width,
                              NULL if bias is NULL else bias + k0, accumulate, relu, targets)
 
 
@@ -118,25 +124,25 @@ cdef void tile_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk,
         k = k0 + block * plan.filters
         block_task(kern, plan, walk, x, zeros, panels, bias, y, tile0, tile1, k,
                    min(k1, k + plan.filters), block == 0, accumulate, relu, workspace,
-                   workspace + PRODUCTS * plan.v_stride)
+                   workspace + plan.products * plan.v_stride)
 
 
 cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, const real* bias, real* y,
                            Py_ssize_t p, Py_ssize_t q, Py_ssize_t c, Py_ssize_t k, Py_ssize_t y_pixel,
                            bint accumulate, int relu) noexcept nogil:
-    """y [n][p][q][y_pixel], the first k of each; `walk` goes over tiles with 36 taps.
+    """y [n][p][q][y_pixel], the first k of each; `walk` goes over tiles, see tile_walk.
 
     Returns -1 when memory is short or interrupted.
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t tiles = walk.n * walk.p * walk.q
-    cdef Plan plan = make_plan(kern, tiles, c, k, sizeof(real))
+    cdef Plan plan = make_plan(kern, walk, tiles, c, k, sizeof(real))
     cdef Py_ssize_t blocks = ceil_div(tiles, plan.block)
     # A task takes all filters of its tiles, but where all tiles are one block.
     cdef Py_ssize_t k_task = plan.filters if blocks == 1 else k
     cdef Py_ssize_t k_tasks = ceil_div(k, k_task), task
-    cdef Py_ssize_t size = PRODUCTS * (plan.v_stride + plan.m_stride)
-    cdef int threads = team_size(0.72 * tiles * c * k)
+    cdef Py_ssize_t size = plan.products * (plan.v_stride + plan.m_stride)
+    cdef int threads = team_size(0.02 * plan.products * tiles * c * k)
     cdef real* workspace = <real*>malloc(threads * size * sizeof(real))
     cdef real* zeros = <real*>calloc(c, sizeof(real))
     cdef fnn_tasks tasks
@@ -165,26 +171,29 @@ cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, 
 # --- Filters
 
 
-def packed_size(Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t itemsize):
-    """Elements of the packed transformed filters."""
-    return PRODUCTS * panel_elements(filters, channels, itemsize)
+def packed_size(int outputs, Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t itemsize):
+    """Elements of the packed transformed filters, for tiles of `outputs` x `outputs`."""
+    return (outputs + 2) ** 2 * panel_elements(filters, channels, itemsize)
 
 
-cdef void pack_panel(const fnn_kernels* kern, const real* weight, Py_ssize_t k_stride, Py_ssize_t c_stride,
-                     bint rotated, Py_ssize_t channels, Py_ssize_t width, Py_ssize_t matrix,
-                     real* panel, real* taps) noexcept nogil:
-    """One panel of each of the 36 matrices: [channel][nr]; `taps` is room for [9][channels][nr]."""
+cdef void pack_panel(const fnn_kernels* kern, int outputs, const real* weight, Py_ssize_t k_stride,
+                     Py_ssize_t c_stride, bint rotated, Py_ssize_t channels, Py_ssize_t width,
+                     Py_ssize_t matrix, real* panel, real* taps) noexcept nogil:
+    """One panel of each of the matrices: [channel][nr]; `taps` is room for [9][channels][nr]."""
     cdef Py_ssize_t offsets[9]
     cdef Py_ssize_t i
     for i in range(9):
         offsets[i] = 8 - i if rotated else i
     pack(weight, offsets, 9, channels, c_stride, width, k_stride, taps)
-    kern.winograd_filter(taps, channels * kern.nr, channels * kern.nr, panel, matrix)
+    kern.winograd_filter(outputs + 2, taps, channels * kern.nr, channels * kern.nr, panel, matrix)
 
 
-def pack_filters(const real[:, :, :, ::1] weight, bint transposed, real[::1] panels):
-    """Transform and pack (K, C, 3, 3); `transposed`, as the gradient of the input reads them: filters and
-    channels exchanged, each filter rotated by 180 degrees. `panels` holds packed_size elements."""
+def pack_filters(int outputs, const real[:, :, :, ::1] weight, bint transposed, real[::1] panels):
+    """Transform and pack (K, C, 3, 3) for tiles of `outputs` x `outputs`; `panels` holds packed_size numbers.
+
+    `transposed`, as the gradient of the input reads them: filters and channels exchanged, each filter
+    rotated by 180 degrees.
+    """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t k = weight.shape[1] if transposed else weight.shape[0]
     cdef Py_ssize_t c = weight.shape[0] if transposed else weight.shape[1]
@@ -195,15 +204,17 @@ def pack_filters(const real[:, :, :, ::1] weight, bint transposed, real[::1] pan
     if taps is NULL:
         raise MemoryError("conv2d: no memory to transform the filters")
     for panel in prange(ceil_div(k, nr), nogil=True, num_threads=threads):
-        pack_panel(kern, &weight[0, 0, 0, 0] + panel * nr * k_stride, k_stride, c_stride, transposed, c,
-                   min(nr, k - panel * nr), matrix, &panels[panel * nr * c],
+        pack_panel(kern, outputs, &weight[0, 0, 0, 0] + panel * nr * k_stride, k_stride, c_stride,
+                   transposed, c, min(nr, k - panel * nr), matrix, &panels[panel * nr * c],
                    taps + thread_id() * 9 * c * nr)
     free(taps)
 
 
-def forward(x, panels, bias, y, Py_ssize_t pad_h, Py_ssize_t pad_w, int relu, bint accumulate=False):
+def forward(x, panels, bias, y, int outputs, Py_ssize_t pad_h, Py_ssize_t pad_w, int relu,
+            bint accumulate=False):
     """y (N, P, Q, K) = f(filters * x + bias), x (N, H, W, C) with contiguous channels.
 
+    Tiles have `outputs` x `outputs` outputs, as `pack_filters` was told.
     y is contiguous, or a range of the channels of what is. `bias` may be None. With `accumulate` y already
     holds numbers, which are added before f.
     """
@@ -213,31 +224,31 @@ def forward(x, panels, bias, y, Py_ssize_t pad_h, Py_ssize_t pad_w, int relu, bi
     try:
         acquire(&arrays, x, False)
         acquire_others(&arrays, panels, y, bias)
-        status = winograd_forward(&arrays, pad_h, pad_w, accumulate, relu)
+        status = winograd_forward(&arrays, outputs, pad_h, pad_w, accumulate, relu)
     finally:
         release(&arrays)
     finish(status, "conv2d")
 
 
-cdef int winograd_forward(Arrays* arrays, Py_ssize_t pad_h, Py_ssize_t pad_w, bint accumulate,
-                          int relu) noexcept:
+cdef int winograd_forward(Arrays* arrays, int outputs, Py_ssize_t pad_h, Py_ssize_t pad_w,
+                          bint accumulate, int relu) noexcept:
     """The operands x, panels, y and perhaps bias, of either dtype."""
     if arrays.item[0].itemsize == sizeof(float):
-        return run_forward[float](arrays, NULL, pad_h, pad_w, accumulate, relu)
-    return run_forward[double](arrays, NULL, pad_h, pad_w, accumulate, relu)
+        return run_forward[float](arrays, NULL, outputs, pad_h, pad_w, accumulate, relu)
+    return run_forward[double](arrays, NULL, outputs, pad_h, pad_w, accumulate, relu)
 
 
-cdef int run_forward(Arrays* arrays, const real* of_dtype, Py_ssize_t pad_h, Py_ssize_t pad_w,
-                     bint accumulate, int relu) noexcept:
+cdef int run_forward(Arrays* arrays, const real* of_dtype, int outputs, Py_ssize_t pad_h,
+                     Py_ssize_t pad_w, bint accumulate, int relu) noexcept:
     cdef Py_buffer* x = &arrays.item[0]
     cdef Py_buffer* y = &arrays.item[2]
     cdef const real* bias = <const real*>arrays.item[3].buf if arrays.count == 4 else NULL
     cdef Walk walk
-    cdef Py_ssize_t offsets[2 * PRODUCTS]
+    cdef Py_ssize_t offsets[2 * MOST_PRODUCTS]
     cdef int status
     if y.len == 0:
         return 0
-    tile_walk(&walk, offsets, x.shape, x.strides, sizeof(real), y.shape[1], y.shape[2], pad_h, pad_w)
+    tile_walk(&walk, outputs, offsets, x.shape, x.strides, sizeof(real), y.shape[1], y.shape[2], pad_h, pad_w)
     with nogil:
         status = convolve_winograd(&walk, <const real*>x.buf, <const real*>arrays.item[1].buf, bias,
                                    <real*>y.buf, y.shape[1], y.shape[2], x.shape[3], y.shape[3],

@@ -25,9 +25,10 @@ from fastnn._kernels.runtime cimport (
     Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
-from fastnn._kernels.winograd cimport PRODUCTS, tile_pixels, tile_walk
+from fastnn._kernels.winograd cimport tile_pixels, tile_walk
 
 cdef enum:
+    PRODUCTS = 36
     MAX_BLOCK = 128
     SHARED_BYTES = 1536 * 1024   # V and Z of a task: some of it in L3, for a longer sum per pass over S
 
@@ -77,8 +78,8 @@ cdef void gradient_task(const fnn_kernels* kern, const Plan* plan, const Walk* w
         tile.accumulate = block > 0
         for t in range(tile.depth):
             source_rows(walk, x, zeros, pixel_at(walk, t0 + t), 1, 1, 0, PRODUCTS, pixels)
-            kern.winograd_input(pixels, plan.c, v + t * plan.c, plan.v_stride)
-            tile_pixels(grad_y, plan.p, plan.q, plan.k, t0 + t, pixels)
+            kern.winograd_input(6, pixels, plan.c, v + t * plan.c, plan.v_stride)
+            tile_pixels(4, grad_y, plan.p, plan.q, plan.k, t0 + t, pixels)
             kern.winograd_gradient(pixels, plan.k, z + t * kern.nr, plan.panel, plan.z_stride)
         for i in range(first, last):
             tile.b = z + i * plan.z_stride
@@ -139,7 +140,7 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
     if grad_y.size == 0:
         grad_weight[:] = 0
         return
-    tile_walk(&walk, offsets, x.shape, x.strides, sizeof(real), grad_y.shape[1], grad_y.shape[2], pad_h,
+    tile_walk(&walk, 4, offsets, x.shape, x.strides, sizeof(real), grad_y.shape[1], grad_y.shape[2], pad_h,
               pad_w)
     with nogil:
         status = filter_gradient(&walk, &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL,

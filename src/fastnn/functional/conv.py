@@ -39,7 +39,7 @@ _winograd_backward_weight = by_dtype(_winograd_gradient.backward_weight)
 class Packed(NamedTuple):
     """Filters in the form that the kernels read; made once for many calls by a layer in eval mode."""
 
-    algorithm: str
+    tile: int  # outputs of one of Winograd's tiles along each axis, 4 or 2; 0 for the direct sum
     panels: np.ndarray
 
 
@@ -48,10 +48,15 @@ class Packed(NamedTuple):
 # channels: with filters transformed once for many calls; at every call; for the gradient of the filters.
 TILES_PACKED, TILES, TILES_FILTER_GRADIENT = (4, 2**62), (16, 8192), (32, 2048)
 
+# With filters transformed once, tiles of 2 x 2 pay where 4 to so many of them cover all outputs and there are
+# at least so many pairs: reading the filters is then the cost, and for 2 x 2 they are 16 / 36 as large.
+# 512 filters of 512 channels, 7 x 7: 1.74 ms, of 4 x 4 2.16, directly 2.23; 256 of 256, 5 x 5: .20, .30, .28.
+SMALL_TILES = ((2**16, 16), (2**14, 9))
 
-def choose_algorithm(name: str, algorithm: str, window: Window, x_shape: tuple, filters: int,
-                     fewest_tiles: tuple[int, int] = TILES) -> str:
-    """"direct" or "winograd": what `algorithm` means for these shapes, on which alone it depends."""
+
+def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filters: int,
+                fewest_tiles: tuple[int, int] = TILES) -> int:
+    """See `Packed.tile`: what `algorithm` means for these shapes, on which alone it depends."""
     _checks.choice(f"{name}: algorithm", algorithm, ALGORITHMS)
     possible = window.kernel[:4] == (3, 3, 1, 1) and window.kernel[6:9] == (1, 1, 1)
     if algorithm == "winograd" and not possible:
@@ -60,34 +65,39 @@ def choose_algorithm(name: str, algorithm: str, window: Window, x_shape: tuple, 
             f"kernel {window.kernel[:2]}, stride {window.kernel[2:4]}, dilation {window.kernel[6:8]}, "
             f"groups {window.groups}"
         )
-    if algorithm != "auto":
-        return algorithm
-    tiles = x_shape[0] * -(-window.output[0] // 4) * -(-window.output[1] // 4)
-    least, pairs = fewest_tiles
-    pays = possible and min(x_shape[1], filters) >= 16 and tiles >= max(least, x_shape[1] * filters // pairs)
-    return "winograd" if pays else "direct"
+    if algorithm == "direct" or not possible:
+        return 0
+    pairs = x_shape[1] * filters
+    tiles, small_tiles = (x_shape[0] * -(-window.output[0] // side) * -(-window.output[1] // side)
+                          for side in (4, 2))
+    if fewest_tiles == TILES_PACKED and any(
+            pairs >= least and 4 <= small_tiles <= most for least, most in SMALL_TILES):
+        return 2
+    least, per_pairs = fewest_tiles
+    pays = min(x_shape[1], filters) >= 16 and tiles >= max(least, pairs // per_pairs)
+    return 4 if pays or algorithm == "winograd" else 0
 
 
 @lru_cache(maxsize=512)
 def plan(name: str, algorithm: str, fewest_tiles: tuple[int, int], x_shape: tuple, weight_shape: tuple,
-         bias_shape: tuple | None, *geometry: Any) -> tuple[Window, str]:
-    """The window and the algorithm of a layer's call, cached: a network calls with the same few shapes."""
+         bias_shape: tuple | None, *geometry: Any) -> tuple[Window, int]:
+    """The window and the tile of a layer's call, cached: a network calls with the same few shapes."""
     window = conv_window(name, x_shape, weight_shape, bias_shape, *geometry)
-    return window, choose_algorithm(name, algorithm, window, x_shape, weight_shape[0], fewest_tiles)
+    return window, choose_tile(name, algorithm, window, x_shape, weight_shape[0], fewest_tiles)
 
 
-def pack_filters(weight: np.ndarray, window: Window, algorithm: str) -> Packed:
+def pack_filters(weight: np.ndarray, window: Window, tile: int) -> Packed:
     """Pack (K, C / groups, R, S) for `convolve`."""
     k, depth, r, s = weight.shape
     weight = np.ascontiguousarray(weight)
-    if algorithm == "winograd":
-        panels = np.empty(_winograd.packed_size(k, depth, weight.itemsize), weight.dtype)
-        _winograd_pack[weight.dtype](weight, False, panels)
-        return Packed(algorithm, panels)
+    if tile:
+        panels = np.empty(_winograd.packed_size(tile, k, depth, weight.itemsize), weight.dtype)
+        _winograd_pack[weight.dtype](tile, weight, False, panels)
+        return Packed(tile, panels)
     size = _kernel.packed_size(k, depth * window.groups, r * s, window.groups, weight.itemsize)
     panels = np.empty(size, weight.dtype)
     _pack[weight.dtype](weight, window.groups, panels)
-    return Packed(algorithm, panels)
+    return Packed(tile, panels)
 
 
 def convolve(x: np.ndarray, packed: Packed, bias: np.ndarray | None, filters: int, window: Window,
@@ -96,8 +106,9 @@ def convolve(x: np.ndarray, packed: Packed, bias: np.ndarray | None, filters: in
     dtype = x.dtype
     y = empty_channels_last(x.shape[0], *window.output, filters, dtype)
     bias = None if bias is None else np.ascontiguousarray(bias)
-    if packed.algorithm == "winograd":
-        _winograd.forward(to_channels_last(x), packed.panels, bias, y, *window.padding, activation == "relu")
+    if packed.tile:
+        _winograd.forward(to_channels_last(x), packed.panels, bias, y, packed.tile, *window.padding,
+                          activation == "relu")
     else:
         _kernel.forward(_as_read(x, window), packed.panels, bias, y, window.kernel, activation == "relu")
     return _fused.forward(activation, from_channels_last(y))
@@ -108,7 +119,7 @@ def prepare(x_shape: tuple, packed: Packed, bias: np.ndarray | None, filters: in
     """`convolve` for arrays of one shape, with as little as can be left to do; f is None or "relu"."""
     bias = None if bias is None else np.ascontiguousarray(bias)
     return _kernel.Prepared(x_shape, packed.panels, bias, (x_shape[0], *window.output, filters),
-                            window.kernel, packed.algorithm == "winograd", activation == "relu")
+                            window.kernel, packed.tile, activation == "relu")
 
 
 def _as_read(x, window):
@@ -186,8 +197,8 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, a
 def _correlate(name, x, weight, bias, stride, padding, dilation, groups, activation, algorithm):
     window = _window(name, x, weight, bias, stride, padding, dilation, groups)
     _checks.choice(f"{name}: activation", activation, _fused.NAMES)
-    algorithm = choose_algorithm(name, algorithm, window, x.shape, weight.shape[0])
-    packed = pack_filters(weight, window, algorithm)
+    tile = choose_tile(name, algorithm, window, x.shape, weight.shape[0])
+    packed = pack_filters(weight, window, tile)
     return convolve(x, packed, bias, weight.shape[0], window, activation)
 
 
@@ -239,7 +250,7 @@ def _correlate_backward(name, grad_y, x, weight, bias, stride, padding, dilation
 def gradients(name, grad_z, x, weight, has_bias, window, algorithm, input_grad):
     """The checked arguments' gradients of x, weight and bias, from that of what the activation was given."""
     for_input, for_filters = (
-        choose_algorithm(name, algorithm, window, x.shape, weight.shape[0], fewest_tiles)
+        choose_tile(name, algorithm, window, x.shape, weight.shape[0], fewest_tiles)
         for fewest_tiles in (TILES, TILES_FILTER_GRADIENT))
     grad_z = contiguous_channels_last(grad_z)
     weight = np.ascontiguousarray(weight)
@@ -248,10 +259,10 @@ def gradients(name, grad_z, x, weight, has_bias, window, algorithm, input_grad):
     return grad_x, grad_weight, _bias_gradient(grad_z) if has_bias else None
 
 
-def _filter_gradient(grad_z, x, shape, window, algorithm):
+def _filter_gradient(grad_z, x, shape, window, tile):
     dtype = x.dtype
     grad_weight = np.empty(shape, dtype)
-    if algorithm == "winograd":
+    if tile:
         _winograd_backward_weight[dtype](grad_z, to_channels_last(x), grad_weight, *window.padding)
     else:
         _backward_weight[dtype](grad_z, _as_read(x, window), grad_weight, window.kernel)
@@ -265,15 +276,16 @@ def _bias_gradient(grad_z):
     return sums
 
 
-def _input_gradient(grad_z, x_shape, weight, window, algorithm):
+def _input_gradient(grad_z, x_shape, weight, window, tile):
     n, c, h, w = x_shape
     dtype = weight.dtype
     grad_x = empty_channels_last(n, h, w, c, dtype)
-    if algorithm == "winograd" and max(window.padding) <= 2:
+    if tile and max(window.padding) <= 2:
         # The gradient of the input is a convolution with the filters rotated, padded by what is left of 2.
-        panels = np.empty(_winograd.packed_size(c, weight.shape[0], weight.itemsize), dtype)
-        _winograd_pack[dtype](weight, True, panels)
-        _winograd.forward(grad_z, panels, None, grad_x, 2 - window.padding[0], 2 - window.padding[1], False)
+        panels = np.empty(_winograd.packed_size(tile, c, weight.shape[0], weight.itemsize), dtype)
+        _winograd_pack[dtype](tile, weight, True, panels)
+        _winograd.forward(grad_z, panels, None, grad_x, tile, 2 - window.padding[0], 2 - window.padding[1],
+                          False)
     else:
         _backward_input[dtype](grad_z, weight, grad_x, window.kernel)
     return from_channels_last(grad_x)

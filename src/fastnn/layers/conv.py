@@ -71,10 +71,10 @@ class _Convolution(Module):
         """Convolve images (N, C, H, W) with weight (K, C / groups, R, S), packed once in eval mode."""
         bias = self._bias()
         fewest_tiles = F.TILES if self.training else F.TILES_PACKED
-        window, algorithm = F.plan(
+        window, tile = F.plan(
             type(self).__name__, self.algorithm, fewest_tiles, images.shape, weight.shape,
             None if bias is None else bias.shape, stride, padding, dilation, self.groups)
-        packed = self._cached(algorithm, lambda: F.pack_filters(weight, window, algorithm))
+        packed = self._cached(tile, lambda: F.pack_filters(weight, window, tile))
         if not self.training and self.activation in (None, "relu") and len(self._cache) < SHAPES:
             shape, filters = images.shape, self.out_channels
             self._cached(shape, lambda: F.prepare(shape, packed, bias, filters, window, self.activation))

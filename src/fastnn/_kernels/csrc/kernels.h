@@ -138,10 +138,10 @@ typedef struct {
     void (*grouped_gradient)(const fnn_row *row);
 
     /* winograd.h */
-    void (*winograd_input)(const void *const *pixels, ptrdiff_t channels, void *v, ptrdiff_t stride);
-    void (*winograd_output)(const void *m, ptrdiff_t stride, ptrdiff_t filters, const void *bias,
+    void (*winograd_input)(int size, const void *const *pixels, ptrdiff_t channels, void *v, ptrdiff_t stride);
+    void (*winograd_output)(int size, const void *m, ptrdiff_t stride, ptrdiff_t filters, const void *bias,
                             int accumulate, int relu, void *const *pixels);
-    void (*winograd_filter)(const void *g, ptrdiff_t tap, ptrdiff_t n, void *u, ptrdiff_t stride);
+    void (*winograd_filter)(int size, const void *g, ptrdiff_t tap, ptrdiff_t n, void *u, ptrdiff_t stride);
     void (*winograd_gradient)(const void *const *pixels, ptrdiff_t filters, void *z, ptrdiff_t panel,
                               ptrdiff_t stride);
     void (*winograd_filter_gradient)(const void *s, ptrdiff_t stride, ptrdiff_t n, void *g);

@@ -1,28 +1,43 @@
-/* The transforms of Winograd's F(4 x 4, 3 x 3): a 4 x 4 tile of outputs from 36 products where the
- * direct sum takes 144 (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015).
+/* The transforms of Winograd's F(4 x 4, 3 x 3), a 4 x 4 tile of outputs from 36 products where the direct sum
+ * takes 144, and of F(2 x 2, 3 x 3), 4 outputs from 16 products for 36 (Lavin and Gray, "Fast algorithms for
+ * convolutional neural networks", 2015).
  *
- *     Y = A^T [ (G g G^T) * (B^T d B) ] A      d: 6 x 6 inputs, g: 3 x 3 filter, Y: 4 x 4 outputs
+ *     Y = A^T [ (G g G^T) * (B^T d B) ] A      d: SIZE x SIZE inputs, g: 3 x 3 filter, Y: the tile of outputs
  *
- * Vectors run along channels: each transform is a few additions of whole pixels. The 36 products are
- * matrix products on the register tile, over the tiles of a block and the channels (winograd.pyx).
+ * SIZE is 6 or 4, a constant wherever it counts. Vectors run along channels: each transform is a few additions
+ * of whole pixels. The products are matrix products on the register tile, over the tiles of a block and the
+ * channels (winograd.pyx).
  */
 
-/* B^T d, the six numbers in place; interpolation points 0, 1, -1, 2, -2 and infinity. */
-INLINE void NAME(winograd_bt)(vec *d0, vec *d1, vec *d2, vec *d3, vec *d4, vec *d5) {
-    const vec even1 = *d4 - 4 * *d2, odd1 = *d3 - 4 * *d1;
-    const vec even2 = *d4 - *d2, odd2 = 2 * (*d3 - *d1);
-    const vec first = 4 * *d0 - 5 * *d2 + *d4, last = 4 * *d1 - 5 * *d3 + *d5;
-    *d0 = first;
-    *d1 = even1 + odd1;
-    *d2 = even1 - odd1;
-    *d3 = even2 + odd2;
-    *d4 = even2 - odd2;
-    *d5 = last;
+/* B^T d in place, numbers `step` apart; interpolation points 0, 1, -1, (2, -2) and infinity. */
+INLINE void NAME(winograd_bt)(int size, vec *d, int step) {
+    const vec d1 = d[step], d2 = d[2 * step], d3 = d[3 * step];
+    if (size == 4) {
+        d[0] -= d2;
+        d[step] = d1 + d2;
+        d[2 * step] = d2 - d1;
+        d[3 * step] = d1 - d3;
+        return;
+    }
+    const vec d4 = d[4 * step], d5 = d[5 * step];
+    const vec even1 = d4 - 4 * d2, odd1 = d3 - 4 * d1;
+    const vec even2 = d4 - d2, odd2 = 2 * (d3 - d1);
+    d[0] = 4 * d[0] - 5 * d2 + d4;
+    d[step] = even1 + odd1;
+    d[2 * step] = even1 - odd1;
+    d[3 * step] = even2 + odd2;
+    d[4 * step] = even2 - odd2;
+    d[5 * step] = 4 * d1 - 5 * d3 + d5;
 }
 
-/* A^T m: six numbers to four. */
-INLINE void NAME(winograd_at)(const vec *m, int step, vec y[4]) {
+/* A^T m: SIZE numbers, `step` apart, to SIZE - 2. */
+INLINE void NAME(winograd_at)(int size, const vec *m, int step, vec *y) {
     const vec sum1 = m[step] + m[2 * step], dif1 = m[step] - m[2 * step];
+    if (size == 4) {
+        y[0] = m[0] + sum1;
+        y[1] = dif1 - m[3 * step];
+        return;
+    }
     const vec sum2 = m[3 * step] + m[4 * step], dif2 = m[3 * step] - m[4 * step];
     y[0] = m[0] + sum1 + sum2;
     y[1] = dif1 + 2 * dif2;
@@ -30,8 +45,16 @@ INLINE void NAME(winograd_at)(const vec *m, int step, vec y[4]) {
     y[3] = dif1 + 8 * dif2 + m[5 * step];
 }
 
-/* G g: three numbers to six. */
-INLINE void NAME(winograd_g)(vec a, vec b, vec c, vec *u, int step) {
+/* G g: three numbers to SIZE. */
+INLINE void NAME(winograd_g)(int size, vec a, vec b, vec c, vec *u, int step) {
+    if (size == 4) {
+        const vec even = (a + c) * (real)0.5, odd = b * (real)0.5;
+        u[0] = a;
+        u[step] = even + odd;
+        u[2 * step] = even - odd;
+        u[3 * step] = c;
+        return;
+    }
     const vec near = (a + c) * (real)(-1.0 / 6), far = (a + 4 * c) * (real)(1.0 / 24);
     const vec odd1 = b * (real)(1.0 / 6), odd2 = b * (real)(1.0 / 12);
     u[0] = a * (real)0.25;
@@ -42,50 +65,57 @@ INLINE void NAME(winograd_g)(vec a, vec b, vec c, vec *u, int step) {
     u[5 * step] = c;
 }
 
-INLINE void NAME(winograd_input_lane)(const void *const *pixels, ptrdiff_t c, ptrdiff_t n, real *v,
+INLINE void NAME(winograd_input_lane)(int size, const void *const *pixels, ptrdiff_t c, ptrdiff_t n, real *v,
                                       ptrdiff_t stride) {
     vec d[36];
 #pragma GCC unroll 36
-    for (int i = 0; i < 36; i++) {
+    for (int i = 0; i < size * size; i++) {
         const real *x = (const real *)pixels[i] + c;
         d[i] = n >= VLEN ? load(x) : load_part(x, n);
     }
 #pragma GCC unroll 6
-    for (int j = 0; j < 6; j++)
-        NAME(winograd_bt)(d + j, d + 6 + j, d + 12 + j, d + 18 + j, d + 24 + j, d + 30 + j);
+    for (int j = 0; j < size; j++) NAME(winograd_bt)(size, d + j, size);
 #pragma GCC unroll 6
-    for (int i = 0; i < 36; i += 6)
-        NAME(winograd_bt)(d + i, d + i + 1, d + i + 2, d + i + 3, d + i + 4, d + i + 5);
+    for (int i = 0; i < size; i++) NAME(winograd_bt)(size, d + i * size, 1);
 #pragma GCC unroll 36
-    for (int i = 0; i < 36; i++)
+    for (int i = 0; i < size * size; i++)
         n >= VLEN ? store(v + i * stride + c, d[i]) : store_part(v + i * stride + c, d[i], n);
 }
 
-/* v[i * stride + c] = (B^T d B)_i of channel c, i < 36; `pixels` points at the 36 pixels of one tile. */
-static void NAME(winograd_input)(const void *const *pixels, ptrdiff_t channels, void *v,
-                                 ptrdiff_t stride) {
+INLINE void NAME(winograd_input_tile)(int size, const void *const *pixels, ptrdiff_t channels, void *v,
+                                      ptrdiff_t stride) {
     ptrdiff_t c = 0;
     for (; c + VLEN <= channels; c += VLEN)
-        NAME(winograd_input_lane)(pixels, c, VLEN, v, stride);
-    if (c < channels) NAME(winograd_input_lane)(pixels, c, channels - c, v, stride);
+        NAME(winograd_input_lane)(size, pixels, c, VLEN, v, stride);
+    if (c < channels) NAME(winograd_input_lane)(size, pixels, c, channels - c, v, stride);
 }
 
-INLINE void NAME(winograd_output_lane)(const real *m, ptrdiff_t stride, ptrdiff_t k, ptrdiff_t n,
+/* v[i * stride + c] = (B^T d B)_i of channel c; `pixels` points at the SIZE x SIZE pixels of one tile. */
+static void NAME(winograd_input)(int size, const void *const *pixels, ptrdiff_t channels, void *v,
+                                 ptrdiff_t stride) {
+    if (size == 4)
+        NAME(winograd_input_tile)(4, pixels, channels, v, stride);
+    else
+        NAME(winograd_input_tile)(6, pixels, channels, v, stride);
+}
+
+INLINE void NAME(winograd_output_lane)(int size, const real *m, ptrdiff_t stride, ptrdiff_t k, ptrdiff_t n,
                                        vec bias, int accumulate, int relu, void *const *pixels) {
+    const int outputs = size - 2;
     vec d[36], t[24], y[4];
 #pragma GCC unroll 36
-    for (int i = 0; i < 36; i++)
+    for (int i = 0; i < size * size; i++)
         d[i] = n >= VLEN ? load(m + i * stride + k) : load_part(m + i * stride + k, n);
 #pragma GCC unroll 6
-    for (int j = 0; j < 6; j++) {
-        NAME(winograd_at)(d + j, 6, y);
-        for (int i = 0; i < 4; i++) t[i * 6 + j] = y[i];
+    for (int j = 0; j < size; j++) {
+        NAME(winograd_at)(size, d + j, size, y);
+        for (int i = 0; i < outputs; i++) t[i * size + j] = y[i];
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        NAME(winograd_at)(t + i * 6, 1, y);
-        for (int j = 0; j < 4; j++) {
-            real *to = pixels[i * 4 + j];
+    for (int i = 0; i < outputs; i++) {
+        NAME(winograd_at)(size, t + i * size, 1, y);
+        for (int j = 0; j < outputs; j++) {
+            real *to = pixels[i * outputs + j];
             if (!to) continue;
             vec out = y[j] + bias;
             if (accumulate) out += NAME(load_first)(to + k, n);
@@ -94,36 +124,49 @@ INLINE void NAME(winograd_output_lane)(const real *m, ptrdiff_t stride, ptrdiff_
     }
 }
 
-/* The 16 pixels of one tile from its 36 products m[i * stride + k]; a pixel outside the image is NULL. */
-static void NAME(winograd_output)(const void *m, ptrdiff_t stride, ptrdiff_t filters, const void *bias_,
-                                  int accumulate, int relu, void *const *pixels) {
-    const real *bias = bias_;
+INLINE void NAME(winograd_output_tile)(int size, const void *m, ptrdiff_t stride, ptrdiff_t filters,
+                                       const real *bias, int accumulate, int relu, void *const *pixels) {
     ptrdiff_t k = 0;
     for (; k + VLEN <= filters; k += VLEN)
-        NAME(winograd_output_lane)(m, stride, k, VLEN, bias ? load(bias + k) : (vec){0}, accumulate, relu, pixels);
+        NAME(winograd_output_lane)(size, m, stride, k, VLEN, bias ? load(bias + k) : (vec){0}, accumulate, relu,
+                                   pixels);
     if (k < filters)
-        NAME(winograd_output_lane)(m, stride, k, filters - k,
+        NAME(winograd_output_lane)(size, m, stride, k, filters - k,
                                    bias ? load_part(bias + k, filters - k) : (vec){0}, accumulate, relu,
                                    pixels);
 }
 
+/* The pixels of one tile from its products m[i * stride + k]; a pixel outside the image is NULL. */
+static void NAME(winograd_output)(int size, const void *m, ptrdiff_t stride, ptrdiff_t filters, const void *bias,
+                                  int accumulate, int relu, void *const *pixels) {
+    if (size == 4)
+        NAME(winograd_output_tile)(4, m, stride, filters, bias, accumulate, relu, pixels);
+    else
+        NAME(winograd_output_tile)(6, m, stride, filters, bias, accumulate, relu, pixels);
+}
+
+INLINE void NAME(winograd_filter_lane)(int size, const real *g, ptrdiff_t tap, real *u, ptrdiff_t stride) {
+    vec t[18];
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; i++)
+        NAME(winograd_g)(size, load(g + i * tap), load(g + (3 + i) * tap), load(g + (6 + i) * tap), t + i, 3);
+#pragma GCC unroll 6
+    for (int i = 0; i < size; i++) {
+        vec row[6];
+        NAME(winograd_g)(size, t[3 * i], t[3 * i + 1], t[3 * i + 2], row, 1);
+#pragma GCC unroll 6
+        for (int k = 0; k < size; k++) store(u + (size * i + k) * stride, row[k]);
+    }
+}
+
 /* u[i * stride + j] = (G g G^T)_i of the filters j < n; tap t of filter j is g[t * tap + j]. The run is
  * whole panels, so n is a multiple of VLEN. */
-static void NAME(winograd_filter)(const void *g_, ptrdiff_t tap, ptrdiff_t n, void *u_, ptrdiff_t stride) {
+static void NAME(winograd_filter)(int size, const void *g, ptrdiff_t tap, ptrdiff_t n, void *u, ptrdiff_t stride) {
     for (ptrdiff_t j = 0; j < n; j += VLEN) {
-        const real *g = (const real *)g_ + j;
-        real *u = (real *)u_ + j;
-        vec t[18];
-#pragma GCC unroll 3
-        for (int i = 0; i < 3; i++)
-            NAME(winograd_g)(load(g + i * tap), load(g + (3 + i) * tap), load(g + (6 + i) * tap), t + i, 3);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; i++) {
-            vec row[6];
-            NAME(winograd_g)(t[3 * i], t[3 * i + 1], t[3 * i + 2], row, 1);
-#pragma GCC unroll 6
-            for (int k = 0; k < 6; k++) store(u + (6 * i + k) * stride, row[k]);
-        }
+        if (size == 4)
+            NAME(winograd_filter_lane)(4, (const real *)g + j, tap, (real *)u + j, stride);
+        else
+            NAME(winograd_filter_lane)(6, (const real *)g + j, tap, (real *)u + j, stride);
     }
 }
 

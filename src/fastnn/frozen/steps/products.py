@@ -30,11 +30,11 @@ def conv_steps(build, node, x, weight, bias=None, residual=None):
     if x.ndim not in (rank + 1, rank + 2):
         raise ValueError(f"{node.label}: x has shape {x.shape}, expected {rank + 1} or {rank + 2} dimensions")
     images, filters = _as_images(x, rank), weight if rank == 2 else weight[:, :, None]
-    window, algorithm = C.plan(
+    window, tile = C.plan(
         node.label, given["algorithm"], C.TILES_PACKED, images.shape, filters.shape,
         None if bias is None else bias.shape, _two(given["stride"], 1), _padding(given["padding"]),
         _two(given["dilation"], 1), given["groups"])
-    packed = build.cached((algorithm, window.groups), lambda: C.pack_filters(filters, window, algorithm))
+    packed = build.cached((tile, window.groups), lambda: C.pack_filters(filters, window, tile))
     pixels = _pixels(build, images, window)
     shape = (images.shape[0], *window.output, len(weight))
     y = None if residual is None else _with_residual(build, x, residual, shape, rank)
@@ -44,8 +44,8 @@ def conv_steps(build, node, x, weight, bias=None, residual=None):
         y = place(build, node, shape, x.dtype)
     fuses = adds or residual is None
     relu, activation = split_relu(given["activation"] if fuses else None)
-    if algorithm == "winograd":
-        build.step(_winograd.forward, pixels, packed.panels, bias, y, *window.padding, relu, adds)
+    if tile:
+        build.step(_winograd.forward, pixels, packed.panels, bias, y, tile, *window.padding, relu, adds)
     else:
         build.step(_conv.forward, pixels, packed.panels, bias, y, window.kernel, relu, adds)
     logical = _as_given(y.transpose(0, 3, 1, 2), x.ndim, rank)
