@@ -96,7 +96,7 @@ def transpose_gradients(grad_y, x, weight, has_bias, window, input_grad):
     grad_x = None
     if input_grad:
         back = window._replace(output=x.shape[2:])
-        packed = pack_filters(weight, back, "direct")
+        packed = pack_filters(weight, back, tile=0)
         grad_x = convolve(from_channels_last(rows), packed, None, x.shape[1], back, None)
     grad_weight = np.empty(weight.shape, x.dtype)
     _backward_weight[x.dtype](contiguous_channels_last(x), rows, grad_weight, window.kernel)
