@@ -293,6 +293,15 @@ def test_memory_of_arguments_changes_no_bit_and_is_not_written(dtype, kind, layo
     assert_same_bits(actual, expected)
 
 
+def test_images_of_few_channels_in_c_order(isa, dtype):
+    for c in (1, 2, 3, 4, 5):
+        for w in (5, 16, 33, 50):
+            x, weight, _ = Case(2, c, 4, w, 3, padding=1).arrays(dtype)
+            last = x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
+            y = functional.conv2d(np.ascontiguousarray(x), weight)
+            assert_same_bits([y], [functional.conv2d(last, weight)])
+
+
 def test_outputs_are_channels_last_in_memory():
     y, _, grad_x, *_ = run(functional, Case(2, 3, 6, 7, 5).arrays())
     for a in (y, grad_x):

@@ -64,9 +64,11 @@ static void *gemm_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { ret
 static void *gemm_columns(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return gemm(k, size, n, 1); }
 
 static void *transpose(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
-    void *x = draw(size * (size + 2), 1), *y = draw((size + 2) * size, 2);
+    void *x = draw(size * (size + 12), 1), *y = draw(size * (size + 12), 2);
     k->transpose(size, size + 2, x, size + 2, y, size);
     *n = size * (size + 2);
+    for (ptrdiff_t planes = 2; planes <= 4; *n += planes++ * size)
+        k->transpose(planes, size, at(x, *n), size, at(y, *n), planes);
     free(x);
     return y;
 }

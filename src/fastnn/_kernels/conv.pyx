@@ -68,10 +68,12 @@ cdef void pad_row(const real* images, const Padding* pad, Py_ssize_t n, Py_ssize
     memset(y + length, 0, right * sizeof(real))
     if (pad.x_c == 1 or c == 1) and pad.x_w == c:
         memcpy(y, x, length * sizeof(real))
-        return
-    for k in range(c):
-        for j in range(pad.w):
-            y[j * c + k] = x[j * pad.x_w + k * pad.x_c]
+    elif pad.x_w == 1:
+        kernels(sizeof(real)).transpose(c, pad.w, x, pad.x_c, y, c)
+    else:
+        for k in range(c):
+            for j in range(pad.w):
+                y[j * c + k] = x[j * pad.x_w + k * pad.x_c]
 
 
 cdef Py_ssize_t padded(Py_ssize_t size, Py_ssize_t pad, Py_ssize_t output, Py_ssize_t stride,

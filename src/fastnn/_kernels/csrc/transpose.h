@@ -30,9 +30,40 @@ INLINE void NAME(transpose_block)(ptrdiff_t m, ptrdiff_t n, const real *src, ptr
         if (j < n) NAME(store_first)(dst + j * dst_stride, row[j], m);
 }
 
+/* dst[j * m + i] = src[i * src_stride + j] for VLEN of j: the pixels of m planes, m 2, 3 or 4. Each vector of
+ * pixels takes the lanes of one plane after the other. */
+INLINE void NAME(interleave_block)(int m, const real *src, ptrdiff_t src_stride, real *dst) {
+#pragma GCC unroll 4
+    for (int v = 0; v < m; v++) {
+        vec pixels = load(src);
+#pragma GCC unroll 4
+        for (int i = 1; i < m; i++) {
+            mask from;
+            for (int lane = 0; lane < VLEN; lane++) {
+                const int place = v * VLEN + lane, plane = place % m, pixel = place / m;
+                from[lane] = plane == i ? VLEN + pixel : i == 1 ? pixel : lane;
+            }
+            pixels = permute2(pixels, load(src + i * src_stride), from);
+        }
+        store(dst + v * VLEN, pixels);
+    }
+}
+
+INLINE void NAME(interleave)(int m, ptrdiff_t n, const real *src, ptrdiff_t src_stride, real *dst) {
+    ptrdiff_t j = 0;
+    for (; j + VLEN <= n; j += VLEN) NAME(interleave_block)(m, src + j, src_stride, dst + j * m);
+    for (; j < n; j++)
+        for (int i = 0; i < m; i++) dst[j * m + i] = src[i * src_stride + j];
+}
+
 /* dst[j * dst_stride + i] = src[i * src_stride + j], i < m, j < n. */
 static void NAME(transpose)(ptrdiff_t m, ptrdiff_t n, const void *src_, ptrdiff_t src_stride, void *dst_,
                             ptrdiff_t dst_stride) {
+    switch (dst_stride == m ? m : 0) {
+    case 2: NAME(interleave)(2, n, src_, src_stride, dst_); return;
+    case 3: NAME(interleave)(3, n, src_, src_stride, dst_); return;
+    case 4: NAME(interleave)(4, n, src_, src_stride, dst_); return;
+    }
     for (ptrdiff_t i = 0; i < m; i += VLEN)
         for (ptrdiff_t j = 0; j < n; j += VLEN) {
             const real *src = (const real *)src_ + i * src_stride + j;
