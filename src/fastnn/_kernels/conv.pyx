@@ -8,7 +8,6 @@ may have any strides.
 
 from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
 
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, release
 from fastnn._kernels.col2im cimport Image, input_gradient
@@ -20,7 +19,7 @@ from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.rows cimport (
     convolve_rows, narrow_group, pack_rows, pack_rows_transposed, rows_gradient
 )
-from fastnn._kernels.runtime cimport ceil_div, kernels, real, team_size
+from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, real, team_size
 from fastnn._kernels.walk cimport Walk, find_interior
 from fastnn._kernels.winograd cimport winograd_forward
 
@@ -46,34 +45,47 @@ cdef struct Padding:
 
 cdef void pad_images(const real* x, const Padding* pad, real* y, int threads) noexcept nogil:
     """Copy images into [n][padded_h][padded_w][c], zeros around them."""
-    cdef Py_ssize_t row
-    if threads == 1:  # without OpenMP, as in convolve.pyx
-        for row in range(pad.n * pad.padded_h):
-            pad_row(x, pad, row // pad.padded_h, row % pad.padded_h - pad.top, y + row * pad.padded_w * pad.c)
-        return
-    for row in prange(pad.n * pad.padded_h, schedule="static", num_threads=threads):
-        pad_row(x, pad, row // pad.padded_h, row % pad.padded_h - pad.top, y + row * pad.padded_w * pad.c)
+    cdef Py_ssize_t rows = pad.n * pad.padded_h
+    cdef int thread
+    if threads == 1:
+        pad_rows(x, pad, 0, rows, y)
+    else:
+        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+            pad_rows(x, pad, rows * thread // threads, rows * (thread + 1) // threads, y)
 
 
-cdef void pad_row(const real* images, const Padding* pad, Py_ssize_t n, Py_ssize_t h, real* y) noexcept nogil:
-    """Row h of image n with the padding beside it; a row of zeros where the image has none."""
-    cdef Py_ssize_t c = pad.c, length = pad.w * c, right = pad.padded_w * c - pad.left * c - length, j, k
-    cdef const real* x
-    if not 0 <= h < pad.h:
-        memset(y, 0, pad.padded_w * c * sizeof(real))
-        return
-    x = images + n * pad.x_n + h * pad.x_h
-    memset(y, 0, pad.left * c * sizeof(real))
-    y += pad.left * c
-    memset(y + length, 0, right * sizeof(real))
+cdef void pad_rows(const real* images, const Padding* pad, Py_ssize_t first, Py_ssize_t last,
+                   real* y) noexcept nogil:
+    """The padded rows first..last, all images' counted through."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t width = pad.padded_w * pad.c
+    cdef Py_ssize_t n = first // pad.padded_h, h = first % pad.padded_h - pad.top, row
+    for row in range(first, last):
+        if 0 <= h < pad.h:
+            pad_row(kern, pad, images + n * pad.x_n + h * pad.x_h, y + row * width)
+        else:
+            kern.pad_row(width, NULL, 0, 0, y + row * width)
+        h += 1
+        if h == pad.padded_h - pad.top:
+            h = -pad.top
+            n += 1
+
+
+cdef void pad_row(const fnn_kernels* kern, const Padding* pad, const real* x, real* y) noexcept nogil:
+    """One row of the image, zeros beside it."""
+    cdef Py_ssize_t c = pad.c, left = pad.left * c, length = pad.w * c, right = pad.padded_w * c - left - length
+    cdef Py_ssize_t j, k
     if (pad.x_c == 1 or c == 1) and pad.x_w == c:
-        memcpy(y, x, length * sizeof(real))
-    elif pad.x_w == 1:
-        kernels(sizeof(real)).transpose(c, pad.w, x, pad.x_c, y, c)
+        kern.pad_row(left, x, length, right, y)
+        return
+    kern.pad_row(left, NULL, 0, 0, y)
+    kern.pad_row(0, NULL, 0, right, y + left + length)
+    if pad.x_w == 1:
+        kern.transpose(c, pad.w, x, pad.x_c, y + left, c)
     else:
         for k in range(c):
             for j in range(pad.w):
-                y[j * c + k] = x[j * pad.x_w + k * pad.x_c]
+                y[left + j * c + k] = x[j * pad.x_w + k * pad.x_c]
 
 
 cdef Py_ssize_t padded(Py_ssize_t size, Py_ssize_t pad, Py_ssize_t output, Py_ssize_t stride,
@@ -118,7 +130,8 @@ cdef real* padded_source(Walk* walk, const real* x, Py_ssize_t h, Py_ssize_t w, 
         return NULL
     pad.n, pad.h, pad.w, pad.c, pad.x_n, pad.x_h, pad.x_w, pad.x_c = walk.n, h, w, c, x_n, x_h, x_w, x_c
     pad.top, pad.left, pad.padded_h, pad.padded_w = f.pad_h, f.pad_w, padded_h, padded_w
-    pad_images(x, &pad, copy, team_size(1.0 * walk.n * h * w * c))
+    # By several threads sooner than the copy is worth it: each then convolves what it wrote.
+    pad_images(x, &pad, copy, team_size(2.0 * walk.n * h * w * c))
     walk.h, walk.w = padded_h, padded_w
     walk.x_n, walk.x_h, walk.x_w = padded_h * padded_w * c, padded_w * c, c
     walk.taps = f.r

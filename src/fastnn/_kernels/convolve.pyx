@@ -133,7 +133,7 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     cdef Py_ssize_t mc = balanced(pixels, MC // kern.mr * kern.mr, kern.mr), nc = NC // kern.nr * kern.nr
     cdef Py_ssize_t m_tasks, n_tasks
     cdef Py_ssize_t table_size = max(walk.taps, <Py_ssize_t>1) * kern.mr
-    cdef int threads = team_size(0.02 * pixels * columns * groups * max(walk.taps * depth, <Py_ssize_t>1))
+    cdef int threads = team_size(pixels * columns * groups * (0.02 * walk.taps * depth + 0.12))
     cdef const void** tables
     cdef real* zeros
     cdef fnn_tasks tasks

@@ -117,6 +117,8 @@ cdef extern from "kernels.h" nogil:
         void (*gemm_columns)(const fnn_tile* tile) noexcept nogil
         void (*transpose)(Py_ssize_t m, Py_ssize_t n, const void* src, Py_ssize_t src_stride, void* dst,
                           Py_ssize_t dst_stride) noexcept nogil
+        void (*pad_row)(Py_ssize_t left, const void* x, Py_ssize_t n, Py_ssize_t right,
+                        void* y) noexcept nogil
         void (*depthwise_row)(const fnn_row* row) noexcept nogil
         void (*depthwise_gradient)(const fnn_row* row) noexcept nogil
         void (*grouped_row)(const fnn_row* row) noexcept nogil

@@ -11,6 +11,7 @@
 #include "softmax.h"
 #include "norm.h"
 #include "transpose.h"
+#include "pad.h"
 #include "optim.h"
 #include "winograd.h"
 
@@ -22,6 +23,7 @@ const fnn_kernels NAME(fnn_kernels) = {
     .gemm_rows = NAME(gemm_rows),
     .gemm_columns = NAME(gemm_columns),
     .transpose = NAME(transpose),
+    .pad_row = NAME(pad_row),
     .depthwise_row = NAME(depthwise_row),
     .depthwise_gradient = NAME(depthwise_gradient),
     .grouped_row = NAME(grouped_row),

@@ -131,6 +131,9 @@ typedef struct {
     void (*transpose)(ptrdiff_t m, ptrdiff_t n, const void *src, ptrdiff_t src_stride, void *dst,
                       ptrdiff_t dst_stride);
 
+    /* pad.h: `left` zeros, n numbers of x, `right` zeros */
+    void (*pad_row)(ptrdiff_t left, const void *x, ptrdiff_t n, ptrdiff_t right, void *y);
+
     /* depthwise.h, grouped.h */
     void (*depthwise_row)(const fnn_row *row);
     void (*depthwise_gradient)(const fnn_row *row);
