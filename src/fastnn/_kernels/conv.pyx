@@ -73,8 +73,8 @@ cdef void pad_rows(const real* images, const Padding* pad, Py_ssize_t first, Py_
 
 cdef void pad_row(const fnn_kernels* kern, const Padding* pad, const real* x, real* y) noexcept nogil:
     """One row of the image, zeros beside it."""
-    cdef Py_ssize_t c = pad.c, left = pad.left * c, length = pad.w * c, right = pad.padded_w * c - left - length
-    cdef Py_ssize_t j, k
+    cdef Py_ssize_t c = pad.c, left = pad.left * c, length = pad.w * c
+    cdef Py_ssize_t right = pad.padded_w * c - left - length, j, k
     if (pad.x_c == 1 or c == 1) and pad.x_w == c:
         kern.pad_row(left, x, length, right, y)
         return
