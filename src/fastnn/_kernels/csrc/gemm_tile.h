@@ -73,7 +73,8 @@ INLINE void NAME(tile_step)(int rows, int vectors, int panels, const fnn_tile *t
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) {
             bk[v] = load(b + p * t->b_panel + v * VLEN);
-            if (rows > 4) __builtin_prefetch(b + p * t->b_panel + v * VLEN + AHEAD(rows) * NR);
+            if (rows > 4 && v * VBYTES % 64 == 0)
+                __builtin_prefetch(b + p * t->b_panel + v * VLEN + AHEAD(rows) * NR);
         }
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
@@ -135,10 +136,11 @@ INLINE void NAME(tile_columns)(int rows, int vectors, const fnn_tile *t, const r
     NAME(tile_finish)(rows, vectors, t, column, sum);
 }
 
-/* All columns at one height: several panels at once where rows are few, then panel by panel; the
- * last panel may need but one vector of the NV. */
+/* All columns at one height: several panels at once where rows are few, then panel by panel; the last panel may
+ * need but one vector of the NV. Sums, a broadcast of each row and a row of B must fit the registers, of which
+ * there are MR * NV + NV + 2 (AVX2, 3 rows of two panels: one sum in memory, 47 GFLOP/s; of one, 75). */
 INLINE void NAME(tiles_rows)(int rows, const fnn_tile *t) {
-    const int wide = rows > 3 ? 1 : MR / rows < 4 ? MR / rows : 4;
+    const int fit = (MR * NV + 2 - rows) / (rows * NV), wide = rows > 3 ? 1 : fit < 4 ? fit : 4;
     const real *b = t->b;
     ptrdiff_t j = 0;
     for (; wide > 1 && t->columns - j > (wide - 1) * NR; j += wide * NR, b += wide * t->b_panel)
@@ -153,16 +155,24 @@ INLINE void NAME(tiles_columns)(int rows, const fnn_tile *t) {
     if (t->columns > j) NAME(tile_columns)(rows, 1, t, b, j);
 }
 
-/* A constant height for each case, so that each gets loops of its own. */
-#define CASE(n, tiles) case n: if (n <= MR) NAME(tiles)(n <= MR ? n : MR, t); break;
-#define CASES(z) CASE(1, z) CASE(2, z) CASE(3, z) CASE(4, z) CASE(5, z) CASE(6, z) CASE(7, z) \
-    CASE(8, z) CASE(9, z) CASE(10, z) CASE(11, z) CASE(12, z) CASE(13, z) CASE(14, z)
+/* A function for each height, so that each gets loops and registers of its own: all in one, GCC kept the rows'
+ * addresses in memory (AVX2, 6 rows: 94 GFLOP/s, so 112). */
+#define HEIGHTS(z) z(1) z(2) z(3) z(4) z(5) z(6) z(7) z(8) z(9) z(10) z(11) z(12) z(13) z(14)
+#define FUNCTIONS(n)                                                                                             \
+    static NOINLINE void NAME(rows_##n)(const fnn_tile *t) { NAME(tiles_rows)(n <= MR ? n : MR, t); }            \
+    static NOINLINE void NAME(columns_##n)(const fnn_tile *t) { NAME(tiles_columns)(n <= MR ? n : MR, t); }
+#define ROWS(n) case n: if (n <= MR) NAME(rows_##n)(t); break;
+#define COLUMNS(n) case n: if (n <= MR) NAME(columns_##n)(t); break;
+
+HEIGHTS(FUNCTIONS)
 
 static void NAME(gemm_rows)(const fnn_tile *t) {
-    switch (t->rows) { CASES(tiles_rows) }
+    switch (t->rows) { HEIGHTS(ROWS) }
 }
 static void NAME(gemm_columns)(const fnn_tile *t) {
-    switch (t->rows) { CASES(tiles_columns) }
+    switch (t->rows) { HEIGHTS(COLUMNS) }
 }
-#undef CASES
-#undef CASE
+#undef HEIGHTS
+#undef FUNCTIONS
+#undef ROWS
+#undef COLUMNS

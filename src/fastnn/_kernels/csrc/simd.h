@@ -16,6 +16,7 @@ typedef bits NAME(umask) __attribute__((vector_size(VBYTES), aligned(sizeof(real
 #define vec NAME(vec)
 #define mask NAME(mask)
 #define INLINE static inline __attribute__((always_inline))
+#define NOINLINE __attribute__((noinline))
 
 INLINE vec NAME(load)(const real *p) { return *(const NAME(uvec) *)p; }
 INLINE void NAME(store)(real *p, vec v) { *(NAME(uvec) *)p = v; }
