@@ -22,6 +22,7 @@ Of a convolution, conv.pyx is the interface, walk.pyx says which pixels a pixel 
 convolve.pyx          forward and gradient of the input: a product without an im2col buffer
 winograd.pyx          the same for 3 x 3 filters with stride 1, by F(4 x 4, 3 x 3), F(2 x 2, 3 x 3)
 rows.pyx              depthwise and narrow groups, both ways and the gradient of the filters
+chain.pyx             several forward, rows by rows: what lies between them stays in cache (frozen networks)
 col2im.pyx            gradient of the input where channels are few
 conv_gradient.pyx     gradient of the filters; im2col.pyx where pixels are few, winograd_gradient.pyx
 ====================  ============================================================================

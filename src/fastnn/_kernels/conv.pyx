@@ -31,18 +31,6 @@ cdef enum:
     FEW_PIXELS = 2    # a filter: with fewer, its gradient is computed filter by filter (im2col.pyx)
 
 
-cdef struct Filter:
-    # The window of a convolution, in the order in which the interface takes it.
-    Py_ssize_t r, s, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups
-    bint by_rows   # copy the images with their padding, so that a filter row is one run of S * C numbers
-
-
-cdef struct Padding:
-    # Images [n][h][w][c] with any strides, and the padded ones around them.
-    Py_ssize_t n, h, w, c, x_n, x_h, x_w, x_c
-    Py_ssize_t top, left, padded_h, padded_w
-
-
 cdef void pad_images(const real* x, const Padding* pad, real* y, int threads) noexcept nogil:
     """Copy images into [n][padded_h][padded_w][c], zeros around them."""
     cdef Py_ssize_t rows = pad.n * pad.padded_h

@@ -5,6 +5,7 @@ Nothing here runs. How a node runs is found by its `op` in the table of `steps`:
     op          inputs                              attributes
     conv        x, weight, bias, residual           stride, padding, dilation, groups, algorithm, activation,
                                                     perhaps same_shape, into
+    chain       x, each weight and bias, residual   links (nodes "conv"), and what the last of them has
     linear      x, weight, bias                     activation
     scale       x, scale, shift (by channel)        dtype, ranks, activation
     map         x                                   activation

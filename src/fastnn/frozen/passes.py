@@ -27,6 +27,7 @@ def optimise(graph: Graph, ranks: Sequence[int]) -> Graph:
     fuse_sums(graph)
     fuse_activations(graph)
     join_in_place(graph, ranks)
+    chain(graph)
     return graph
 
 
@@ -184,3 +185,65 @@ def _can_join(graph: Graph, node: Node | None, known: Any) -> bool:
     return (node is not None and node.op == "conv" and known.get(node.outputs[0]) == 4
             and node.attributes["activation"] in _OF_KERNELS and node.inputs[1] in graph.constants
             and graph.constants[node.inputs[1]].ndim == 4 and not (len(node.inputs) > 3 and node.inputs[3]))
+
+
+# Filters of a chain stay in L2 beside the rows that pass through it.
+_CHAINED_BYTES = 512 * 1024
+
+
+def chain(graph: Graph) -> None:
+    """Convolutions around a depthwise one, as one node: what lies between them is computed rows by rows."""
+    makers, uses = _makers(graph), graph.uses()
+    runs: dict[int, list[Node]] = {}  # by its last node
+    for node in graph.nodes:
+        maker = makers.get(node.inputs[0]) if node.inputs else None
+        run = runs.get(id(maker), [])
+        if run and uses[node.inputs[0]] == 1 and _continues(graph, run, node):
+            runs[id(node)] = [*runs.pop(id(maker)), node]
+        elif _kind(graph, node):
+            runs[id(node)] = [node]
+    merged = {id(part): run for run in runs.values() if len(run) > 1 for part in run}
+    kept = []
+    for node in graph.nodes:
+        run = merged.get(id(node), [node])
+        if node is run[-1]:
+            kept.append(node if len(run) == 1 else _chained(run))
+    graph.nodes = kept
+
+
+def _kind(graph: Graph, node: Node) -> str:
+    """What part a node can take in a chain: "few" (channels, at the beginning), "depthwise", "pointwise"."""
+    weight = graph.constants.get(node.inputs[1]) if node.op == "conv" else None
+    if weight is None or weight.ndim != 4 or 0 in weight.shape:
+        return ""
+    if node.attributes["groups"] == len(weight) and weight.shape[1] == 1 < len(weight):
+        return "depthwise"
+    if node.attributes["groups"] > 1:
+        return ""
+    if weight.shape[2:] == (1, 1) and not any(_numbers(node.attributes["padding"])):
+        return "pointwise"
+    few = weight.shape[1] < 16 and weight.shape[3] > 1 and node.attributes["dilation"][1] == 1
+    return "few" if few else ""
+
+
+def _numbers(padding: Any) -> tuple[int, ...]:
+    """Of a padding by name, as if there were some."""
+    return (1,) if isinstance(padding, str) else tuple(padding)
+
+
+def _continues(graph: Graph, run: Sequence[Node], node: Node) -> bool:
+    before, kind = _kind(graph, run[-1]), _kind(graph, node)
+    if not kind:
+        return False
+    ended = any(_kind(graph, part) == "depthwise" for part in run[:-1])
+    links = kind == "depthwise" if before != "depthwise" else kind == "pointwise"
+    filters = sum(graph.constants[part.inputs[1]].nbytes for part in (*run, node))
+    return (links and not ended and filters <= _CHAINED_BYTES and not any(run[-1].inputs[3:])
+            and "into" not in run[-1].attributes and run[-1].attributes["activation"] in _OF_KERNELS)
+
+
+def _chained(run: Sequence[Node]) -> Node:
+    weights = tuple(name for part in run for name in part.inputs[1:3])
+    last = run[-1]
+    return Node("chain", (run[0].inputs[0], *weights, "".join(last.inputs[3:])), last.outputs,
+                {**last.attributes, "links": run}, " + ".join(part.label for part in run))

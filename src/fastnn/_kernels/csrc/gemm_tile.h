@@ -51,10 +51,12 @@ INLINE void NAME(tile_start)(int rows, int vectors, const fnn_tile *t, ptrdiff_t
 INLINE void NAME(tile_finish)(int rows, int vectors, const fnn_tile *t, ptrdiff_t column, vec *sum) {
     const ptrdiff_t left = t->columns - column;
     if (t->relu) {
+        /* a bound that is known only now takes no register from the sums while k runs */
+        const vec upper = NAME(upper_bound)(t->relu);
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++) sum[i * NV + v] = NAME(rectify)(sum[i * NV + v], t->relu);
+            for (int v = 0; v < vectors; v++) sum[i * NV + v] = NAME(between)(sum[i * NV + v], upper);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {

@@ -139,12 +139,11 @@ INLINE vec NAME(quotient)(vec x, vec a, vec rest) {
 /* max(0, x), NaN kept: the comparison is false for NaN, so NaN takes the branch of x. */
 INLINE vec NAME(relu1)(vec x) { return NAME(select)(x <= (vec){0}, (vec){0}, x); }
 
-/* What a product does to its sums before it stores them: nothing (0), max(0, x) (1), min(6, max(0, x)) (2). */
-INLINE vec NAME(rectify)(vec x, int relu) {
-    if (!relu) return x;
-    x = NAME(relu1)(x);
-    return relu == 1 ? x : NAME(select)(x > NAME(splat)(6), NAME(splat)(6), x);
-}
+/* What a product does to its sums before it stores them: nothing (0), max(0, x) (1), min(6, max(0, x)) (2); the
+ * last two by the same two instructions, with this upper bound. NaN is kept. */
+INLINE vec NAME(upper_bound)(int relu) { return NAME(splat)(relu == 2 ? 6 : (real)__builtin_inf()); }
+INLINE vec NAME(between)(vec x, vec upper) { return NAME(lesser)(upper, NAME(larger)((vec){0}, x)); }
+INLINE vec NAME(rectify)(vec x, int relu) { return relu ? NAME(between)(x, NAME(upper_bound)(relu)) : x; }
 
 #define load NAME(load)
 #define store NAME(store)

@@ -1,0 +1,18 @@
+"""What other drivers of convolutions need of the interface: windows, and images with their padding."""
+
+from fastnn._kernels.runtime cimport real
+
+cdef struct Filter:
+    # The window of a convolution, in the order in which the interface takes it.
+    Py_ssize_t r, s, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups
+    bint by_rows   # copy the images with their padding, so that a filter row is one run of S * C numbers
+
+cdef struct Padding:
+    # Images [n][h][w][c] with any strides, and the padded ones around them.
+    Py_ssize_t n, h, w, c, x_n, x_h, x_w, x_c
+    Py_ssize_t top, left, padded_h, padded_w
+
+cdef Filter window(tuple geometry)
+cdef Py_ssize_t padded(Py_ssize_t size, Py_ssize_t pad, Py_ssize_t output, Py_ssize_t stride,
+                       Py_ssize_t reach) noexcept nogil
+cdef void pad_row(const real* images, const Padding* pad, Py_ssize_t n, Py_ssize_t h, real* y) noexcept nogil
