@@ -20,7 +20,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
 from fastnn._kernels.arrays cimport Arrays, acquire, finish, release
-from fastnn._kernels.conv cimport Filter, Padding, pad_row, padded, window
+from fastnn._kernels.conv cimport Filter, Padding, pad_rows, padded, window
 from fastnn._kernels.convolve cimport convolve_task
 from fastnn._kernels.gemm cimport NC
 from fastnn._kernels.rows cimport band_task, describe
@@ -81,18 +81,17 @@ cdef const real* before(const real* x, Py_ssize_t offset) noexcept nogil:
     return <const real*>(<uintptr_t>x - <uintptr_t>(offset * <Py_ssize_t>sizeof(real)))
 
 
-cdef void make_rows(const fnn_kernels* kern, const Job* job, const Stage* stage, Py_ssize_t n, const real* x,
-                    real* y, Py_ssize_t p0, Py_ssize_t p1, bint accumulate, real* memory) noexcept nogil:
-    """Output rows p0..p1 of one image; x and y point at its row 0, n counts images of x."""
+cdef void make_rows(const fnn_kernels* kern, const Job* job, const Stage* stage, const real* x, real* y,
+                    Py_ssize_t p0, Py_ssize_t p1, bint accumulate, real* memory) noexcept nogil:
+    """Output rows p0..p1 of one image; x and y point at its row 0."""
     cdef const void** table = <const void**>(memory + job.table)
     cdef const real* bias = <const real*>stage.bias
     cdef const real* panels = <const real*>stage.panels
     cdef const Walk* walk = &stage.walk
-    cdef Py_ssize_t p, block
+    cdef Py_ssize_t block
     cdef fnn_row row
     if stage.kind == PAD:
-        for p in range(p0, p1):
-            pad_row(x, &stage.pad, n, p - stage.pad.top, y + p * stage.width)
+        pad_rows(x, &stage.pad, p0, p1, y)
     elif stage.kind == DEPTHWISE:
         describe(walk, &row, stage.columns, 1, memory + job.zeros)
         row.bias = bias
@@ -114,7 +113,7 @@ cdef const real* source(const fnn_kernels* kern, const Job* job, int i, Py_ssize
     cdef real* rows
     cdef const real* from_x
     if i == 0:
-        return x if stage.kind == PAD else x + n * stage.walk.x_n
+        return x + n * (stage.pad.x_n if stage.kind == PAD else stage.walk.x_n)
     first = max(<Py_ssize_t>0, p0 * stage.stride - stage.above)
     end = min(stage.height, (p1 - 1) * stage.stride - stage.above + stage.reach)
     rows = memory + maker.place
@@ -127,7 +126,7 @@ cdef const real* source(const fnn_kernels* kern, const Job* job, int i, Py_ssize
     offset = kept.first[i - 1] * maker.width
     if end > kept.end[i - 1]:
         from_x = source(kern, job, i - 1, n, x, kept.end[i - 1], end, kept, memory)
-        make_rows(kern, job, maker, n, from_x, <real*>before(<const real*>rows, offset), kept.end[i - 1], end,
+        make_rows(kern, job, maker, from_x, <real*>before(<const real*>rows, offset), kept.end[i - 1], end,
                   False, memory)
         kept.end[i - 1] = end
     return before(<const real*>rows, offset)
@@ -157,7 +156,7 @@ cdef void share(fnn_tasks* tasks, int thread, Watch* watch, const Job* job, cons
         if residual is not NULL:
             at = n * stage.walk.y_n + p0 * stage.width
             memcpy(y + at, residual + at, (p1 - p0) * stage.width * sizeof(real))
-        make_rows(kern, job, stage, n, rows, y + n * stage.walk.y_n, p0, p1, residual is not NULL, memory)
+        make_rows(kern, job, stage, rows, y + n * stage.walk.y_n, p0, p1, residual is not NULL, memory)
         task = next_task(tasks, thread, watch)
 
 

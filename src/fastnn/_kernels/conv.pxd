@@ -15,4 +15,5 @@ cdef struct Padding:
 cdef Filter window(tuple geometry)
 cdef Py_ssize_t padded(Py_ssize_t size, Py_ssize_t pad, Py_ssize_t output, Py_ssize_t stride,
                        Py_ssize_t reach) noexcept nogil
-cdef void pad_row(const real* images, const Padding* pad, Py_ssize_t n, Py_ssize_t h, real* y) noexcept nogil
+cdef void pad_rows(const real* images, const Padding* pad, Py_ssize_t first, Py_ssize_t last,
+                   real* y) noexcept nogil
