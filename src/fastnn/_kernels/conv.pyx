@@ -45,24 +45,25 @@ cdef void pad_images(const real* x, const Padding* pad, real* y, int threads) no
 cdef void pad_rows(const real* images, const Padding* pad, Py_ssize_t first, Py_ssize_t last,
                    real* y) noexcept nogil:
     """The padded rows first..last, all images' counted through."""
-    cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t width = pad.padded_w * pad.c
     cdef Py_ssize_t n = first // pad.padded_h, h = first % pad.padded_h - pad.top, row
     for row in range(first, last):
-        if 0 <= h < pad.h:
-            pad_row(kern, pad, images + n * pad.x_n + h * pad.x_h, y + row * width)
-        else:
-            kern.pad_row(width, NULL, 0, 0, y + row * width)
+        pad_row(images, pad, n, h, y + row * pad.padded_w * pad.c)
         h += 1
         if h == pad.padded_h - pad.top:
             h = -pad.top
             n += 1
 
 
-cdef void pad_row(const fnn_kernels* kern, const Padding* pad, const real* x, real* y) noexcept nogil:
-    """One row of the image, zeros beside it."""
+cdef void pad_row(const real* images, const Padding* pad, Py_ssize_t n, Py_ssize_t h, real* y) noexcept nogil:
+    """Row h of image n with the padding beside it; a row of zeros where the image has none."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t c = pad.c, left = pad.left * c, length = pad.w * c
     cdef Py_ssize_t right = pad.padded_w * c - left - length, j, k
+    cdef const real* x
+    if not 0 <= h < pad.h:
+        kern.pad_row(left + length + right, NULL, 0, 0, y)
+        return
+    x = images + n * pad.x_n + h * pad.x_h
     if (pad.x_c == 1 or c == 1) and pad.x_w == c:
         kern.pad_row(left, x, length, right, y)
         return
