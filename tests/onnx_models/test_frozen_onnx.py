@@ -95,6 +95,17 @@ def test_relu6_and_batch_norm_become_one_convolution():
     assert [n.op for n in graph.nodes] == ["conv"]
 
 
+@pytest.mark.parametrize("order", [("y", "b"), ("b", "y")], ids=str)
+def test_a_vector_added_to_a_product_is_its_bias(order):
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 5, 4), (4, 3), (3,)))
+    nodes = [node("MatMul", ["x", "w"], ["y"]), node("Add", order, ["z"]), node("Relu", ["z"], ["r"])]
+    model = model_of(nodes, {"x": x}, ["r"], {"w": w, "b": b})
+    frozen = fastnn.onnx.load(model).freeze()
+    assert_same_outputs(frozen, run_onnxruntime(model, {"x": x}), {"x": x})
+    assert [n.op for n in frozen.nodes({"x": x})] == ["linear"]
+
+
 def test_inputs_by_name():
     frozen = frozen_of([node("Add", ["a", "b"], ["y"])],
                        {"a": (np.float32, ("n", 2)), "b": (np.float32, (2,))}, ["y"])

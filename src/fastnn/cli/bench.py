@@ -5,21 +5,40 @@ from __future__ import annotations
 import argparse
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import onnx
 from .._kernels.runtime import get_num_threads
 from ..io.atomic import replacing
-from ..onnx.walk import Visit, nodes, walk
+from ..onnx.graph import Node as OnnxNode
+from ..onnx.walk import walk
 from .inputs import add_shape_argument, make_inputs
 from .progress import progress
 from .table import bar, count, duration, shape, table
 
-_CHART_ROWS = 30
+_CHART_ROWS, _CHART_LETTERS = 30, 40
+Feeds = dict[str, np.ndarray]
+
+
+class Part(NamedTuple):
+    """What is timed by itself: a node, or in a frozen model several that run as one.
+
+    Attributes
+    ----------
+    times : list of float
+        The seconds of each call.
+    """
+
+    layer: str
+    operator: str
+    output: str
+    macs: int
+    times: list[float]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S",
                         help="about how long to measure, 2 by default; three calls at least")
     parser.add_argument("--chart", metavar="FILE", help="a chart, too: .png, .svg or .pdf (matplotlib)")
+    parser.add_argument("--unfrozen", action="store_true",
+                        help="node by node as the file has them, as when the model is trained further")
 
 
 def command(options: argparse.Namespace) -> None:
@@ -37,58 +58,89 @@ def command(options: argparse.Namespace) -> None:
     figure = _figure(options.chart) if options.chart else None
     model = onnx.load(options.model)
     feeds = make_inputs(model, options.shape)
-    visits, calls = _measure(model, feeds, options.seconds)
+    parts, calls = (_measure_nodes if options.unfrozen else _measure_frozen)(model, feeds, options.seconds)
     whole = median(calls)
     title = f"{options.model}, " + ", ".join(f"{name} {shape(x.shape)}" for name, x in feeds.items())
     print(f"{title}; {get_num_threads()} threads, median of {len(calls)} calls\n")
-    times = [median(visit.seconds for visit in of_node) for of_node in visits]
+    times = [median(part.times) for part in parts]
     total = sum(times) or 1.0
-    rows = [_row(first, seconds, total) for (first, *_), seconds in zip(visits, times, strict=True)]
+    rows = [_row(part, seconds, total) for part, seconds in zip(parts, times, strict=True)]
     print(table(("layer", "operator", "output", "time", "share", "GFLOP/s"), rows, left=2))
     by_operator: dict[str, float] = defaultdict(float)
-    for (first, *_), seconds in zip(visits, times, strict=True):
-        by_operator[first.node.op] += seconds
+    for part, seconds in zip(parts, times, strict=True):
+        by_operator[part.operator] += seconds
     print("\nwhere the time goes\n")
     ordered = sorted(by_operator.items(), key=lambda item: -item[1])
     shares = [(op, f"{seconds / total:.1%}", bar(seconds / total).ljust(30)) for op, seconds in ordered]
     print(table(("operator", "share", ""), shares))
-    macs = sum(first.macs for first, *_ in visits)
+    macs = sum(part.macs for part in parts)
     samples = next((x.shape[0] for x in feeds.values() if x.ndim), 1)
     print(f"\na call: {duration(whole)} ({duration(min(calls))} at best), "
           f"{2 * macs / whole / 1e9:.1f} GFLOP/s, {count(samples / whole)} samples/s")
     if figure is not None:
-        _draw(figure, options.chart, title, visits, times)
+        _draw(figure, options.chart, title, [part.layer for part in parts], times)
         print(f"chart: {options.chart}")
 
 
-def _measure(model: onnx.OnnxModel, feeds: dict[str, np.ndarray],
-             seconds: float) -> tuple[list[list[Visit]], list[float]]:
-    """Return the visits of each node, and the times of whole calls, which no clock interrupts."""
-    run = [list(walk(model, feeds, {}))]  # packs weights, wakes threads
-    start = time.perf_counter()
-    model.run(feeds)
-    once = time.perf_counter() - start
-    rounds = max(3, min(1000, round(seconds / max(2 * once, 1e-6))))
-    calls = []
-    run.clear()
-    with progress("measuring", rounds * (len(nodes(model)) + 1), "node") as done:
+def _row(part: Part, seconds: float, total: float) -> tuple[str, ...]:
+    rate = f"{2 * part.macs / seconds / 1e9:.1f}" if part.macs and seconds else ""
+    return part.layer, part.operator, part.output, duration(seconds), f"{seconds / total:.1%}", rate
+
+
+# --- Measuring
+
+
+def _measure_nodes(model: onnx.OnnxModel, feeds: Feeds, seconds: float) -> tuple[list[Part], list[float]]:
+    """Return the nodes, and the times of whole calls, which no clock interrupts."""
+    parts = [Part(_name(visit.node), visit.node.op, " ".join(map(shape, visit.shapes)), visit.macs, [])
+             for visit in walk(model, feeds, {})]  # packs weights, wakes threads
+
+    def visit() -> list[float]:
+        return [visit.seconds for visit in walk(model, feeds, {})]
+
+    return parts, _rounds(parts, lambda: model.run(feeds), visit, seconds)
+
+
+def _measure_frozen(model: onnx.OnnxModel, feeds: Feeds, seconds: float) -> tuple[list[Part], list[float]]:
+    """Likewise of the frozen model: what became of its nodes."""
+    visits = {next(filter(None, visit.node.outputs)): visit for visit in walk(model, feeds, {})}
+    frozen = model.freeze()
+    frozen.run(feeds)
+    parts = []
+    for node, _ in frozen.timed(feeds):
+        covered = [visits[name] for name in node.covers]
+        parts.append(Part(" + ".join(_name(visit.node) for visit in covered),
+                          " ".join(dict.fromkeys(visit.node.op for visit in covered)),
+                          " ".join(map(shape, covered[-1].shapes)), sum(v.macs for v in covered), []))
+
+    def visit() -> list[float]:
+        return [elapsed for _, elapsed in frozen.timed(feeds)]
+
+    return parts, _rounds(parts, lambda: frozen.run(feeds), visit, seconds)
+
+
+def _rounds(parts: list[Part], call: Callable[[], object], visit: Callable[[], list[float]],
+            seconds: float) -> list[float]:
+    """Time the parts and whole calls in turn, about so long; fill the parts' times, return the calls'."""
+    once = _seconds_of(call)
+    rounds, calls = max(3, min(1000, round(seconds / max(2 * once, 1e-6)))), []
+    with progress("measuring", rounds, "call") as done:
         for _ in range(rounds):
-            visits = []
-            for visit in walk(model, feeds, {}):
-                visits.append(visit)
-                done()
-            run.append(visits)
-            start = time.perf_counter()
-            model.run(feeds)
-            calls.append(time.perf_counter() - start)
+            for part, elapsed in zip(parts, visit(), strict=True):
+                part.times.append(elapsed)
+            calls.append(_seconds_of(call))
             done()
-    return [list(visits) for visits in zip(*run, strict=True)], calls
+    return calls
 
 
-def _row(visit: Visit, seconds: float, total: float) -> tuple[str, ...]:
-    rate = f"{2 * visit.macs / seconds / 1e9:.1f}" if visit.macs and seconds else ""
-    return (visit.node.name or visit.node.outputs[0], visit.node.op, " ".join(map(shape, visit.shapes)),
-            duration(seconds), f"{seconds / total:.1%}", rate)
+def _seconds_of(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _name(node: OnnxNode) -> str:
+    return node.name or next(filter(None, node.outputs))
 
 
 # --- The picture
@@ -107,10 +159,11 @@ def _figure(path: str) -> Any:
     return Figure(layout="constrained")
 
 
-def _draw(figure: Any, path: str, title: str, visits: list[list[Visit]], times: list[float]) -> None:
-    """Draw the nodes that take longest, in their order; all others are one bar."""
+def _draw(figure: Any, path: str, title: str, layers: list[str], times: list[float]) -> None:
+    """Draw the parts that take longest, in their order; all others are one bar."""
     longest = sorted(sorted(range(len(times)), key=lambda i: -times[i])[:_CHART_ROWS])
-    labels = [visits[i][0].node.name or visits[i][0].node.outputs[0] for i in longest]
+    labels = [layers[i] if len(layers[i]) <= _CHART_LETTERS else layers[i][:_CHART_LETTERS] + "..."
+              for i in longest]
     values = [1e3 * times[i] for i in longest]
     if len(longest) < len(times):
         labels.append(f"{len(times) - len(longest)} others")

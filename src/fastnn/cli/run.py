@@ -9,7 +9,6 @@ import numpy as np
 
 from .. import io, onnx
 from ..io.atomic import replacing
-from ..onnx.walk import nodes, walk
 from .inputs import described, read_inputs
 from .progress import progress
 
@@ -34,10 +33,9 @@ def command(options: argparse.Namespace) -> None:
         raise ValueError(f"--output {target}: the model has several outputs ({described(model.outputs)}), "
                          "which go to an .npz file")
     feeds = read_inputs(model, options.input)
-    outputs: dict[str, np.ndarray] = {}
-    with progress("running", len(nodes(model)), "node") as done:
-        for _ in walk(model, feeds, outputs):
-            done()
+    frozen = model.freeze()
+    with progress("running", len(frozen.nodes(feeds)), "node") as done:
+        outputs = frozen.run(feeds, done)
     if target.suffix.lower() == ".npz":
         io.save(outputs, target)
     else:

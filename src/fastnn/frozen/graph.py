@@ -54,6 +54,9 @@ class Node:
     ----------
     label : str
         What it was in the network, for messages: "Conv2d layer1.0.conv1".
+    covers : tuple of str
+        The values that it gives or that were fused into it, by which its layers are known: as the network had
+        them, one for each.
     """
 
     op: str
@@ -61,6 +64,11 @@ class Node:
     outputs: tuple[str, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
     label: str = ""
+    covers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.covers:
+            self.covers = tuple(filter(None, self.outputs))[:1]
 
 
 @dataclass

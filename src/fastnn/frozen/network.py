@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels.runtime import packed_for_isa
-from .graph import Graph, Input
+from .graph import Graph, Input, Node
 from .passes import optimise
 from .plan import Plan, Workspace
 from .steps import Moved
@@ -78,17 +78,40 @@ class FrozenNetwork:
 
     forward = __call__
 
-    def run(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Return the outputs by name, for inputs by name; of what was read from an ONNX file."""
+    def run(self, feeds: Mapping[str, Any], done: Callable[[], object] = bool) -> dict[str, np.ndarray]:
+        """Return the outputs by name, for inputs by name; of what was read from an ONNX file.
+
+        `done` is called after each of `nodes` where inputs have these shapes for the first time.
+        """
+        results = self._results(self._ordered(feeds), done)
+        return dict(zip(self.graph.outputs, results, strict=True))
+
+    def nodes(self, feeds: Mapping[str, Any]) -> list[Node]:
+        """What runs for inputs by name: nodes into which others have been fused."""
+        return self._optimised(tuple(np.ndim(x) for x in self._ordered(feeds))).nodes
+
+    def timed(self, feeds: Mapping[str, Any]) -> list[tuple[Node, float]]:
+        """Run on inputs by name; return the seconds of each node but those that need no step."""
+        key, arrays, buffers = self._prepared(self._ordered(feeds))
+        if key not in self._plans:
+            self._first_run(key, arrays, buffers, bool)
+        plan, free = self._plans[key]
+        workspace = free.pop() if free else plan.workspace()
+        times = workspace.timed(buffers)
+        free.append(workspace)
+        return times
+
+    def _ordered(self, feeds: Mapping[str, Any]) -> list[Any]:
         names = [value.name for value in self.graph.inputs]
         faults = [f"{name!r} is missing" for name in names if name not in feeds]
         faults += [f"{name!r} is not an input" for name in feeds if name not in names]
         if faults:
             raise ValueError(f"{self.name}.run: " + ", ".join(faults) + "; the inputs are "
                              + ", ".join(map(repr, names)))
-        return dict(zip(self.graph.outputs, self._results([feeds[name] for name in names]), strict=True))
+        return [feeds[name] for name in names]
 
-    def _results(self, inputs: Sequence[Any]) -> list[np.ndarray]:
+    def _prepared(self, inputs: Sequence[Any]) -> tuple[_Key, list[np.ndarray], list[np.ndarray]]:
+        """What decides on the plan; the inputs; their memory."""
         arrays, buffers, key = [], [], []
         for value, x in zip(self.graph.inputs, inputs, strict=True):
             x = _as_input(self.name, value, x)
@@ -96,10 +119,13 @@ class FrozenNetwork:
             arrays.append(x)
             buffers.append(buffer)
             key.append((x.shape, x.dtype, order))
-        # An overflow or a NaN is a result like another.
-        entry = self._plans.get(tuple(key))
+        return tuple(key), arrays, buffers
+
+    def _results(self, inputs: Sequence[Any], done: Callable[[], object] = bool) -> list[np.ndarray]:
+        key, arrays, buffers = self._prepared(inputs)
+        entry = self._plans.get(key)
         if entry is None:
-            return self._first_run(tuple(key), arrays, buffers)
+            return self._first_run(key, arrays, buffers, done)
         plan, free = entry
         try:
             workspace = free.pop()  # atomic, so that no two threads have the same one
@@ -108,17 +134,19 @@ class FrozenNetwork:
         try:
             return workspace.run(buffers)
         except Moved:
-            return self._first_run(tuple(key), arrays, buffers)
+            return self._first_run(key, arrays, buffers, done)
         finally:
             free.append(workspace)
 
-    def _first_run(self, key: _Key, arrays: list[np.ndarray],
-                   buffers: list[np.ndarray]) -> list[np.ndarray]:
+    def _optimised(self, ranks: tuple[int, ...]) -> Graph:
+        if ranks not in self._graphs:
+            self._graphs[ranks] = optimise(self.graph, ranks)
+        return self._graphs[ranks]
+
+    def _first_run(self, key: _Key, arrays: list[np.ndarray], buffers: list[np.ndarray],
+                   done: Callable[[], object]) -> list[np.ndarray]:
         with self._lock:
-            ranks = tuple(x.ndim for x in arrays)
-            if ranks not in self._graphs:
-                self._graphs[ranks] = optimise(self.graph, ranks)
-            plan = Plan(self._graphs[ranks], arrays, buffers, self._cached)
+            plan = Plan(self._optimised(tuple(x.ndim for x in arrays)), arrays, buffers, self._cached, done)
             self._plans[key] = plan, []
             if len(self._plans) > MAX_PLANS:
                 self._plans.popitem(last=False)

@@ -23,6 +23,7 @@ def optimise(graph: Graph, ranks: Sequence[int]) -> Graph:
     graph = Graph(graph.inputs, graph.outputs, [replace(node) for node in graph.nodes], dict(graph.constants))
     remove_dead(graph)
     fold_scales(graph, ranks)
+    fold_biases(graph)
     fuse_activations(graph)
     fuse_sums(graph)
     fuse_activations(graph)
@@ -91,6 +92,7 @@ def fold_scales(graph: Graph, ranks: Sequence[int]) -> None:
         graph.constants.update(zip(names, (folded_weight, (b * scale + shift).astype(w.dtype)), strict=True))
         product.inputs = (x, *names, *product.inputs[3:])
         product.outputs = node.outputs
+        product.covers += node.covers
         makers[node.outputs[0]] = product
     graph.nodes = kept
     _drop_unused_constants(graph)
@@ -114,6 +116,34 @@ def _drop_unused_constants(graph: Graph) -> None:
     graph.constants = {name: array for name, array in graph.constants.items() if used[name]}
 
 
+def fold_biases(graph: Graph) -> None:
+    """A vector added to what Linear gives: its bias, as exporters write it after a MatMul."""
+    makers, uses = _makers(graph), graph.uses()
+    kept = []
+    for node in graph.nodes:
+        linear, bias = _biased(graph, node, makers, uses) if node.op == "add" else (None, "")
+        if linear is None:
+            kept.append(node)
+            continue
+        linear.inputs = (*linear.inputs[:2], bias)
+        linear.outputs = node.outputs
+        linear.covers += node.covers
+        makers[node.outputs[0]] = linear
+    graph.nodes = kept
+
+
+def _biased(graph: Graph, node: Node, makers: Any, uses: Any) -> tuple[Node | None, str]:
+    """The Linear before a sum, and the name of what can be its bias."""
+    for name, bias in (node.inputs, node.inputs[::-1]):
+        linear, vector = makers.get(name), graph.constants.get(bias)
+        if (linear is not None and linear.op == "linear" and uses[name] == 1 and not linear.inputs[2]
+                and not linear.attributes["activation"] and vector is not None):
+            weight = graph.constants.get(linear.inputs[1])
+            if weight is not None and vector.shape == weight.shape[:1] and vector.dtype == weight.dtype:
+                return linear, bias
+    return None, ""
+
+
 def fuse_activations(graph: Graph) -> None:
     """An activation after what can apply it."""
     makers, uses = _makers(graph), graph.uses()
@@ -126,6 +156,7 @@ def fuse_activations(graph: Graph) -> None:
             continue
         maker.attributes = {**maker.attributes, "activation": node.attributes["activation"]}
         maker.outputs = node.outputs
+        maker.covers += node.covers
         makers[node.outputs[0]] = maker
     graph.nodes = kept
 
@@ -150,7 +181,7 @@ def fuse_sums(graph: Graph) -> None:
         gone.add(id(conv))
         graph.nodes[i] = makers[node.outputs[0]] = Node(
             "conv", (*conv.inputs[:3], around), node.outputs,
-            {**conv.attributes, **node.attributes}, conv.label)
+            {**conv.attributes, **node.attributes}, conv.label, conv.covers + node.covers)
         place[id(graph.nodes[i])] = i
     graph.nodes = [node for node in graph.nodes if id(node) not in gone]
 
@@ -246,4 +277,5 @@ def _chained(run: Sequence[Node]) -> Node:
     weights = tuple(name for part in run for name in part.inputs[1:3])
     last = run[-1]
     return Node("chain", (run[0].inputs[0], *weights, "".join(last.inputs[3:])), last.outputs,
-                {**last.attributes, "links": run}, " + ".join(part.label for part in run))
+                {**last.attributes, "links": run}, " + ".join(part.label for part in run),
+                tuple(name for part in run for name in part.covers))

@@ -11,6 +11,7 @@ A node's function in `steps` is called in two situations, and does the same in b
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ def owner_of(array: np.ndarray) -> np.ndarray:
 
 
 class _Walk:
-    """What the two have in common: nodes one after the other, values by name.
+    """What the two have in common: nodes one after the other, values by name; `done` is called after each.
 
     Attributes
     ----------
@@ -40,8 +41,10 @@ class _Walk:
         The one whose steps are being made.
     """
 
-    def __init__(self, graph: Graph, inputs: Sequence[np.ndarray], cached: Cached):
+    def __init__(self, graph: Graph, inputs: Sequence[np.ndarray], cached: Cached,
+                 done: Callable[[], object] = bool):
         self._graph = graph
+        self._done = done
         self._cached = cached
         self.node: Node = Node("", (), ())
         self._values: dict[str, Any] = dict(graph.constants)
@@ -56,6 +59,7 @@ class _Walk:
             operands = [self._values[name] if name else None for name in node.inputs]
             outputs = STEPS[node.op](self, node, *operands)
             self._end(number, node, outputs if isinstance(outputs, tuple) else (outputs,))
+            self._done()
 
     def _begin(self, number: int, node: Node) -> None:
         self.node = node
@@ -111,8 +115,9 @@ class _Walk:
 class Recorder(_Walk):
     """The first run for some shapes: executes every step at once, and writes down the life of each array."""
 
-    def __init__(self, graph: Graph, inputs: Sequence[np.ndarray], cached: Cached):
-        super().__init__(graph, inputs, cached)
+    def __init__(self, graph: Graph, inputs: Sequence[np.ndarray], cached: Cached,
+                 done: Callable[[], object]):
+        super().__init__(graph, inputs, cached, done)
         self.sizes: list[int] = []          # of the arrays, in bytes
         self.lives: list[list[int]] = []    # of each, the first and last node that needs it
         self.answers: list[Any] = []        # to what only this run can know, in order
@@ -198,6 +203,8 @@ class Plan:
         The same memory, in C order.
     cached : callable
         Keeps what is made of constants, packed filters above all.
+    done : callable, optional
+        Called after each node of this run.
 
     Attributes
     ----------
@@ -208,13 +215,13 @@ class Plan:
     """
 
     def __init__(self, graph: Graph, inputs: Sequence[np.ndarray], buffers: Sequence[np.ndarray],
-                 cached: Cached):
+                 cached: Cached, done: Callable[[], object] = bool):
         # In place of the inputs while steps are bound; untouched memory costs nothing.
         self.stand_ins = [np.empty_like(x) for x in inputs]
         # The inputs with the same strides, also along axes of size 1, so that both walks see the same.
         views = [np.ndarray(x.shape, x.dtype, buffer, 0, x.strides)
                  for x, buffer in zip(self.stand_ins, buffers, strict=True)]
-        recorder = Recorder(graph, views, cached)
+        recorder = Recorder(graph, views, cached, done)
         recorder.walk()
         self.results = recorder.finish()
         self.graph, self.cached, self.answers = graph, cached, recorder.answers
@@ -261,6 +268,7 @@ class Workspace(_Walk):
         self._stand_ins = {id(x): i for i, x in enumerate(plan.stand_ins)}
         self._offsets, self._answers = iter(plan.offsets), iter(plan.answers)
         self._steps: list[tuple[Callable[..., Any], list[Any]]] = []
+        self._nodes: list[Node] = []        # of each step
         # Arguments that are views of an input: where they stand, and how they are made of it.
         self._views: list[tuple[list[Any], int, int, tuple[Any, ...]]] = []
         self.walk()
@@ -278,6 +286,7 @@ class Workspace(_Walk):
     def step(self, function: Callable[..., Any], *arguments: Any) -> None:
         given = list(arguments)
         self._steps.append((function, given))
+        self._nodes.append(self.node)
         self._find_views(given)
 
     def _find_views(self, given: list[Any]) -> None:
@@ -303,10 +312,28 @@ class Workspace(_Walk):
 
         Each as the bytes of a C-ordered array.
         """
-        for given, place, number, (shape, dtype, offset, strides) in self._views:
-            given[place] = np.ndarray(shape, dtype, inputs[number], offset, strides)
+        self._take(inputs)
         for function, given in self._steps:
             function(*given)
+        return self._give()
+
+    def timed(self, inputs: Sequence[np.ndarray]) -> list[tuple[Node, float]]:
+        """Run likewise; return the seconds of each node, but for those that need no step."""
+        seconds = dict.fromkeys(map(id, self._nodes), 0.0)
+        self._take(inputs)
+        for node, (function, given) in zip(self._nodes, self._steps, strict=True):
+            start = time.perf_counter()
+            function(*given)
+            seconds[id(node)] += time.perf_counter() - start
+        by_id = {id(node): node for node in self._nodes}
+        self._give()
+        return [(by_id[key], value) for key, value in seconds.items()]
+
+    def _take(self, inputs: Sequence[np.ndarray]) -> None:
+        for given, place, number, (shape, dtype, offset, strides) in self._views:
+            given[place] = np.ndarray(shape, dtype, inputs[number], offset, strides)
+
+    def _give(self) -> list[np.ndarray]:
         results = [y.copy(order="K") for y in self._results]
         for given, place, _, _ in self._views:
             given[place] = None  # the caller's array is the caller's
