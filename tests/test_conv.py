@@ -135,6 +135,12 @@ def test_small_tiles_of_winograd(isa, dtype):
         y = F.convolve(x, F.pack_filters(weight, window, 2), bias, k, window, "relu")
         expected = reference.conv2d(*in_double(x, weight, bias), padding=padding, activation="relu")
         assert_close([y], [expected], DIRECT[dtype], dtype)
+        grad_z = draw(2, *window.output, k, dtype=dtype, seed=3)
+        gradients = (F._input_gradient(grad_z, x.shape, weight, window, 2),
+                     F._filter_gradient(grad_z, x, weight.shape, window, 2))
+        expected = reference.conv2d_backward(*in_double(grad_z.transpose(0, 3, 1, 2), x, weight),
+                                             padding=padding)
+        assert_close(gradients, expected[:2], DIRECT[dtype], dtype)
 
 
 def test_layers_of_many_channels_read_small_tiles_in_eval_mode(threads):

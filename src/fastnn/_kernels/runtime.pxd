@@ -129,9 +129,9 @@ cdef extern from "kernels.h" nogil:
                                 const void* bias, int accumulate, int relu, void** pixels) noexcept nogil
         void (*winograd_filter)(int size, const void* g, Py_ssize_t tap, Py_ssize_t n, void* u,
                                 Py_ssize_t stride) noexcept nogil
-        void (*winograd_gradient)(const void* const* pixels, Py_ssize_t filters, void* z, Py_ssize_t panel,
-                                  Py_ssize_t stride) noexcept nogil
-        void (*winograd_filter_gradient)(const void* s, Py_ssize_t stride, Py_ssize_t n,
+        void (*winograd_gradient)(int size, const void* const* pixels, Py_ssize_t filters, void* z,
+                                  Py_ssize_t panel, Py_ssize_t stride) noexcept nogil
+        void (*winograd_filter_gradient)(int size, const void* s, Py_ssize_t stride, Py_ssize_t n,
                                          void* g) noexcept nogil
         void (*map)(int op, Py_ssize_t n, double alpha, const void* x, void* y) noexcept nogil
         void (*map_backward)(int op, Py_ssize_t n, double alpha, const void* grad_y, const void* saved,

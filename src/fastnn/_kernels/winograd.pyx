@@ -28,6 +28,7 @@ from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
 cdef enum:
     L2_BYTES = 768 * 1024    # for V and M of one task
+    CHANNELS = 16            # whose filters are transformed at once, in L1
 
 
 cdef void tile_walk(Walk* walk, int outputs, Py_ssize_t* offsets, const Py_ssize_t* shape,
@@ -99,13 +100,13 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk
     cdef const void* sources[MOST_PRODUCTS]
     cdef void* targets[16]
     cdef Py_ssize_t t, i, tiles = tile1 - tile0, width = k1 - k0
-    cdef Py_ssize_t panel_size = panel_elements(plan.k, plan.c, sizeof(real))
+    cdef Py_ssize_t matrix = matrix_elements(plan.k, plan.c, sizeof(real))
     if new_tiles:
         for t in range(tiles):
             source_rows(walk, x, zeros, pixel_at(walk, tile0 + t), 1, 1, 0, plan.products, sources)
             kern.winograd_input(plan.outputs + 2, sources, plan.c, v + t * plan.c, plan.v_stride)
     for i in range(plan.products):
-        multiply_task(kern, v + i * plan.v_stride, plan.c, panels + i * panel_size + k0 * plan.c,
+        multiply_task(kern, v + i * plan.v_stride, plan.c, panels + i * matrix + k0 * plan.c,
                       <const real*>NULL, m + i * plan.m_stride, width, 0, tiles, 0, width, plan.c,
                       False, False)
     for t in range(tiles):
@@ -171,21 +172,29 @@ cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, 
 # --- Filters
 
 
+cdef Py_ssize_t matrix_elements(Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil:
+    """From one of the packed matrices to the next: a line more than its panels, see make_plan."""
+    return panel_elements(filters, channels, itemsize) + 16
+
+
 def packed_size(int outputs, Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t itemsize):
     """Elements of the packed transformed filters, for tiles of `outputs` x `outputs`."""
-    return (outputs + 2) ** 2 * panel_elements(filters, channels, itemsize)
+    return (outputs + 2) ** 2 * matrix_elements(filters, channels, itemsize)
 
 
 cdef void pack_panel(const fnn_kernels* kern, int outputs, const real* weight, Py_ssize_t k_stride,
                      Py_ssize_t c_stride, bint rotated, Py_ssize_t channels, Py_ssize_t width,
                      Py_ssize_t matrix, real* panel, real* taps) noexcept nogil:
-    """One panel of each of the matrices: [channel][nr]; `taps` is room for [9][channels][nr]."""
+    """One panel of each of the matrices: [channel][nr]; `taps` is room for [9][CHANNELS][nr]."""
     cdef Py_ssize_t offsets[9]
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, block, c0, size
     for i in range(9):
         offsets[i] = 8 - i if rotated else i
-    pack(weight, offsets, 9, channels, c_stride, width, k_stride, taps)
-    kern.winograd_filter(outputs + 2, taps, channels * kern.nr, channels * kern.nr, panel, matrix)
+    for block in range(ceil_div(channels, CHANNELS)):
+        c0 = block * CHANNELS
+        size = min(<Py_ssize_t>CHANNELS, channels - c0)
+        pack(weight + c0 * c_stride, offsets, 9, size, c_stride, width, k_stride, taps)
+        kern.winograd_filter(outputs + 2, taps, size * kern.nr, size * kern.nr, panel + c0 * kern.nr, matrix)
 
 
 def pack_filters(int outputs, const real[:, :, :, ::1] weight, bint transposed, real[::1] panels):
@@ -198,15 +207,15 @@ def pack_filters(int outputs, const real[:, :, :, ::1] weight, bint transposed, 
     cdef Py_ssize_t k = weight.shape[1] if transposed else weight.shape[0]
     cdef Py_ssize_t c = weight.shape[0] if transposed else weight.shape[1]
     cdef Py_ssize_t k_stride = 9 if transposed else 9 * c, c_stride = 9 * k if transposed else 9
-    cdef Py_ssize_t nr = kern.nr, matrix = panel_elements(k, c, sizeof(real)), panel
+    cdef Py_ssize_t nr = kern.nr, matrix = matrix_elements(k, c, sizeof(real)), panel
     cdef int threads = team_size(8.0 * k * c)
-    cdef real* taps = <real*>malloc(threads * 9 * c * nr * sizeof(real))
+    cdef real* taps = <real*>malloc(threads * 9 * CHANNELS * nr * sizeof(real))
     if taps is NULL:
         raise MemoryError("conv2d: no memory to transform the filters")
     for panel in prange(ceil_div(k, nr), nogil=True, num_threads=threads):
         pack_panel(kern, outputs, &weight[0, 0, 0, 0] + panel * nr * k_stride, k_stride, c_stride,
                    transposed, c, min(nr, k - panel * nr), matrix, &panels[panel * nr * c],
-                   taps + thread_id() * 9 * c * nr)
+                   taps + thread_id() * 9 * CHANNELS * nr)
     free(taps)
 
 

@@ -5,4 +5,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-def backward_weight(grad_y: Array, x: Array, grad_weight: Array, pad_h: int, pad_w: int) -> None: ...
+def backward_weight(
+    grad_y: Array,
+    x: Array,
+    grad_weight: Array,
+    outputs: int,
+    pad_h: int,
+    pad_w: int,
+) -> None: ...

@@ -43,19 +43,29 @@ class Packed(NamedTuple):
     panels: np.ndarray
 
 
-# Winograd's algorithm pays from so many tiles of 4 x 4 outputs on: a least number, and one for every so many
-# (channel, filter) pairs, whose transformed form costs memory traffic. Measured on Zen 4 with 64 to 512
-# channels: with filters transformed once for many calls; at every call; for the gradient of the filters.
-TILES_PACKED, TILES, TILES_FILTER_GRADIENT = (4, 2**62), (16, 8192), (32, 2048)
+class TilesThatPay(NamedTuple):
+    """From when on Winograd's algorithm is faster than the direct sum, by the number of tiles.
 
-# With filters transformed once, tiles of 2 x 2 pay where 4 to so many of them cover all outputs and there are
-# at least so many pairs: reading the filters is then the cost, and for 2 x 2 they are 16 / 36 as large.
-# 512 filters of 512 channels, 7 x 7: 1.74 ms, of 4 x 4 2.16, directly 2.23; 256 of 256, 5 x 5: .20, .30, .28.
-SMALL_TILES = ((2**16, 16), (2**14, 9))
+    Of 4 x 4 outputs: a least number, and one for every so many (channel, filter) pairs, whose transformed
+    form costs memory traffic. Of 2 x 2, whose traffic is 16 / 36 of that: a range, by the least number of
+    pairs; with fewer tiles the direct sum is faster, with more 4 x 4.
+    """
+
+    least: int
+    pairs_per_tile: int
+    small: tuple[tuple[int, int, int], ...]
+
+
+# Measured on Zen 4 with 32 to 512 channels: with filters transformed once for many calls; at every call; for
+# the gradient of the filters. Milliseconds of 512 filters of 512 channels, directly, by 2 x 2 and by 4 x 4:
+# 7 x 7 with filters transformed once 2.23, 1.74, 2.16; 14 x 14 at every call 11.8, 7.3, 13.1.
+TILES_PACKED = TilesThatPay(4, 2**62, ((2**16, 4, 16), (2**14, 4, 9)))
+TILES = TilesThatPay(16, 8192, ((2**17, 48, 255), (2**14, 25, 97)))
+TILES_FILTER_GRADIENT = TilesThatPay(16, 4096, ((2**17, 98, 255), (2**15, 49, 97)))
 
 
 def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filters: int,
-                fewest_tiles: tuple[int, int] = TILES) -> int:
+                that_pay: TilesThatPay = TILES) -> int:
     """See `Packed.tile`: what `algorithm` means for these shapes, on which alone it depends."""
     _checks.choice(f"{name}: algorithm", algorithm, ALGORITHMS)
     possible = window.kernel[:4] == (3, 3, 1, 1) and window.kernel[6:9] == (1, 1, 1)
@@ -70,20 +80,19 @@ def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filte
     pairs = x_shape[1] * filters
     tiles, small_tiles = (x_shape[0] * -(-window.output[0] // side) * -(-window.output[1] // side)
                           for side in (4, 2))
-    if fewest_tiles == TILES_PACKED and any(
-            pairs >= least and 4 <= small_tiles <= most for least, most in SMALL_TILES):
+    small = next(((least, most) for fewest, least, most in that_pay.small if pairs >= fewest), (1, 0))
+    if small[0] <= small_tiles <= small[1]:
         return 2
-    least, per_pairs = fewest_tiles
-    pays = min(x_shape[1], filters) >= 16 and tiles >= max(least, pairs // per_pairs)
+    pays = min(x_shape[1], filters) >= 16 and tiles >= max(that_pay.least, pairs // that_pay.pairs_per_tile)
     return 4 if pays or algorithm == "winograd" else 0
 
 
 @lru_cache(maxsize=512)
-def plan(name: str, algorithm: str, fewest_tiles: tuple[int, int], x_shape: tuple, weight_shape: tuple,
+def plan(name: str, algorithm: str, that_pay: TilesThatPay, x_shape: tuple, weight_shape: tuple,
          bias_shape: tuple | None, *geometry: Any) -> tuple[Window, int]:
     """The window and the tile of a layer's call, cached: a network calls with the same few shapes."""
     window = conv_window(name, x_shape, weight_shape, bias_shape, *geometry)
-    return window, choose_tile(name, algorithm, window, x_shape, weight_shape[0], fewest_tiles)
+    return window, choose_tile(name, algorithm, window, x_shape, weight_shape[0], that_pay)
 
 
 def pack_filters(weight: np.ndarray, window: Window, tile: int) -> Packed:
@@ -250,8 +259,8 @@ def _correlate_backward(name, grad_y, x, weight, bias, stride, padding, dilation
 def gradients(name, grad_z, x, weight, has_bias, window, algorithm, input_grad):
     """The checked arguments' gradients of x, weight and bias, from that of what the activation was given."""
     for_input, for_filters = (
-        choose_tile(name, algorithm, window, x.shape, weight.shape[0], fewest_tiles)
-        for fewest_tiles in (TILES, TILES_FILTER_GRADIENT))
+        choose_tile(name, algorithm, window, x.shape, weight.shape[0], that_pay)
+        for that_pay in (TILES, TILES_FILTER_GRADIENT))
     grad_z = contiguous_channels_last(grad_z)
     weight = np.ascontiguousarray(weight)
     grad_x = _input_gradient(grad_z, x.shape, weight, window, for_input) if input_grad else None
@@ -263,7 +272,7 @@ def _filter_gradient(grad_z, x, shape, window, tile):
     dtype = x.dtype
     grad_weight = np.empty(shape, dtype)
     if tile:
-        _winograd_backward_weight[dtype](grad_z, to_channels_last(x), grad_weight, *window.padding)
+        _winograd_backward_weight[dtype](grad_z, to_channels_last(x), grad_weight, tile, *window.padding)
     else:
         _backward_weight[dtype](grad_z, _as_read(x, window), grad_weight, window.kernel)
     return grad_weight

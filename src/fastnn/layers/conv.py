@@ -70,9 +70,9 @@ class _Convolution(Module):
     def _correlate(self, images, weight, stride, padding, dilation):
         """Convolve images (N, C, H, W) with weight (K, C / groups, R, S), packed once in eval mode."""
         bias = self._bias()
-        fewest_tiles = F.TILES if self.training else F.TILES_PACKED
+        that_pay = F.TILES if self.training else F.TILES_PACKED
         window, tile = F.plan(
-            type(self).__name__, self.algorithm, fewest_tiles, images.shape, weight.shape,
+            type(self).__name__, self.algorithm, that_pay, images.shape, weight.shape,
             None if bias is None else bias.shape, stride, padding, dilation, self.groups)
         packed = self._cached(tile, lambda: F.pack_filters(weight, window, tile))
         if not self.training and self.activation in (None, "relu") and len(self._cache) < SHAPES:

@@ -145,9 +145,9 @@ typedef struct {
     void (*winograd_output)(int size, const void *m, ptrdiff_t stride, ptrdiff_t filters, const void *bias,
                             int accumulate, int relu, void *const *pixels);
     void (*winograd_filter)(int size, const void *g, ptrdiff_t tap, ptrdiff_t n, void *u, ptrdiff_t stride);
-    void (*winograd_gradient)(const void *const *pixels, ptrdiff_t filters, void *z, ptrdiff_t panel,
+    void (*winograd_gradient)(int size, const void *const *pixels, ptrdiff_t filters, void *z, ptrdiff_t panel,
                               ptrdiff_t stride);
-    void (*winograd_filter_gradient)(const void *s, ptrdiff_t stride, ptrdiff_t n, void *g);
+    void (*winograd_filter_gradient)(int size, const void *s, ptrdiff_t stride, ptrdiff_t n, void *g);
 
     /* elementwise.h */
     void (*map)(int op, ptrdiff_t n, double alpha, const void *x, void *y);

@@ -170,10 +170,18 @@ static void NAME(winograd_filter)(int size, const void *g, ptrdiff_t tap, ptrdif
     }
 }
 
-/* A y: four numbers to six, the transpose of winograd_at. */
-INLINE void NAME(winograd_a)(vec y0, vec y1, vec y2, vec y3, vec *z, int step) {
-    const vec even1 = y0 + y2, odd1 = y1 + y3, even2 = y0 + 4 * y2, odd2 = 2 * y1 + 8 * y3;
+/* A y: SIZE - 2 numbers to SIZE, the transpose of winograd_at; y and z are `y_step` and `step` apart. */
+INLINE void NAME(winograd_a)(int size, const vec *y, int y_step, vec *z, int step) {
+    const vec y0 = y[0], y1 = y[y_step];
     z[0] = y0;
+    if (size == 4) {
+        z[step] = y0 + y1;
+        z[2 * step] = y0 - y1;
+        z[3 * step] = -y1;
+        return;
+    }
+    const vec y2 = y[2 * y_step], y3 = y[3 * y_step];
+    const vec even1 = y0 + y2, odd1 = y1 + y3, even2 = y0 + 4 * y2, odd2 = 2 * y1 + 8 * y3;
     z[step] = even1 + odd1;
     z[2 * step] = even1 - odd1;
     z[3 * step] = even2 + odd2;
@@ -181,55 +189,69 @@ INLINE void NAME(winograd_a)(vec y0, vec y1, vec y2, vec y3, vec *z, int step) {
     z[5 * step] = y3;
 }
 
-/* z = A dY A^T of one tile of the output's gradient, into panels: filter k of product i goes to
- * z[i * stride + k / NR * panel + k % NR]. A pixel outside the image is NULL. */
-static void NAME(winograd_gradient)(const void *const *pixels, ptrdiff_t filters, void *z_,
-                                    ptrdiff_t panel, ptrdiff_t stride) {
-    for (ptrdiff_t k = 0; k < filters; k += VLEN) {
-        real *z = (real *)z_ + k / NR * panel + k % NR;
-        vec y[16], t[24], row[6];
-        for (int i = 0; i < 16; i++) {
-            const real *x = (const real *)pixels[i] + k;
-            y[i] = !pixels[i] ? (vec){0} : filters - k >= VLEN ? load(x) : load_part(x, filters - k);
-        }
+INLINE void NAME(winograd_gradient_lane)(int size, const void *const *pixels, ptrdiff_t k, ptrdiff_t n, real *z,
+                                         ptrdiff_t stride) {
+    const int outputs = size - 2;
+    vec y[16], t[24], row[6];
+    for (int i = 0; i < outputs * outputs; i++)
+        y[i] = pixels[i] ? NAME(load_first)((const real *)pixels[i] + k, n) : (vec){0};
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) NAME(winograd_a)(y[j], y[4 + j], y[8 + j], y[12 + j], t + j, 4);
+    for (int j = 0; j < outputs; j++) NAME(winograd_a)(size, y + j, outputs, t + j, outputs);
 #pragma GCC unroll 6
-        for (int i = 0; i < 6; i++) {
-            NAME(winograd_a)(t[4 * i], t[4 * i + 1], t[4 * i + 2], t[4 * i + 3], row, 1);
+    for (int i = 0; i < size; i++) {
+        NAME(winograd_a)(size, t + i * outputs, 1, row, 1);
 #pragma GCC unroll 6
-            for (int j = 0; j < 6; j++) store(z + (6 * i + j) * stride, row[j]);
-        }
+        for (int j = 0; j < size; j++) store(z + (size * i + j) * stride, row[j]);
     }
 }
 
-/* G^T s: six numbers to three, the transpose of winograd_g. */
-INLINE void NAME(winograd_gt)(vec s0, vec s1, vec s2, vec s3, vec s4, vec s5, vec *g, int step) {
+/* z = A dY A^T of one tile of the output's gradient, into panels: filter k of product i goes to
+ * z[i * stride + k / NR * panel + k % NR]. A pixel outside the image is NULL. */
+static void NAME(winograd_gradient)(int size, const void *const *pixels, ptrdiff_t filters, void *z_,
+                                    ptrdiff_t panel, ptrdiff_t stride) {
+    for (ptrdiff_t k = 0; k < filters; k += VLEN) {
+        real *z = (real *)z_ + k / NR * panel + k % NR;
+        if (size == 4)
+            NAME(winograd_gradient_lane)(4, pixels, k, filters - k, z, stride);
+        else
+            NAME(winograd_gradient_lane)(6, pixels, k, filters - k, z, stride);
+    }
+}
+
+/* G^T s: SIZE numbers, `step` apart, to three: the transpose of winograd_g. */
+INLINE void NAME(winograd_gt)(int size, const vec *s, int step, vec *g, int g_step) {
+    const vec s1 = s[step], s2 = s[2 * step], s3 = s[3 * step];
+    if (size == 4) {
+        const vec half = (s1 + s2) * (real)0.5;
+        g[0] = s[0] + half;
+        g[g_step] = (s1 - s2) * (real)0.5;
+        g[2 * g_step] = half + s3;
+        return;
+    }
+    const vec s4 = s[4 * step];
     const vec near = (s1 + s2) * (real)(-1.0 / 6), far = (s3 + s4) * (real)(1.0 / 24);
-    g[0] = s0 * (real)0.25 + near + far;
-    g[step] = (s2 - s1) * (real)(1.0 / 6) + (s3 - s4) * (real)(1.0 / 12);
-    g[2 * step] = near + 4 * far + s5;
+    g[0] = s[0] * (real)0.25 + near + far;
+    g[g_step] = (s2 - s1) * (real)(1.0 / 6) + (s3 - s4) * (real)(1.0 / 12);
+    g[2 * g_step] = near + 4 * far + s[5 * step];
+}
+
+INLINE void NAME(winograd_filter_gradient_lane)(int size, const real *from, ptrdiff_t stride, ptrdiff_t left,
+                                                real *to, ptrdiff_t n) {
+    vec s[36], t[18], g[9];
+    for (int i = 0; i < size * size; i++) s[i] = NAME(load_first)(from + i * stride, left);
+#pragma GCC unroll 6
+    for (int i = 0; i < size; i++) NAME(winograd_gt)(size, s + i, size, t + i, size);
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; i++) NAME(winograd_gt)(size, t + size * i, 1, g + 3 * i, 1);
+    for (int i = 0; i < 9; i++) NAME(store_first)(to + i * n, g[i], left);
 }
 
 /* g[t * n + j] = (G^T S G)_t of the sums s[i * stride + j], j < n: the gradient of the filters. */
-static void NAME(winograd_filter_gradient)(const void *s_, ptrdiff_t stride, ptrdiff_t n, void *g_) {
+static void NAME(winograd_filter_gradient)(int size, const void *s, ptrdiff_t stride, ptrdiff_t n, void *g) {
     for (ptrdiff_t j = 0; j < n; j += VLEN) {
-        const ptrdiff_t left = n - j;
-        vec s[36], t[18], g[9];
-        for (int i = 0; i < 36; i++) {
-            const real *x = (const real *)s_ + i * stride + j;
-            s[i] = left >= VLEN ? load(x) : load_part(x, left);
-        }
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; i++)
-            NAME(winograd_gt)(s[i], s[6 + i], s[12 + i], s[18 + i], s[24 + i], s[30 + i], t + i, 6);
-#pragma GCC unroll 3
-        for (int i = 0; i < 3; i++)
-            NAME(winograd_gt)(t[6 * i], t[6 * i + 1], t[6 * i + 2], t[6 * i + 3], t[6 * i + 4],
-                              t[6 * i + 5], g + 3 * i, 1);
-        for (int i = 0; i < 9; i++) {
-            real *to = (real *)g_ + i * n + j;
-            left >= VLEN ? store(to, g[i]) : store_part(to, g[i], left);
-        }
+        if (size == 4)
+            NAME(winograd_filter_gradient_lane)(4, (const real *)s + j, stride, n - j, (real *)g + j, n);
+        else
+            NAME(winograd_filter_gradient_lane)(6, (const real *)s + j, stride, n - j, (real *)g + j, n);
     }
 }

@@ -47,24 +47,24 @@ def conv(call, x, weight, bias=None, *, auto_pad="NOTSET", dilations=None, group
     if x.ndim == 5:
         return _conv_3d(call, x, weight, bias, g, group)
     images, filters = _as_images(x), _as_images(weight)
-    window, algorithm = _plan(call, images.shape, filters.shape, bias, g, group)
+    window, tile = _plan(call, images.shape, filters.shape, bias, g, group)
     call.saved = window
-    packed = call.cached((1,), algorithm, lambda: C.pack_filters(filters, window, algorithm))
+    packed = call.cached((1,), tile, lambda: C.pack_filters(filters, window, tile))
     return _as_given(C.convolve(images, packed, bias, len(weight), window, None), x.ndim)
 
 
 def _plan(call, x_shape, weight_shape, bias, g, group):
-    fewest_tiles = C.TILES if call.training else C.TILES_PACKED
-    return C.plan("Conv", "auto", fewest_tiles, x_shape, weight_shape, None if bias is None else bias.shape,
+    that_pay = C.TILES if call.training else C.TILES_PACKED
+    return C.plan("Conv", "auto", that_pay, x_shape, weight_shape, None if bias is None else bias.shape,
                   _two(g.stride, 1), _two(g.begin, 0) + _two(g.end, 0), _two(g.dilation, 1), group)
 
 
 def _conv_3d(call, x, weight, bias, g, group):
     y = np.zeros((len(x), len(weight), *g.output), x.dtype)
-    window, algorithm = _plan(call, (len(x) * g.output[0], x.shape[1], *x.shape[3:]),
-                              weight.shape[:2] + weight.shape[3:], bias, g, group)
+    window, tile = _plan(call, (len(x) * g.output[0], x.shape[1], *x.shape[3:]),
+                         weight.shape[:2] + weight.shape[3:], bias, g, group)
     for r, outputs, inputs in _depth.pairs(g, x.shape[2]):
-        packed = C.pack_filters(weight[:, :, r], window, algorithm)
+        packed = C.pack_filters(weight[:, :, r], window, tile)
         part = C.convolve(_depth.images(x, inputs), packed, None, len(weight), window, None)
         _depth.add(y, outputs, part)
     call.saved = g, window
