@@ -388,6 +388,32 @@ def test_relu6_is_the_kernels_own(dtype):
         assert sum(function is not np.copyto for function, _ in free[0]._steps) == 1
 
 
+@pytest.mark.parametrize("activation", [
+    fn.ELU(0.5), fn.Hardsigmoid(), fn.Hardswish(), fn.Softplus(2.0), fn.Hardtanh(-0.25, 0.5), fn.SiLU(),
+    fn.GELU(), fn.GELU("tanh"), fn.LeakyReLU(0.2), fn.PReLU()], ids=repr)
+def test_activations_are_computed_in_place(activation):
+    """By the step before, in its own output."""
+    o = {"rng": 0}
+    for layer, x in ((fn.Conv2d(4, 8, 3, **o), draw(2, 4, 40, 40)), (fn.Linear(7, 5, **o), draw(20, 7)),
+                     (fn.ConvTranspose2d(4, 6, 3, 2, 1, 1, **o), draw(1, 4, 9, 9)),
+                     (fn.LayerNorm(6), draw(3, 2, 6)),
+                     (fn.Sequential(fn.Conv2d(4, 8, 1, **o), fn.Conv2d(8, 8, 3, groups=8, **o)),
+                      draw(1, 4, 9, 9))):
+        net, x = fn.Sequential(layer, activation).eval(), x.astype(np.float32)
+        frozen = net.freeze()
+        assert_same_network(net, frozen, x)
+        (graph,) = frozen._graphs.values()
+        assert len(graph.nodes) == 1
+
+
+def test_norms_after_convolutions_overwrite_them():
+    net = fn.Sequential(fn.Linear(16, 16, rng=0), fn.LayerNorm(16), fn.ELU()).eval()
+    frozen, x = net.freeze(), draw(64, 16, dtype=np.float32)
+    assert_same_network(net, frozen, x)
+    (plan, _), = frozen._plans.values()
+    assert plan.nbytes == x.nbytes
+
+
 def test_many_shapes_do_not_fill_the_memory():
     frozen = fn.Conv2d(1, 2, 3).eval().freeze()
     for n in range(1, 40):

@@ -6,7 +6,9 @@ Nothing here runs. How a node runs is found by its `op` in the table of `steps`:
     conv        x, weight, bias, residual           stride, padding, dilation, groups, algorithm, activation,
                                                     perhaps same_shape, into
     chain       x, each weight and bias, residual   links (nodes "conv"), and what the last of them has
+    conv_transpose  x, weight, bias                 as "conv", and output_padding
     linear      x, weight, bias                     activation
+    layer_norm  x, weight, bias                     shape, eps, dtype, activation
     scale       x, scale, shift (by channel)        dtype, ranks, activation
     map         x                                   activation
     pool        x                                   kind, windows

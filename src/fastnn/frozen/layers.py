@@ -102,11 +102,10 @@ def _conv(builder: Builder, layer: Any, x: str) -> str:
 
 @lowers(nn.ConvTranspose2d)
 def _conv_transpose(builder: Builder, layer: nn.ConvTranspose2d, x: str) -> str:
-    names = ("stride", "padding", "output_padding", "groups", "dilation")
-    return builder.add("function", "ConvTranspose2d", x, builder.constant(_data(layer.weight)),
-                       builder.constant(_data(layer.bias)), name="conv_transpose2d",
-                       operands=("x", "weight", "bias"),
-                       arguments={name: getattr(layer, name) for name in names})
+    return builder.add("conv_transpose", "ConvTranspose2d", x, builder.constant(_data(layer.weight)),
+                       builder.constant(_data(layer.bias)), stride=layer.stride, padding=layer.padding,
+                       output_padding=layer.output_padding, groups=layer.groups, dilation=layer.dilation,
+                       activation=None)
 
 
 @lowers(nn.Linear)
@@ -161,10 +160,9 @@ def _batch_norm(builder: Builder, layer: Any, x: str) -> str:
 
 @lowers(nn.LayerNorm)
 def _layer_norm(builder: Builder, layer: nn.LayerNorm, x: str) -> str:
-    return builder.add("function", "LayerNorm", x, builder.constant(_data(layer.weight)),
-                       builder.constant(_data(layer.bias)), name="layer_norm",
-                       operands=("x", "weight", "bias"),
-                       arguments={"normalized_shape": layer.normalized_shape, "eps": layer.eps})
+    return builder.add("layer_norm", "LayerNorm", x, builder.constant(_data(layer.weight)),
+                       builder.constant(_data(layer.bias)), shape=layer.normalized_shape, eps=layer.eps,
+                       dtype=layer.dtype, activation=None)
 
 
 # --- Activations
@@ -191,14 +189,22 @@ def _hardtanh(builder: Builder, layer: nn.Hardtanh, x: str) -> str:
     return builder.add("map", type(layer).__name__, x, activation=("clip", layer.min_val, layer.max_val))
 
 
-@lowers(nn.ELU, nn.Hardsigmoid, nn.Hardswish, nn.Softplus, nn.LocalResponseNorm)
-def _function(builder: Builder, layer: Any, x: str) -> str:
-    return builder.add("function", type(layer).__name__, x, name=type(layer)._function.__name__,
+@lowers(nn.ELU, nn.Hardsigmoid, nn.Hardswish, nn.Softplus)
+def _piecewise(builder: Builder, layer: Any, x: str) -> str:
+    return builder.add("map", type(layer).__name__, x,
+                       activation=(type(layer)._function.__name__, *layer._numbers()))
+
+
+@lowers(nn.LocalResponseNorm)
+def _response_norm(builder: Builder, layer: nn.LocalResponseNorm, x: str) -> str:
+    return builder.add("function", "LocalResponseNorm", x, name=type(layer)._function.__name__,
                        operands=("x",), arguments={name: getattr(layer, name) for name in layer._names})
 
 
 @lowers(nn.PReLU)
 def _prelu(builder: Builder, layer: nn.PReLU, x: str) -> str:
+    if layer.weight.size == 1:
+        return builder.add("map", "PReLU", x, activation=("leaky_relu", float(layer.weight._data[0])))
     return builder.add("function", "PReLU", x, builder.constant(_data(layer.weight)), name="prelu",
                        operands=("x", "weight"), arguments={})
 

@@ -125,6 +125,21 @@ def _conv(view, *, auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None
                      dilation=dilations, groups=group, algorithm="auto", activation=None)
 
 
+@_lowers("ConvTranspose")
+def _conv_transpose(view, *, auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None,
+                    output_padding=None, output_shape=None, pads=None, strides=None):
+    weight, bias = view.constant(1), view.constant(2)
+    if not _is_float(weight) or weight.ndim != 4 or (view.input(2) and bias is None):
+        return None
+    pads = tuple(pads or (0,) * 4)
+    if auto_pad not in ("NOTSET", "VALID") or output_shape or pads[:2] != pads[2:] or min(pads) < 0:
+        return None
+    return view.add("conv_transpose", *map(view.input, range(3)), stride=tuple(strides or (1, 1)),
+                    padding=pads[:2] if auto_pad == "NOTSET" else (0, 0),
+                    output_padding=tuple(output_padding or (0, 0)), groups=group,
+                    dilation=tuple(dilations or (1, 1)), activation=None)
+
+
 @_lowers("Gemm")
 def _gemm(view, *, alpha=1.0, beta=1.0, transA=0, transB=0):
     weight, bias = view.constant(1), view.constant(2)
@@ -160,6 +175,17 @@ def _batch_norm(view, *, epsilon=1e-5, momentum=0.9, spatial=1, training_mode=0)
                      activation=None)
 
 
+@_lowers("LayerNormalization")
+def _layer_norm(view, *, axis=-1, epsilon=1e-5, stash_type=1):
+    weight, bias = view.constant(1), view.constant(2)
+    if not view.alone() or not _is_float(weight) or weight.ndim != -axis or stash_type != 1:
+        return None
+    if view.input(2) and (bias is None or bias.shape != weight.shape or bias.dtype != weight.dtype):
+        return None
+    return view.add("layer_norm", *map(view.input, range(3)), shape=weight.shape, eps=epsilon,
+                    dtype=weight.dtype, activation=None)
+
+
 # --- Elementwise
 
 
@@ -171,6 +197,25 @@ def _map(view):
 @_lowers("LeakyRelu")
 def _leaky_relu(view, *, alpha=0.01):
     return None if not view.is_float() else view.add("map", view.input(0), activation=("leaky_relu", alpha))
+
+
+@_lowers("Elu")
+def _elu(view, *, alpha=1.0):
+    return view.add("map", view.input(0), activation=("elu", alpha)) if view.is_float() else None
+
+
+@_lowers("HardSwish")
+def _hardswish(view):
+    return view.add("map", view.input(0), activation=("hardswish",)) if view.is_float() else None
+
+
+@_lowers("PRelu")
+def _prelu(view):
+    """One slope for all is a leaky ReLU."""
+    slope = view.constant(1)
+    if not view.is_float() or slope is None or slope.shape not in ((), (1,)):
+        return None
+    return view.add("map", view.input(0), activation=("leaky_relu", slope.item()))
 
 
 @_lowers("Gelu")

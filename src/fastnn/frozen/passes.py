@@ -15,7 +15,7 @@ from .graph import Graph, Node
 
 # What a product's step does itself, after its sums.
 _PRODUCTS = ("conv", "linear")
-_WITH_ACTIVATION = (*_PRODUCTS, "scale", "add", "mul")
+_WITH_ACTIVATION = (*_PRODUCTS, "conv_transpose", "layer_norm", "scale", "add", "mul")
 
 
 def optimise(graph: Graph, ranks: Sequence[int]) -> Graph:
@@ -58,8 +58,8 @@ def ranks_of(graph: Graph, ranks: Sequence[int]) -> dict[str, int | None]:
             rank = None if None in both else max(both)
         elif rank is None and node.op == "conv":
             rank = known.get(node.inputs[1])
-        elif node.op not in ("conv", "linear", "scale", "map", "pool", "concat", "transpose", "softmax",
-                             "identity"):
+        elif node.op not in ("conv", "conv_transpose", "linear", "layer_norm", "scale", "map", "pool",
+                             "concat", "transpose", "softmax", "identity"):
             rank = None
         known.update(dict.fromkeys(node.outputs, rank))
     return known
