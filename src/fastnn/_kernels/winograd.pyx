@@ -28,6 +28,7 @@ from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
 cdef enum:
     L2_BYTES = 768 * 1024    # for V and M of one task
+    LEAST_TILES = 28         # of a block, so that U is not read too often, even if V leaves L2
     CHANNELS = 16            # whose filters are transformed at once, in L1
 
 
@@ -80,7 +81,7 @@ cdef Plan make_plan(const fnn_kernels* kern, const Walk* walk, Py_ssize_t tiles,
     plan.c, plan.k = c, k
     plan.filters = min(k, max(128 // kern.nr, <Py_ssize_t>1) * kern.nr)
     per_tile = plan.products * (c + plan.filters) * itemsize
-    plan.block = max(2 * kern.mr, min(8 * kern.mr, L2_BYTES // per_tile // kern.mr * kern.mr))
+    plan.block = max(ceil_div(LEAST_TILES, kern.mr), min(8, L2_BYTES // per_tile // kern.mr)) * kern.mr
     plan.block = balanced(tiles, plan.block, 1)
     if tiles <= plan.block:
         # One block: share the filters. Few tiles mean that reading U is the cost.
