@@ -162,7 +162,7 @@ def test_the_valid_call_is_valid(name):
 
 def test_every_public_function_has_a_case():
     functions = {f"functional.{name}" for name, value in vars(fn.functional).items()
-                 if inspect.isfunction(value) and not name.startswith("_")}
+                 if inspect.isfunction(inspect.unwrap(value)) and not name.startswith("_")}
     assert functions <= fuzz_cases.CASES.keys()
     containers = {"Module", "ModuleList", "Parallel", "Residual", "Sequential", "Embedding", "Identity"}
     layers = {name for name, value in vars(fn).items()

@@ -9,7 +9,7 @@ from fastnn import functional, reference
 
 def public_functions(module):
     return {name: value for name, value in vars(module).items()
-            if inspect.isfunction(value) and not name.startswith("_")}
+            if inspect.isfunction(inspect.unwrap(value)) and not name.startswith("_")}
 
 
 FUNCTIONAL, REFERENCE = public_functions(functional), public_functions(reference)

@@ -15,7 +15,8 @@ NOTE = "# Made by tools/make_stubs.py.\n"
 # --- Compiled modules
 
 C_TYPES = {"bint": "bool", "int": "int", "Py_ssize_t": "int", "double": "float", "tuple": "tuple[int, ...]"}
-RETURNS = {"available_isas": "list[str]", "get_isa": "str", "build_flags": "str", "step_state": "Any"}
+RETURNS = {"available_isas": "list[str]", "get_isa": "str", "build_flags": "str", "step_state": "Any",
+           "in_default_environment": "Any"}
 
 
 def pyx_functions(text):
@@ -116,7 +117,7 @@ def functions_of_functional():
     from fastnn import functional
 
     return {name: value for name, value in vars(functional).items()
-            if inspect.isfunction(value) and not name.startswith("_")}
+            if inspect.isfunction(inspect.unwrap(value)) and not name.startswith("_")}
 
 
 def stubs():

@@ -13,6 +13,7 @@ from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, rel
 from fastnn._kernels.col2im cimport Image, input_gradient
 from fastnn._kernels.conv_gradient cimport weight_gradient
 from fastnn._kernels.convolve cimport convolve
+from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.im2col cimport filter_gradient_by_filters
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack, panel_elements
@@ -178,6 +179,7 @@ def forward(x, panels, bias, y, tuple geometry, int relu, bint accumulate=False)
     `bias` may be None; f is max(0, .) with `relu` 1, min(6, max(0, .)) with 2. With `accumulate` y already
     holds numbers, which are added before f.
     """
+    cdef Environment _caller = default_environment()
     cdef Arrays arrays
     cdef int status
     arrays.count = 0
@@ -247,6 +249,7 @@ cdef class Prepared:
 
     def __call__(self, x):
         """y, or None."""
+        cdef Environment _caller = default_environment()
         cdef Arrays arrays
         cdef int status
         if type(x) is not ndarray or x.dtype is not self.dtype:
@@ -327,6 +330,7 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     The pixels of grad_x with one residue modulo the stride all read the same taps: each class of them is a
     dense walk over grad_y with stride 1. Where channels are few, see col2im.pyx.
     """
+    cdef Environment _caller = default_environment()
     cdef Filter f = window(geometry)
     cdef Image image
     cdef Walk walk
@@ -438,6 +442,7 @@ cdef void class_walk(Walk* walk, const Filter* f, Py_ssize_t a, Py_ssize_t b, Py
 def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
                     real[:, :, :, ::1] grad_weight, tuple geometry):
     """grad_weight (K, C / groups, R, S) from grad_y (N, P, Q, K) and x (N, H, W, C)."""
+    cdef Environment _caller = default_environment()
     cdef Filter f = window(geometry)
     cdef Walk walk
     cdef Py_ssize_t c = x.shape[3], k = grad_y.shape[3]

@@ -7,6 +7,7 @@ a block's cost hides the loop's; threads share the blocks. The cut depends on th
 from cython.parallel cimport prange
 from libc.string cimport memset
 
+from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, real, team_size
 
 cdef extern from "kernels.h" nogil:
@@ -27,6 +28,7 @@ cdef double cost(int op, Py_ssize_t n) noexcept nogil:
 
 def map(int op, double alpha, const real[::1] x, real[::1] y):
     """y = f(x); `op` names f, `alpha` is the slope of LEAKY_RELU."""
+    cdef Environment _caller = default_environment()
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t n = x.shape[0], block
     for block in prange(ceil_div(n, BLOCK), nogil=True, schedule="static",
@@ -36,6 +38,7 @@ def map(int op, double alpha, const real[::1] x, real[::1] y):
 
 def map_backward(int op, double alpha, const real[::1] grad_y, const real[::1] saved, real[::1] grad_x):
     """grad_x = grad_y f', from what was saved: the output of RELU, SIGMOID, TANH, EXP, else the input."""
+    cdef Environment _caller = default_environment()
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t n = saved.shape[0], block
     for block in prange(ceil_div(n, BLOCK), nogil=True, schedule="static",
@@ -46,6 +49,7 @@ def map_backward(int op, double alpha, const real[::1] grad_y, const real[::1] s
 
 def softmax(const real[:, ::1] x, real[:, ::1] y, bint log):
     """Each row's softmax, or its logarithm."""
+    cdef Environment _caller = default_environment()
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t rows = x.shape[0], n = x.shape[1], row
     if n == 0:
@@ -56,6 +60,7 @@ def softmax(const real[:, ::1] x, real[:, ::1] y, bint log):
 
 def cross_entropy(const real[:, ::1] x, const Py_ssize_t[::1] targets, real[::1] losses):
     """-log softmax(x)[target] of each row; of a row with a negative target, 0."""
+    cdef Environment _caller = default_environment()
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t rows = x.shape[0], n = x.shape[1], row
     for row in prange(rows, nogil=True, schedule="static", num_threads=team_size(cost(FNN_EXP, rows * n))):
@@ -65,6 +70,7 @@ def cross_entropy(const real[:, ::1] x, const Py_ssize_t[::1] targets, real[::1]
 def cross_entropy_backward(const real[:, ::1] x, const Py_ssize_t[::1] targets, const double[::1] scales,
                            real[:, ::1] grad_x):
     """scale (softmax(x) - (1 at the target)) of each row; of a row with a negative target, 0."""
+    cdef Environment _caller = default_environment()
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t rows = x.shape[0], n = x.shape[1], row
     for row in prange(rows, nogil=True, schedule="static", num_threads=team_size(cost(FNN_EXP, rows * n))):
@@ -76,6 +82,7 @@ def cross_entropy_backward(const real[:, ::1] x, const Py_ssize_t[::1] targets, 
 
 def softmax_backward(const real[:, ::1] grad_y, const real[:, ::1] y, real[:, ::1] grad_x, bint log):
     """Each row's gradient from the output of `softmax`."""
+    cdef Environment _caller = default_environment()
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t rows = y.shape[0], n = y.shape[1], row
     if n == 0:

@@ -23,6 +23,7 @@ from libc.string cimport memcpy, memset
 from numpy import empty, ndarray
 
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, release
+from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
     Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, next_task, raise_interrupt,
     real, start, team_size
@@ -267,12 +268,14 @@ def panel_size(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize):
 
 def row_total(const real[:, ::1] rows, real[::1] total):
     """total[j] = sum_i rows[i, j]."""
+    cdef Environment _caller = default_environment()
     column_sums(&rows[0, 0] if rows.size else NULL, rows.shape[1], &total[0] if total.shape[0] else NULL,
                 rows.shape[0], rows.shape[1])
 
 
 def linear(x, panels, bias, y, int relu):
     """y [m, n] = f(x [m, k] B + bias), B packed by pack_weight, x and y contiguous; bias may be None."""
+    cdef Environment _caller = default_environment()
     cdef Arrays arrays
     arrays.count = 0
     try:
@@ -322,6 +325,7 @@ cdef class Prepared:
 
     def __call__(self, x):
         """y, or None."""
+        cdef Environment _caller = default_environment()
         cdef Arrays arrays
         if type(x) is not ndarray or x.dtype is not self.dtype:
             return None
@@ -349,6 +353,7 @@ def linear_backward(const real[:, ::1] grad_y, const real[:, ::1] x, const real[
 
     grad_x and grad_bias may have no rows: they are then not computed. weight is not empty.
     """
+    cdef Environment _caller = default_environment()
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = weight.shape[0], zero = 0
     cdef Py_ssize_t size = max(panel_elements(k, n, sizeof(real)),
                                gradient_workspace(n, k, m, sizeof(real)), <Py_ssize_t>1)

@@ -8,6 +8,7 @@ number of threads.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
+from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, real, team_size
 
 cdef enum:
@@ -21,6 +22,7 @@ def column_moments(const real[:, ::1] x, const real[::1] center, const real[:, :
 
     Without g (no rows) of d_ij^2 and of d_ij, [2, C].
     """
+    cdef Environment _caller = default_environment()
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t m = x.shape[0], c = x.shape[1], blocks = ceil_div(m, BLOCK), b, j
     cdef Py_ssize_t width = sums.shape[0] * c
@@ -45,6 +47,7 @@ def column_moments(const real[:, ::1] x, const real[::1] center, const real[:, :
 def column_affine(const real[:, ::1] x, const real[::1] center, const real[::1] a, const real[::1] b,
                   const real[:, ::1] g, const real[::1] d, real[:, ::1] y):
     """y_ij = (x_ij - center_j) a_j + b_j, plus d_j g_ij where g has rows."""
+    cdef Environment _caller = default_environment()
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t m = x.shape[0], c = x.shape[1], block
     if c == 0:
@@ -58,6 +61,7 @@ def column_affine(const real[:, ::1] x, const real[::1] center, const real[::1] 
 
 def layer_norm(const real[:, ::1] x, const real[::1] w, const real[::1] b, double eps, real[:, ::1] y):
     """Normalise each row; w and b may be empty."""
+    cdef Environment _caller = default_environment()
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t m = x.shape[0], n = x.shape[1], i
     if n == 0:
@@ -69,6 +73,7 @@ def layer_norm(const real[:, ::1] x, const real[::1] w, const real[::1] b, doubl
 def layer_norm_backward(const real[:, ::1] grad_y, const real[:, ::1] x, const real[::1] w, double eps,
                         real[:, ::1] grad_x, double[::1] grad_w, double[::1] grad_b):
     """grad_x by rows; grad_w and grad_b summed over blocks of rows in order."""
+    cdef Environment _caller = default_environment()
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t m = x.shape[0], n = x.shape[1], blocks = ceil_div(m, BLOCK), b, j
     cdef real* sums

@@ -5,6 +5,7 @@ A run is cut in blocks, which threads share; every number is changed by itself, 
 
 from cython.parallel cimport prange
 
+from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
     FNN_ADAM,
     FNN_RMSPROP,
@@ -36,6 +37,7 @@ cdef void run(int kind, const fnn_step* options, real[::1] data, const real[::1]
 def sgd(real[::1] data, const real[::1] grad, real[::1] velocity, double lr, double momentum,
         double dampening, double decay, bint nesterov, bint maximize, bint first):
     """data -= lr v; v = momentum v + (1 - dampening) g, in the first step v = g. velocity may be empty."""
+    cdef Environment _caller = default_environment()
     cdef fnn_step o
     o.lr, o.momentum, o.decay, o.nesterov, o.maximize = lr, momentum, decay, nesterov, maximize
     o.keep = 0 if first else momentum
@@ -48,6 +50,7 @@ def adam(real[::1] data, const real[::1] grad, real[::1] first, real[::1] second
          double lr, double beta1, double beta2, double eps, double decay, bint decoupled, bint maximize,
          Py_ssize_t step):
     """Adam's step number `step`, AdamW's where the decay is decoupled; largest may be empty."""
+    cdef Environment _caller = default_environment()
     cdef fnn_step o
     o.decay = 0 if decoupled else decay
     o.shrink = 1 - lr * decay if decoupled else 1
@@ -62,6 +65,7 @@ def adam(real[::1] data, const real[::1] grad, real[::1] first, real[::1] second
 def rmsprop(real[::1] data, const real[::1] grad, real[::1] square, real[::1] buffer, real[::1] average,
             double lr, double alpha, double eps, double decay, double momentum, bint centered, bint maximize):
     """data -= lr g / (sqrt(v) + eps), with the moving variance v where it is centered."""
+    cdef Environment _caller = default_environment()
     cdef fnn_step o
     o.lr, o.eps, o.decay, o.momentum, o.centered, o.maximize = lr, eps, decay, momentum, centered, maximize
     o.square_keep, o.square_take = alpha, 1 - alpha

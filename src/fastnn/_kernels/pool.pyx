@@ -24,6 +24,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
     ceil_div,
     fnn_kernels,
@@ -217,6 +218,7 @@ def max_pool(const real[:, :, :, ::1] x, const Py_ssize_t[:, ::1] windows, Py_ss
     `windows` are fnn_window: of the rows of y, then of its columns. `places` takes the bits of an integer as
     wide as `real` for each output, h * W + w; it may be empty.
     """
+    cdef Environment _caller = default_environment()
     cdef Pooling job
     describe(&job, x, windows, y)
     job.kind = MAX
@@ -231,6 +233,7 @@ def max_pool(const real[:, :, :, ::1] x, const Py_ssize_t[:, ::1] windows, Py_ss
 
 def mean_pool(const real[:, :, :, ::1] x, const Py_ssize_t[:, ::1] windows, real[:, :, :, ::1] y):
     """y [n, p, q, c] = the sum of x [n, h, w, c] with h, w in the windows p, q, over their divisors."""
+    cdef Environment _caller = default_environment()
     cdef Pooling job
     describe(&job, x, windows, y)
     job.kind = MEAN
@@ -259,6 +262,7 @@ def max_backward(const real[:, :, ::1] grad_y, const integer[:, :, ::1] places, 
 
     Planes are laid flat; all places are inside.
     """
+    cdef Environment _caller = default_environment()
     cdef Py_ssize_t images = grad_y.shape[0], outputs = grad_y.shape[1], channels = grad_y.shape[2]
     cdef Py_ssize_t pixels = grad_x.shape[1], task, image, c
     cdef Py_ssize_t width = channels if images >= MANY_IMAGES else min(channels, <Py_ssize_t>SLICE)

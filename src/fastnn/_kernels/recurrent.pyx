@@ -26,6 +26,7 @@ from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport (
     column_sums,
     gradient_workspace,
@@ -250,6 +251,7 @@ def forward(int cell, Py_ssize_t products, const real[:, ::1] x, const Py_ssize_
     reverse : bool
         Whether the first direction goes back in time; a second always does.
     """
+    cdef Environment _caller = default_environment()
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t rows = x.shape[0], depth = x.shape[1], steps = starts.shape[0] - 1
     cdef Py_ssize_t directions = h.shape[0], batch = h.shape[1], hidden = h.shape[2]
@@ -339,6 +341,7 @@ def take_step(StepState state, x, Py_ssize_t layer, h, c, new_h, new_c, y):
     LSTM alone. The bits are those of `forward`, with less to look at: a call costs as much as the arithmetic
     of a small layer. ValueError where an array is of another dtype or not contiguous.
     """
+    cdef Environment _caller = default_environment()
     if state.itemsize == sizeof(float):
         take[float](state, x, layer, h, c, new_h, new_c, y)
     else:
@@ -401,6 +404,7 @@ def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const 
     truncate : int
         The state's gradient is cut wherever time is a multiple of this; 0 for never.
     """
+    cdef Environment _caller = default_environment()
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t steps = starts.shape[0] - 1
     cdef Py_ssize_t directions = grad_h.shape[0], batch = grad_h.shape[1], hidden = grad_h.shape[2]
@@ -451,6 +455,7 @@ def gradients(Py_ssize_t products, const real[:, ::1] grad_gates, const real[:, 
 
     grad_x may be None; with `accumulate` it already holds the other direction's. grad_bias has W elements.
     """
+    cdef Environment _caller = default_environment()
     cdef Py_ssize_t rows = x.shape[0], depth = x.shape[1], hidden = h_prev.shape[1]
     cdef Py_ssize_t width = grad_gates.shape[1], zero = 0
     cdef const real* state_gates = &grad_gates[0, width - products]

@@ -5,11 +5,14 @@ supports, unless the environment variable FASTNN_ISA names another; the thread l
 number of processors this process may use.
 """
 
+import functools
 import operator
 import os
 import weakref
 
 from fastnn._kernels import processors
+
+from fastnn._kernels.environment cimport Environment, default_environment
 
 cdef extern from "kernels.h" nogil:
     int fnn_isa_count()
@@ -165,6 +168,15 @@ def set_num_threads(n):
         shown = number if number.bit_length() < 64 else f"one of {number.bit_length()} bits"
         raise ValueError(f"set_num_threads: n must be between 1 and 1024, got {shown}")
     thread_limit = number if FNN_OPENMP else 1
+
+
+def in_default_environment(function):
+    """Decorate a function that computes with NumPy: it does so in the default floating-point environment."""
+    @functools.wraps(function)
+    def computed(*args, **kwargs):
+        cdef Environment _caller = default_environment()
+        return function(*args, **kwargs)
+    return computed
 
 
 def openmp_version():

@@ -18,6 +18,7 @@ from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, release
+from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
@@ -204,6 +205,7 @@ def pack_filters(int outputs, const real[:, :, :, ::1] weight, bint transposed, 
     `transposed`, as the gradient of the input reads them: filters and channels exchanged, each filter
     rotated by 180 degrees.
     """
+    cdef Environment _caller = default_environment()
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t k = weight.shape[1] if transposed else weight.shape[0]
     cdef Py_ssize_t c = weight.shape[0] if transposed else weight.shape[1]
@@ -228,6 +230,7 @@ def forward(x, panels, bias, y, int outputs, Py_ssize_t pad_h, Py_ssize_t pad_w,
     y is contiguous, or a range of the channels of what is. `bias` may be None. With `accumulate` y already
     holds numbers, which are added before f.
     """
+    cdef Environment _caller = default_environment()
     cdef Arrays arrays
     cdef int status
     arrays.count = 0

@@ -18,6 +18,7 @@ from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.arrays cimport finish
+from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport add_slices, column_tiles
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first
@@ -143,6 +144,7 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
 
     By tiles of `outputs` x `outputs` numbers of grad_y.
     """
+    cdef Environment _caller = default_environment()
     cdef Walk walk
     cdef Py_ssize_t offsets[2 * MOST_PRODUCTS]
     cdef int status

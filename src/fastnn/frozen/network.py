@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels.runtime import packed_for_isa
+from .._kernels.runtime import in_default_environment, packed_for_isa
 from .graph import Graph, Input, Node
 from .passes import optimise
 from .plan import Plan, Workspace
@@ -138,6 +138,7 @@ class FrozenNetwork:
         finally:
             free.append(workspace)
 
+    @in_default_environment
     def _optimised(self, ranks: tuple[int, ...]) -> Graph:
         if ranks not in self._graphs:
             self._graphs[ranks] = optimise(self.graph, ranks)

@@ -9,6 +9,7 @@ import numpy as np
 from .. import _checks
 from .._checks import FLOAT32, FLOAT64, INT64
 from .._kernels import pool as _kernel
+from .._kernels.runtime import in_default_environment
 from ._layout import by_dtype, contiguous_channels_last, empty_channels_last, from_channels_last
 from ._pool_windows import Adaptive, Sliding, lay_out
 
@@ -158,6 +159,7 @@ def mean_pool(name: str, windows: Sliding | Adaptive, x: Any) -> np.ndarray:
     return _as_given(from_channels_last(y), x.ndim, dims)
 
 
+@in_default_environment
 def mean_pool_backward(name: str, windows: Sliding | Adaptive, grad_y: Any, input_shape: Any) -> np.ndarray:
     """Each pixel sums grad_y / divisor over the windows that cover it: a pooling, too."""
     dims = windows.dims

@@ -18,6 +18,7 @@ from .. import _checks
 from .._kernels import gemm as _gemm
 from .._kernels import recurrent as _kernel
 from .._kernels.memory import empty
+from .._kernels.runtime import in_default_environment
 from ._layout import by_dtype
 
 take_step = _kernel.take_step
@@ -145,6 +146,7 @@ def _aligned_empty(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
     return memory[begin : begin + size].view(dtype).reshape(shape)
 
 
+@in_default_environment
 def pack_weights(cell: Cell, directions: list[Weights]) -> Packed:
     """Pack the parameters of all directions of a layer."""
     (products, depth), hidden = directions[0].ih.shape, directions[0].hh.shape[1]

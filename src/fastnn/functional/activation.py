@@ -11,6 +11,7 @@ import numpy as np
 from .. import _checks
 from .._kernels import elementwise as _kernel
 from .._kernels.memory import empty
+from .._kernels.runtime import in_default_environment
 from ._layout import by_dtype
 
 _map = by_dtype(_kernel.map)
@@ -99,6 +100,7 @@ def relu_backward(grad_y, y):
     return _run_backward("relu_backward", _kernel.RELU, grad_y, y)
 
 
+@in_default_environment
 def active_share(y):
     """The share of the units of `y`, the output of relu, that are active (> 0); NaN of an empty array."""
     y = _checks.as_float_array("active_share: y", y)

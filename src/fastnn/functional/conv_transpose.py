@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._kernels.runtime import in_default_environment
 from . import _fused
 from ._layout import contiguous_channels_last, empty_channels_last, from_channels_last
 from ._window import transposed_window
@@ -58,6 +59,7 @@ def conv_transpose2d(x, weight, bias=None, stride=1, padding=0, output_padding=0
     return y[0] if single else y
 
 
+@in_default_environment
 def transpose(x, weight, bias, window):
     """The checked arguments' transposed convolution; the window is that of what it transposes."""
     y = empty_channels_last(x.shape[0], *window.output, weight.shape[1] * window.groups, x.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import _checks
+from .._kernels.runtime import in_default_environment
 
 
 def channel_sums(x, before, after):
@@ -18,6 +19,7 @@ def channel_sums(x, before, after):
     return y
 
 
+@in_default_environment
 def divide_by_neighbours(x, before, after, alpha, beta, k):
     """x base^-beta with base = k + alpha sum x^2 over neighbours; returns the base, too."""
     base = channel_sums(np.square(x), before, after)
@@ -26,6 +28,7 @@ def divide_by_neighbours(x, before, after, alpha, beta, k):
     return x * np.power(base, x.dtype.type(-beta)), base
 
 
+@in_default_environment
 def divide_by_neighbours_backward(grad_y, x, base, before, after, alpha, beta):
     """The gradient of `divide_by_neighbours`."""
     scale = np.power(base, x.dtype.type(-beta))

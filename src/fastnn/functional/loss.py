@@ -10,6 +10,7 @@ import numpy as np
 from .. import _checks
 from .._kernels import elementwise as _kernel
 from .._kernels.memory import empty
+from .._kernels.runtime import in_default_environment
 from ._layout import by_dtype
 from .activation import log_softmax, sigmoid, softmax
 
@@ -43,28 +44,32 @@ def _both(name, y, target, reduction, y_name="y"):
     return y, target
 
 
+@in_default_environment
 def mse_loss(y, target, reduction="mean"):
     """(y - t)^2, averaged or summed over all elements."""
     y, target = _both("mse_loss", y, target, reduction)
     return _reduce(np.square(y - target), reduction)
 
 
+@in_default_environment
 def mse_loss_backward(y, target, reduction="mean"):
     """2 (y - t), over the number of elements for the mean."""
     y, target = _both("mse_loss_backward", y, target, reduction)
-    return (y - target) * y.dtype.type(2 * _scale(reduction, y.size))
+    return np.asarray((y - target) * y.dtype.type(2 * _scale(reduction, y.size)))
 
 
+@in_default_environment
 def half_squared_error(y, target, reduction="sum"):
     """(t - y)^2 / 2, the E of batch gradient descent when summed over all samples."""
     y, target = _both("half_squared_error", y, target, reduction)
     return _reduce(np.square(y - target) / 2, reduction)
 
 
+@in_default_environment
 def half_squared_error_backward(y, target, reduction="sum"):
     """y - t, over the number of elements for the mean."""
     y, target = _both("half_squared_error_backward", y, target, reduction)
-    return (y - target) * y.dtype.type(_scale(reduction, y.size))
+    return np.asarray((y - target) * y.dtype.type(_scale(reduction, y.size)))
 
 
 class _Classes:
@@ -137,6 +142,7 @@ class _Classes:
         return float((self.weight[self.target] * self.scale).sum(dtype=np.float64))
 
 
+@in_default_environment
 def cross_entropy(logits, target, *, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
     """Cross entropy of a softmax over classes, from logits.
 
@@ -184,6 +190,7 @@ def cross_entropy(logits, target, *, weight=None, ignore_index=-100, reduction="
     return _reduce(losses, reduction, c.count())
 
 
+@in_default_environment
 def cross_entropy_backward(logits, target, *, weight=None, ignore_index=-100, reduction="mean",
                            label_smoothing=0.0):
     """softmax(logits) sum(p) - p for the weighted target probabilities p, over the count for the mean."""
@@ -220,6 +227,7 @@ def _binary(name, logits, target, weight, pos_weight, reduction):
     return logits, target, *extra
 
 
+@in_default_environment
 def binary_cross_entropy_with_logits(logits, target, *, weight=None, pos_weight=None, reduction="mean"):
     """-w [ p t log s + (1 - t) log(1 - s) ], s = sigmoid(logits), without overflow for any logit.
 
@@ -238,6 +246,7 @@ def binary_cross_entropy_with_logits(logits, target, *, weight=None, pos_weight=
     return _reduce(losses if w is None else w * losses, reduction)
 
 
+@in_default_environment
 def binary_cross_entropy_with_logits_backward(logits, target, *, weight=None, pos_weight=None,
                                               reduction="mean"):
     """w [ (1 - t) s - p t (1 - s) ], over the number of elements for the mean."""
@@ -246,4 +255,4 @@ def binary_cross_entropy_with_logits_backward(logits, target, *, weight=None, po
     s = sigmoid(x)
     grad = (1 - t) * s - (t if p is None else p * t) * (1 - s)
     grad = grad if w is None else w * grad
-    return grad * x.dtype.type(_scale(reduction, x.size)) if reduction == "mean" else grad
+    return np.asarray(grad * x.dtype.type(_scale(reduction, x.size)) if reduction == "mean" else grad)

@@ -7,6 +7,7 @@ import numpy as np
 from .. import _checks
 from .._kernels import norm as _kernel
 from .._kernels.memory import empty
+from .._kernels.runtime import in_default_environment
 from ._layout import by_dtype
 
 _moments = by_dtype(_kernel.column_moments)
@@ -93,6 +94,7 @@ def _inverse_deviation(name, var, eps):
     return 1 / np.sqrt(var.astype(np.float64) + _checks.real(f"{name}: eps", eps, 0.0))
 
 
+@in_default_environment
 def batch_norm_stats(x):
     """Mean and (biased) variance of each channel, over all other axes.
 
@@ -115,6 +117,7 @@ def batch_norm_stats(x):
     return mean.astype(x.dtype), var.astype(x.dtype)
 
 
+@in_default_environment
 def batch_norm(x, mean, var, weight=None, bias=None, eps=1e-5):
     """Normalise each channel.
 
@@ -146,6 +149,7 @@ def batch_norm(x, mean, var, weight=None, bias=None, eps=1e-5):
     return _back(_mapped(rows, mean, scale, bias), shape)
 
 
+@in_default_environment
 def batch_norm_backward(grad_y, x, mean, var, weight=None, bias=None, eps=1e-5, *, training=True):
     """Gradients of `batch_norm` with respect to x, weight and bias.
 

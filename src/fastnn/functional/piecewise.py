@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import _checks
+from .._kernels.runtime import in_default_environment
 from .activation import sigmoid
 
 
@@ -20,6 +21,7 @@ def _inputs(name, grad_y, x):
     return grad_y, x
 
 
+@in_default_environment
 def elu(x, alpha=1.0):
     """Exponential linear unit (Clevert, Unterthiner and Hochreiter, 2015).
 
@@ -45,6 +47,7 @@ def elu(x, alpha=1.0):
     return y
 
 
+@in_default_environment
 def elu_backward(grad_y, x, alpha=1.0):
     """Gradient of `elu`, from its input.
 
@@ -75,6 +78,7 @@ def bounds(name, min_val, max_val):
     return low, high
 
 
+@in_default_environment
 def hardtanh(x, min_val=-1.0, max_val=1.0):
     """x, but at least `min_val` and at most `max_val`; with 0 and 6 it is the ReLU6 of mobile networks.
 
@@ -97,6 +101,7 @@ def hardtanh(x, min_val=-1.0, max_val=1.0):
     return np.clip(x, low, high, out=np.empty_like(x))
 
 
+@in_default_environment
 def hardtanh_backward(grad_y, x, min_val=-1.0, max_val=1.0):
     """Gradient of `hardtanh`, from its input; zero at the bounds, as torch has it.
 
@@ -115,6 +120,7 @@ def hardtanh_backward(grad_y, x, min_val=-1.0, max_val=1.0):
     return grad_x
 
 
+@in_default_environment
 def hardsigmoid(x):
     """A sigmoid of three straight pieces.
 
@@ -137,6 +143,7 @@ def hardsigmoid(x):
     return np.clip(y, 0, 1, out=y)
 
 
+@in_default_environment
 def hardsigmoid_backward(grad_y, x):
     """Gradient of `hardsigmoid`, from its input.
 
@@ -153,6 +160,7 @@ def hardsigmoid_backward(grad_y, x):
     return grad_x
 
 
+@in_default_environment
 def hardswish(x):
     """x times its `hardsigmoid`, of MobileNetV3 (Howard et al., 2019).
 
@@ -175,6 +183,7 @@ def hardswish(x):
     return y
 
 
+@in_default_environment
 def hardswish_backward(grad_y, x):
     """Gradient of `hardswish`, from its input.
 
@@ -203,6 +212,7 @@ def softplus_numbers(name, beta, threshold):
     return beta, _checks.real(f"{name}: threshold", threshold)
 
 
+@in_default_environment
 def softplus(x, beta=1.0, threshold=20.0):
     """A smooth ReLU.
 
@@ -225,7 +235,7 @@ def softplus(x, beta=1.0, threshold=20.0):
     x = _input("softplus", x)
     z = np.multiply(x, x.dtype.type(beta), out=np.empty_like(x))
     # log(1 + e^z) = max(z, 0) + log(1 + e^-|z|), without overflow.
-    y = np.negative(np.abs(z))
+    y = np.negative(np.abs(z), out=np.empty_like(z))  # an array of shape () stays one
     np.log1p(np.exp(y, out=y), out=y)
     y += np.maximum(z, 0)
     y /= x.dtype.type(beta)
@@ -233,6 +243,7 @@ def softplus(x, beta=1.0, threshold=20.0):
     return y
 
 
+@in_default_environment
 def softplus_backward(grad_y, x, beta=1.0, threshold=20.0):
     """Gradient of `softplus`, from its input.
 

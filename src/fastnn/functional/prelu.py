@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import _checks
+from .._kernels.runtime import in_default_environment
 
 
 def _check(name, x, weight):
@@ -18,6 +19,7 @@ def _check(name, x, weight):
     return x, weight.reshape(-1, *(1,) * (x.ndim - 2)) if x.ndim > 1 else weight.reshape((1,) * x.ndim)
 
 
+@in_default_environment
 def prelu(x, weight):
     """Parametric rectified linear unit (He, Zhang, Ren and Sun, 2015).
 
@@ -42,6 +44,7 @@ def prelu(x, weight):
     return y
 
 
+@in_default_environment
 def prelu_backward(grad_y, x, weight):
     """Gradient of `prelu`.
 

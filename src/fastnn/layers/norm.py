@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
+from .._kernels.runtime import in_default_environment
 from ..functional import norm as F
 from .module import Module, Parameter
 
@@ -56,6 +57,7 @@ class _BatchNorm(Module):
         self._save(x, mean, var, by_batch)
         return y
 
+    @in_default_environment
     def _track(self, mean, var, count):
         self.num_batches_tracked += 1
         share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum

@@ -1,0 +1,176 @@
+"""Results do not depend on the caller's floating-point environment, which is as it was after each call."""
+
+import ctypes
+import os
+import platform
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import fuzz_cases
+import numpy as np
+import pytest
+from arrays import assert_same_bits, draw
+
+import fastnn as fn
+from fastnn._kernels import gemm, runtime
+
+F = fn.functional
+
+# Of the C library's fenv_t: which 32-bit word controls the arithmetic of vectors, and its settings.
+WORDS = {
+    "x86_64": (7, {"upward": 0x5f80, "downward": 0x3f80, "toward zero": 0x7f80, "no denormals": 0x9fc0}),
+    "aarch64": (0, {"upward": 1 << 22, "downward": 2 << 22, "toward zero": 3 << 22, "no denormals": 1 << 24}),
+}
+WORD, MODES = WORDS.get(platform.machine(), (0, {}))
+SETTINGS = ~0x3f if platform.machine() == "x86_64" else ~0  # the rest says what has happened so far
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux" or not MODES,
+                                reason="knows the fenv_t of GNU/Linux on x86-64 and 64-bit ARM")
+
+
+def get_word(library, words):
+    library.fegetenv(words)
+    return words[WORD] & SETTINGS & 0xffffffff
+
+
+@contextmanager
+def environment(mode):
+    """Compute in this mode; at the end it must still be set."""
+    library, words = ctypes.CDLL(None), (ctypes.c_uint32 * 16)()
+    before = get_word(library, words)
+    words[WORD] = MODES[mode]
+    library.fesetenv(words)
+    try:
+        yield
+    finally:
+        after = get_word(library, words)
+        words[WORD] = before
+        library.fesetenv(words)
+    assert after == MODES[mode], "the call has changed the caller's environment"
+
+
+def flat(result):
+    """The arrays and numbers of a result, as arrays."""
+    if isinstance(result, (tuple, list)):
+        return [array for part in result for array in flat(part)]
+    return [np.array(result)] if isinstance(result, (np.ndarray, float)) else []
+
+
+def denormal(arguments):
+    """The same arguments, those that a function is applied to scaled so that their numbers are denormal."""
+    power = {4: -127, 8: -1023}
+    return {name: np.ldexp(value, power[value.itemsize])
+            if name in ("x", "y", "a", "grad_y", "logits") and isinstance(value, np.ndarray) else value
+            for name, value in arguments.items()}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_modes_make_a_difference_to_numpy(mode):
+    """Otherwise the other tests prove nothing."""
+    x, tiny = draw(100, dtype=np.float32), np.full(20, 1e-39, np.float32)
+    expected = [x / 3, tiny * np.float32(0.5)]
+    with environment(mode):
+        found = [x / 3, tiny * np.float32(0.5)]
+    assert any((a != b).any() for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", sorted(fuzz_cases.FUNCTIONS))
+def test_functions(name, dtype):
+    sizes = dict.fromkeys(fuzz_cases.AXES, 5) | {"R": 3, "S": 3}
+    function = getattr(F, name)
+    for scaled in (dict, denormal):
+        for mode in MODES:
+            arguments, same = (scaled(fuzz_cases.FUNCTIONS[name](sizes, dtype)) for _ in range(2))
+            expected = flat(function(**arguments))
+            with environment(mode):
+                found = flat(function(**same))
+            assert_same_bits(found, expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_networks(mode, isa):
+    """A CNN and an LSTM, forward and backward, in eval mode and frozen. Their gradients start at zero."""
+    x, sequence = draw(2, 3, 16, 16, dtype=np.float32), draw(6, 4, 12, dtype=np.float32)
+
+    def made():
+        net = fn.Sequential(
+            fn.Conv2d(3, 16, 3, padding=1, activation="relu", rng=0), fn.BatchNorm2d(16), fn.GELU(),
+            fn.Conv2d(16, 16, 3, padding=1, algorithm="winograd", rng=1), fn.MaxPool2d(2), fn.AvgPool2d(2),
+            fn.Conv2d(16, 16, 3, padding=1, groups=16, rng=2), fn.ConvTranspose2d(16, 4, 2, stride=2, rng=3),
+            fn.Flatten(), fn.LayerNorm(256), fn.Linear(256, 10, activation="tanh", rng=4), fn.Softmax())
+        lstm = fn.LSTM(12, 16, 2, bidirectional=True, rng=0)
+        frozen = fn.Sequential(fn.Conv2d(3, 8, 3, rng=0), fn.BatchNorm2d(8), fn.ReLU()).eval().freeze()
+        return net, lstm, frozen
+
+    def computed(net, lstm, frozen):
+        y, (out, _) = net(x), lstm(sequence)
+        results = [y, net.backward(y), out, lstm.backward(out), frozen(x)]
+        results += [p.grad for p in net.parameters() + lstm.parameters()]
+        return flat([*results, net.eval()(x), lstm.eval()(sequence)])
+
+    expected = computed(*made())
+    networks = made()
+    with environment(mode):
+        found = computed(*networks)
+    assert_same_bits(found, expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", [fn.optim.SGD, fn.optim.Adam, fn.optim.AdamW, fn.optim.RMSprop])
+def test_optimizers(mode, kind):
+    def stepped(optimizer, net):
+        for _ in range(3):
+            optimizer.step()
+        return net.weight.data.copy()
+
+    def made():
+        net = fn.Linear(33, 17, rng=0)
+        for p in net.parameters():
+            p.grad[...] = draw(*p.shape, dtype=np.float32)
+        return kind(net.parameters(), lr=0.1, weight_decay=0.01), net
+
+    expected, other = stepped(*made()), made()
+    with environment(mode):
+        found = stepped(*other)
+    assert_same_bits([found], [expected])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_threads(mode):
+    """Workers that start while the caller's mode is set."""
+    program = """
+        import sys, numpy as np, fastnn as fn
+        from fastnn import functional as F
+        from arrays import draw
+        from test_environment import environment
+        x, w = draw(4, 16, 24, 24, dtype=np.float32), draw(16, 16, 3, 3, dtype=np.float32, seed=1)
+        tiny = np.ldexp(x, -126)
+        def compute():
+            y = F.conv2d(x, w)
+            rows = y.reshape(4, -1)
+            return [y, *F.conv2d_backward(y, x, w)[:2], F.gelu(tiny), F.softmax(rows),
+                    F.layer_norm(rows, rows.shape[1])]
+        fn.set_num_threads(3)
+        with environment(sys.argv[1]):
+            found = compute()
+        for threads in 1, 3:
+            fn.set_num_threads(threads)
+            for a, b in zip(found, compute()):
+                assert a.tobytes() == b.tobytes(), threads
+    """
+    lines = "\n".join(line[8:] for line in program.splitlines())
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    subprocess.run([sys.executable, "-c", lines, mode], check=True, timeout=100,
+                   env={**os.environ, "PYTHONPATH": path})
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_mode_is_back_after_an_error(mode):
+    x = draw(4, 4)
+    with environment(mode), pytest.raises(TypeError):
+        gemm.linear(object(), x, x, None, 0)
+    fails = runtime.in_default_environment(lambda: 1 / 0)
+    with environment(mode), pytest.raises(ZeroDivisionError):
+        fails()
