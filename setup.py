@@ -123,7 +123,8 @@ class BuildKernels(build_ext):
 def extensions():
     bodies = sorted(str(path) for path in BODIES.glob("*.c"))
     headers = sorted(str(path) for path in BODIES.glob("*.h"))
-    for path in sorted(KERNELS.glob("*.pyx")):
+    # The module with the bodies takes longest, so it comes first: the others compile beside it.
+    for path in sorted(KERNELS.glob("*.pyx"), key=lambda path: (path.stem != "runtime", path)):
         yield Extension(
             f"fastnn._kernels.{path.stem}",
             [str(path), *(bodies if path.stem == "runtime" else [])],

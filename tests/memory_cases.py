@@ -59,6 +59,59 @@ def inference(make_net, make_x):
     return make
 
 
+def large_outputs():
+    """Memory that is kept for the next array is first given back, so that it is asked for again."""
+    x, weight = draw(1, 16, 130, 130, dtype=np.float32), draw(64, 16, 3, 3, dtype=np.float32, seed=1)
+
+    def call():
+        fn.empty_cache()
+        y = F.conv2d(x, weight)
+        assert y.nbytes > 4 << 20
+        return [y, F.relu(y)]
+    return None, call
+
+
+def cross_entropy():
+    logits, target = draw(64, 10, dtype=np.float32), np.arange(64) % 10
+
+    def call():
+        return [np.array(F.cross_entropy(logits, target)), F.cross_entropy_backward(logits, target),
+                F.cross_entropy_backward(logits, target, label_smoothing=0.1)]
+    return None, call
+
+
+def frozen():
+    """The first call, which plans and packs, and one that finds all that."""
+    net, x = cnn().eval(), picture()
+
+    def call():
+        network = net.freeze()
+        return [network(x), network(x)]
+    return net, call
+
+
+def from_onnx():
+    net, x = cnn().eval(), picture()
+    path = Path(tempfile.mkdtemp()) / "net.onnx"
+    fn.onnx.save(net, path)
+    model = fn.onnx.load(path)
+
+    def call():
+        return [model(x), model.freeze()(x)]
+    return model, call
+
+
+def stream():
+    """A step of a stack in eval mode, as a program calls it that hears one sample at a time."""
+    lstm, x = fn.LSTM(12, 16, 2, rng=0).eval(), draw(1, 4, 12, dtype=np.float32)
+    state = lstm(x)[1]
+
+    def call():
+        y, (h, c) = lstm(x, state)
+        return [y, h, c]
+    return lstm, call
+
+
 def optimizer_step(kind):
     """The first step, which makes the optimizer's state; it is undone without an allocation."""
     def make():
@@ -126,11 +179,25 @@ CASES = {
                                               config={"algorithm": "winograd", "padding": 1}), 8),
     "conv2d_backward depthwise": Case(function("conv2d_backward", (2, 16, 18, 18), (2, 16, 20, 20),
                                                (16, 1, 3, 3), config={"groups": 16}), 8),
+    "conv2d narrow groups": Case(function("conv2d", (2, 16, 20, 20), (16, 4, 3, 3), config={"groups": 4}), 2),
+    "conv2d_backward narrow groups": Case(function("conv2d_backward", (2, 16, 18, 18), (2, 16, 20, 20),
+                                                   (16, 4, 3, 3), config={"groups": 4}), 6),
+    "conv2d_backward few pixels": Case(function("conv2d_backward", (2, 64, 4, 4), (2, 32, 6, 6),
+                                                (64, 32, 3, 3), config={"algorithm": "direct"}), 6),
     "conv_transpose2d": Case(function("conv_transpose2d", (2, 8, 9, 9), (8, 16, 3, 3)), 3),
     "linear_backward": Case(function("linear_backward", (64, 48), (64, 32), (48, 32)), 3),
     "max_pool2d": Case(function("max_pool2d", (2, 16, 20, 20),
                                 config={"kernel_size": 3, "return_indices": True}), 3),
     "avg_pool2d": Case(function("avg_pool2d", (2, 16, 20, 20), config={"kernel_size": 3}), 2),
+    "large outputs": Case(large_outputs, 4),
+    "cross entropy": Case(cross_entropy, 6),
+    "a frozen CNN": Case(frozen, 20),
+    "a CNN from ONNX": Case(from_onnx, 20),
+    "a stream": Case(stream, 4),
+    "batch_norm_stats": Case(function("batch_norm_stats", (8, 16, 20, 20)), 3),
+    "layer_norm_backward": Case(function("layer_norm_backward", (64, 48), (64, 48),
+                                         config={"normalized_shape": 48}), 2),
+    "log_softmax": Case(function("log_softmax", (64, 48)), 1),
     "training a CNN": Case(training_step(cnn, picture), 60),
     "inference of a CNN": Case(inference(cnn, picture), 20),
     "training an LSTM": Case(training_step(lambda: fn.LSTM(12, 16, 2, bidirectional=True, rng=0),

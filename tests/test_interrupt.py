@@ -2,8 +2,10 @@
 
 import os
 import signal
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,6 +42,31 @@ def conv_backward(n, algorithm):
     return lambda: F.conv2d_backward(grad_y, x, w, padding=1, algorithm=algorithm)
 
 
+# Filters of few channels are large here: with small ones memory would be the limit, and 3 s of it too much.
+def depthwise(n, group=1, gradient=False):
+    x, w = np.zeros((n, 64, 40, 40), np.float32), np.zeros((64, group, 31, 31), np.float32)
+    config = {"padding": 15, "groups": 64 // group}
+    if gradient:
+        return lambda: F.conv2d_backward(x, x, w, **config)
+    return lambda: F.conv2d(x, w, **config)
+
+
+def few_channels(n, gradient=False):
+    x, w = np.zeros((n, 3, 64, 64), np.float32), np.zeros((64, 3, 15, 15), np.float32)
+    if gradient:
+        grad_y = np.zeros((n, 64, 50, 50), np.float32)
+        return lambda: F.conv2d_backward(grad_y, x, w)
+    return lambda: F.conv2d(x, w)
+
+
+def few_pixels(n):
+    """A gradient of many filters from fewer than two pixels each."""
+    channels = 64 * n
+    x, w = np.zeros((2, channels, 30, 30), np.float32), np.zeros((1024, channels, 3, 3), np.float32)
+    grad_y = np.zeros((2, 1024, 28, 28), np.float32)
+    return lambda: F.conv2d_backward(grad_y, x, w, algorithm="direct", input_grad=False)
+
+
 def conv_transpose(n):
     x, w = images(n), np.zeros((64, 64, 3, 3), np.float32)
     return lambda: F.conv_transpose2d(x, w, stride=2)
@@ -56,6 +83,30 @@ def lstm_backward(steps):
     return lambda: layer.backward(out)
 
 
+def gru(steps):
+    layer, x = fn.GRU(64, 256, bidirectional=True, rng=0).eval(), np.zeros((4 * steps, 32, 64), np.float32)
+    return lambda: layer(x)
+
+
+def cnn():
+    return fn.Sequential(fn.Conv2d(64, 64, 3, padding=1, rng=0), fn.BatchNorm2d(64), fn.ReLU(),
+                         fn.Conv2d(64, 64, 3, padding=1, rng=0)).eval()
+
+
+def frozen(n):
+    network, x = cnn().freeze(), images(n)
+    return lambda: network(x)
+
+
+def from_onnx(n):
+    pytest.importorskip("onnx")
+    with tempfile.TemporaryDirectory() as folder:
+        fn.onnx.save(cnn(), Path(folder, "net.onnx"))
+        network = fn.onnx.load(Path(folder, "net.onnx"))
+    x = images(n)
+    return lambda: network(x)
+
+
 def fit(n):
     x, y = draw(64 * n, 64, dtype=np.float32), np.zeros(64 * n, np.int64)
     net = fn.Sequential(fn.Linear(64, 256, rng=0), fn.ReLU(), fn.Linear(256, 10, rng=0))
@@ -70,9 +121,19 @@ CASES = {
     "conv2d winograd": lambda n: conv(n, "winograd"),
     "conv2d_backward direct": lambda n: conv_backward(n, "direct"),
     "conv2d_backward winograd": lambda n: conv_backward(n, "winograd"),
+    "conv2d few channels": few_channels,
+    "conv2d_backward few channels": lambda n: few_channels(n, gradient=True),
+    "conv2d_backward few pixels": few_pixels,
+    "conv2d depthwise": depthwise,
+    "conv2d_backward depthwise": lambda n: depthwise(n, gradient=True),
+    "conv2d narrow groups": lambda n: depthwise(n, 4),
+    "conv2d_backward narrow groups": lambda n: depthwise(n, 4, gradient=True),
     "conv_transpose2d": conv_transpose,
     "lstm": lstm,
     "lstm_backward": lstm_backward,
+    "gru": gru,
+    "frozen": frozen,
+    "onnx": from_onnx,
 }
 
 

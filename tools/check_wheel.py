@@ -23,13 +23,14 @@ def environment_for(wheel, folder, extras):
     venv.create(folder, with_pip=True)
     python = Path(folder, "Scripts/python.exe" if os.name == "nt" else "bin/python")
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-                    f"{wheel}{extras}"], check=True, env=without_compiler())
+                    f"{wheel}{extras}"], check=True, env=without_compiler(folder))
     return python
 
 
-def without_compiler():
-    """The environment variables, with none that finds a C compiler."""
-    return {**os.environ, "CC": "/nonexistent/cc", "CXX": "/nonexistent/c++"}
+def without_compiler(folder):
+    """The environment variables, with a PATH that has this environment's programs alone: no C compiler."""
+    programs = Path(folder, "Scripts" if os.name == "nt" else "bin")
+    return {**os.environ, "PATH": str(programs), "CC": "cc", "CXX": "c++"}
 
 
 def import_milliseconds(python, rounds=21):
@@ -67,7 +68,7 @@ def main():
         print(where)
         if arguments.tests:
             ran = subprocess.run([python, "-m", "pytest", "-p", "no:cacheprovider", CLONE / "tests"],
-                                 cwd=CLONE, check=False, env=without_compiler())
+                                 cwd=CLONE, check=False, env=without_compiler(folder))
             if ran.returncode or not re.search("site-packages", where):
                 failures.append("tests against the wheel")
     if failures:

@@ -74,6 +74,7 @@ static void forget(void *block) {
 
 /* glibc's own names: no dlsym, which itself allocates. */
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
+extern void *__libc_memalign(size_t, size_t);
 extern void __libc_free(void *);
 
 void *malloc(size_t size) {
@@ -97,6 +98,14 @@ void *realloc(void *block, size_t size) {
         return NULL;
     forget(block);
     return keep(__libc_realloc(block, size));
+}
+int posix_memalign(void **block, size_t alignment, size_t size) {
+    const int ours = watched(__builtin_return_address(0));
+    void *made = ours && fails() ? NULL : __libc_memalign(alignment, size);
+    if (!made)
+        return ENOMEM;
+    *block = ours ? keep(made) : made;
+    return 0;
 }
 void free(void *block) {
     forget(block);

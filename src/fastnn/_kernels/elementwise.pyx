@@ -59,22 +59,22 @@ def softmax(const real[:, ::1] x, real[:, ::1] y, bint log):
 
 
 def cross_entropy(const real[:, ::1] x, const Py_ssize_t[::1] targets, real[::1] losses):
-    """-log softmax(x)[target] of each row; of a row with a negative target, 0."""
+    """-log softmax(x)[target] of each row; of a row whose target is no class, 0."""
     cdef Environment _caller = default_environment()
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t rows = x.shape[0], n = x.shape[1], row
     for row in prange(rows, nogil=True, schedule="static", num_threads=team_size(cost(FNN_EXP, rows * n))):
-        losses[row] = <real>k.cross_entropy(n, &x[row, 0], targets[row]) if targets[row] >= 0 else 0
+        losses[row] = <real>k.cross_entropy(n, &x[row, 0], targets[row]) if 0 <= targets[row] < n else 0
 
 
 def cross_entropy_backward(const real[:, ::1] x, const Py_ssize_t[::1] targets, const double[::1] scales,
                            real[:, ::1] grad_x):
-    """scale (softmax(x) - (1 at the target)) of each row; of a row with a negative target, 0."""
+    """scale (softmax(x) - (1 at the target)) of each row; of a row whose target is no class, 0."""
     cdef Environment _caller = default_environment()
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t rows = x.shape[0], n = x.shape[1], row
     for row in prange(rows, nogil=True, schedule="static", num_threads=team_size(cost(FNN_EXP, rows * n))):
-        if targets[row] >= 0:
+        if 0 <= targets[row] < n:
             k.cross_entropy_backward(n, &x[row, 0], targets[row], scales[row], &grad_x[row, 0])
         else:
             memset(&grad_x[row, 0], 0, n * sizeof(real))

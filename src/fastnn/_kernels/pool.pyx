@@ -245,8 +245,10 @@ def mean_pool(const real[:, :, :, ::1] x, const Py_ssize_t[:, ::1] windows, real
 
 cdef void scatter(const real* grad_y, const integer* places, Py_ssize_t outputs, Py_ssize_t pixels,
                   Py_ssize_t channels, Py_ssize_t width, real* grad_x) noexcept nogil:
-    """One image, `width` of its channels."""
+    """One image, `width` of its channels. Places outside, which another thread may have written since they were
+    checked, are passed over."""
     cdef Py_ssize_t i, c
+    cdef size_t place
     if width == channels:
         memset(grad_x, 0, pixels * channels * sizeof(real))
     else:
@@ -254,13 +256,15 @@ cdef void scatter(const real* grad_y, const integer* places, Py_ssize_t outputs,
             memset(grad_x + i * channels, 0, width * sizeof(real))
     for i in range(outputs):
         for c in range(width):
-            grad_x[places[i * channels + c] * channels + c] += grad_y[i * channels + c]
+            place = <size_t>places[i * channels + c]
+            if place < <size_t>pixels:
+                grad_x[place * channels + c] += grad_y[i * channels + c]
 
 
 def max_backward(const real[:, :, ::1] grad_y, const integer[:, :, ::1] places, real[:, :, ::1] grad_x):
     """grad_x [n, pixel, c] = the sum of the grad_y [n, output, c] with places [n, output, c] == pixel.
 
-    Planes are laid flat; all places are inside.
+    Planes are laid flat.
     """
     cdef Environment _caller = default_environment()
     cdef Py_ssize_t images = grad_y.shape[0], outputs = grad_y.shape[1], channels = grad_y.shape[2]

@@ -384,7 +384,7 @@ cdef int take(StepState self, const real[:, :, ::1] x, Py_ssize_t index, const r
 
 
 def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const real[:, ::1] panels,
-             real[:, :, ::1] gates, real[:, :, ::1] h_prev, real[:, :, ::1] c_prev, real[:, ::1] grad_y,
+             real[:, :, ::1] gates, real[:, :, ::1] h_prev, real[:, :, ::1] c_prev, const real[:, ::1] grad_y,
              real[:, :, ::1] grad_h, real[:, :, ::1] grad_c, real[:, :, ::1] grad_gates, bint reverse,
              Py_ssize_t truncate):
     """Go back through the steps of one layer, up to the gradients of the gates' sums.
@@ -436,7 +436,7 @@ def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const 
         layer.c = NULL if grad_c is None else &grad_c[d, 0, 0]
         layer.h_prev = &h_prev[d, 0, 0]
         layer.c_prev = NULL if c_prev is None else &c_prev[d, 0, 0]
-        layer.y = NULL if grad_y is None else &grad_y[0, d * hidden]
+        layer.y = NULL if grad_y is None else <real*>&grad_y[0, d * hidden]  # which is read
         state_panels[d] = &panels[d, 0]
     with nogil:
         for task in prange(tasks, schedule="dynamic",

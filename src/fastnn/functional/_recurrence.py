@@ -260,7 +260,8 @@ def _input_order(cell: Cell, array: np.ndarray) -> np.ndarray:
     if cell.blocks == cell.gates:
         return np.ascontiguousarray(array)
     cut = 2 * len(array) // 3
-    return np.concatenate((array[cut:], array[:cut]))
+    # What is joined of arrays in Fortran's order is in that, too.
+    return np.ascontiguousarray(np.concatenate((array[cut:], array[:cut])))
 
 
 def _torch_order(cell: Cell, array: np.ndarray) -> np.ndarray:
