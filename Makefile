@@ -37,8 +37,8 @@ fuzz-files: $(VENV)/installed    ## bytes of any kind as files, guided by covera
 	$(BIN)/python -m pip install --quiet atheris
 	$(BIN)/python tests/fuzz_files.py -max_total_time=$(or $(SECONDS),600)
 
-# The address sanitizer must be in the process before Python; Python itself keeps memory to its end. A path of
-# which every process that a test starts makes the same, wherever it runs.
+# The address sanitizer must be in the process before Python; Python itself keeps memory to its end. The path is
+# absolute, because tests start processes in other folders.
 SANITIZED = tests
 SANITIZER = LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
             ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
@@ -46,8 +46,9 @@ SANITIZER = LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-fi
 
 sanitize: $(VENV)/installed      ## the tests under AddressSanitizer and UBSan; SANITIZED="tests/test_conv.py ..." for some
 	rm -rf build/sanitized && mkdir -p build/sanitized && cp -r src setup.py pyproject.toml README.md LICENSE build/sanitized
-	find build/sanitized -name '*.so' -delete
-	cd build/sanitized && FASTNN_DEBUG=1 FASTNN_SANITIZE=address,undefined $(abspath $(BIN))/python setup.py -q build_ext --inplace 2>/dev/null
+	find build/sanitized -name '*.so' -delete && rm -f build/sanitized/src/fastnn/_kernels/*.c
+	cd build/sanitized && FASTNN_DEBUG=1 FASTNN_SANITIZE=address,undefined $(abspath $(BIN))/python setup.py -q \
+	    build_ext --inplace > log 2>&1 || { cat log; exit 1; }
 	$(SANITIZER) $(BIN)/python -m pytest -p no:cacheprovider $(SANITIZED)
 
 valgrind: $(VENV)/installed      ## a call of every function under valgrind, which must be installed

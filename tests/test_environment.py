@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -74,6 +75,27 @@ def test_modes_make_a_difference_to_numpy(mode):
     with environment(mode):
         found = [x / 3, tiny * np.float32(0.5)]
     assert any((a != b).any() for a, b in zip(found, expected, strict=True))
+
+
+KERNELS = Path(__file__).parent.parent / "src/fastnn/_kernels"
+
+
+def functions_of(path):
+    """Name and text of each `def` of a .pyx file: up to the next line that is indented no further."""
+    text = path.read_text(encoding="utf-8")
+    for found in re.finditer(r"^( *)def (\w+)\(", text, re.M):
+        rest = text[text.index("\n", found.end()):]
+        end = re.search(rf"^ {{0,{len(found[1])}}}\S", rest, re.M)
+        yield found[2], rest[:end.start() if end else None]
+
+
+def test_each_compiled_function_that_computes_has_it():
+    """Such functions ask for the bodies or for threads, or may be interrupted."""
+    computing = [(f"{path.stem}.{name}", text) for path in KERNELS.glob("*.pyx") if path.stem != "runtime"
+                 for name, text in functions_of(path)
+                 if re.search(r"\b(kernels|team_size|finish|raise_interrupt)\(", text)]
+    assert len(computing) > 20
+    assert not [name for name, text in computing if "_caller = default_environment()\n" not in text]
 
 
 @pytest.mark.parametrize("name", sorted(fuzz_cases.FUNCTIONS))

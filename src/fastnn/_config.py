@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _kernels
+from . import _checks, _kernels
 from ._kernels import memory, runtime
 from ._version import __version__
 
@@ -22,8 +22,7 @@ def show_config(mode: str = "print") -> dict[str, Any] | None:
     mode : {"print", "dict"}
         "dict" returns a dictionary instead of printing.
     """
-    if mode not in ("print", "dict"):
-        raise ValueError(f"show_config: mode must be 'print' or 'dict', got {mode!r}")
+    _checks.choice("show_config: mode", mode, ("print", "dict"))
     version = runtime.openmp_version()
     config = {
         "fastnn": __version__,

@@ -22,6 +22,7 @@ from libc.string cimport memcpy, memmove, memset
 from fastnn._kernels.arrays cimport Arrays, acquire, finish, release
 from fastnn._kernels.conv cimport Filter, Padding, pad_rows, padded, window
 from fastnn._kernels.convolve cimport convolve_task
+from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC
 from fastnn._kernels.rows cimport band_task, describe
 from fastnn._kernels.runtime cimport (
@@ -318,6 +319,7 @@ cdef class Chain:
         x and y lie as was said; `residual`, contiguous, may be x but not y. `workspace` begins on a cache
         line; there are no more threads than it has room for.
         """
+        cdef Environment _caller = default_environment()
         cdef Arrays arrays
         cdef void* added = NULL
         cdef int status = 0, threads
