@@ -33,9 +33,8 @@ ABI3 = os.environ.get("FASTNN_ABI3", "0") == "1" and not sysconfig.get_config_va
 
 # -ffp-contract=fast: a * b + c of vectors becomes a fused multiply-add. No -ffast-math: NaN, infinity
 # and the order of sums are part of the interface.
-# Even for debugging with -fexpensive-optimizations: without it GCC fuses none, and tanh near 1 counts on it.
 # Under sanitizers line numbers must do: full information trebles the time of compilation.
-OPTIMISE = (["-O1", "-fexpensive-optimizations", "-g1" if SANITIZE else "-g"] if DEBUG else
+OPTIMISE = (["-O1", "-g1" if SANITIZE else "-g"] if DEBUG else
             ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math"])
 FLAGS = ["-std=gnu11", "-ffp-contract=fast", "-fvisibility=hidden", *OPTIMISE]
 

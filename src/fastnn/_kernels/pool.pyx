@@ -245,8 +245,8 @@ def mean_pool(const real[:, :, :, ::1] x, const Py_ssize_t[:, ::1] windows, real
 
 cdef void scatter(const real* grad_y, const integer* places, Py_ssize_t outputs, Py_ssize_t pixels,
                   Py_ssize_t channels, Py_ssize_t width, real* grad_x) noexcept nogil:
-    """One image, `width` of its channels. Places outside are passed over: another thread may have written them
-    since they were checked."""
+    """One image, `width` of its channels. Places outside are passed over: another thread may write them after
+    they were checked."""
     cdef Py_ssize_t i, c
     cdef size_t place
     if width == channels:
