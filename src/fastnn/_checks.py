@@ -53,7 +53,7 @@ def as_float_array(name: str, x: Any, ndim: Rank = None, dtype: np.dtype | None 
 
 
 def _convert_float_array(name: str, x: Any, ndim: Rank, dtype: np.dtype | None) -> np.ndarray:
-    array = _plain_array(name, x, "float32 or float64")
+    array = plain_array(name, x, "float32 or float64")
     found = array.dtype
     if found != FLOAT32 and found != FLOAT64 and found.newbyteorder("=") not in (FLOAT32, FLOAT64):
         _refuse_dtype(name, x, found, "float32 or float64")
@@ -69,7 +69,7 @@ def as_int_array(
     name: str, x: Any, ndim: Rank = None, low: int | None = None, high: int | None = None
 ) -> np.ndarray:
     """Return `x` (indices, class labels, lengths) as a plain int64 array with ``low <= x < high``."""
-    array = _plain_array(name, x, "integers")
+    array = plain_array(name, x, "integers")
     if array.dtype.kind not in "iu" and array.size:
         _refuse_dtype(name, x, array.dtype, "an integer dtype")
     check_ndim(name, array, ndim)
@@ -85,7 +85,7 @@ def as_int_array(
     return _native(array, INT64)
 
 
-def _plain_array(name: str, x: Any, expected: str) -> np.ndarray:
+def plain_array(name: str, x: Any, expected: str) -> np.ndarray:
     """np.asarray(x), with every failure a TypeError or ValueError that names the argument."""
     if x is None:
         raise TypeError(f"{name} is None, expected an array of {expected}")

@@ -31,7 +31,7 @@ class Flatten(Module):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return `x` with the dimensions joined; a view of it where its memory allows."""
-        x = np.asarray(x)
+        x = _checks.plain_array("Flatten: x", x, "numbers")
         shape = x.shape
         start = _index("Flatten: start_dim", self.start_dim, x.ndim)
         end = _index("Flatten: end_dim", self.end_dim, x.ndim)
@@ -46,7 +46,7 @@ class Flatten(Module):
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray:
         """Return the gradient in the input's shape."""
         (shape,) = self._take()
-        grad_y = np.asarray(grad_y)
+        grad_y = _checks.plain_array("Flatten.backward: grad_y", grad_y, "numbers")
         if grad_y.size != math.prod(shape):
             raise ValueError(
                 f"Flatten.backward: grad_y has shape {grad_y.shape}, which does not fit the input's {shape}"
