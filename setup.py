@@ -51,6 +51,9 @@ DIRECTIVES = {
     "freethreading_compatible": True,
 }
 
+# What Cython writes for memoryviews, in one module for all: written into each it was a sixth of the wheel.
+SHARED = "fastnn._kernels.shared"
+
 NO_COMPILER = (
     "fastnn is compiled from C when no wheel fits your system, and no working C compiler was found "
     "(tried '{command}'). Install one (for example 'apt install gcc' or 'xcode-select --install'), "
@@ -87,7 +90,7 @@ class BuildKernels(build_ext):
             extension.extra_link_args = [*openmp, *sanitize, *strip]
             extension.define_macros.append(("FASTNN_BUILD_FLAGS", f'"{" ".join(compile_args)}"'))
         translated = cythonize(self.extensions, compiler_directives=DIRECTIVES, include_path=["src"],
-                               force=self.force or None, quiet=True)
+                               shared_utility_qualified_name=SHARED, force=self.force or None, quiet=True)
         for extension, c in zip(self.extensions, translated, strict=True):
             extension.sources = c.sources
         super().build_extensions()
@@ -120,6 +123,8 @@ class BuildKernels(build_ext):
 
 
 def extensions():
+    macros = [("Py_LIMITED_API", "0x030B0000")] if ABI3 else []
+    yield Extension(SHARED, [str(KERNELS / "shared.c")], define_macros=[*macros], py_limited_api=ABI3)
     bodies = sorted(str(path) for path in BODIES.glob("*.c"))
     headers = sorted(str(path) for path in BODIES.glob("*.h"))
     # The module with the bodies takes longest, so it comes first: the others compile beside it.
@@ -129,7 +134,7 @@ def extensions():
             [str(path), *(bodies if path.stem == "runtime" else [])],
             include_dirs=[str(BODIES)],
             depends=headers,
-            define_macros=[("Py_LIMITED_API", "0x030B0000")] if ABI3 else [],
+            define_macros=[*macros],
             py_limited_api=ABI3,
         )
 
