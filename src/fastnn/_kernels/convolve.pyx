@@ -26,15 +26,14 @@ cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const
     """The grid pixels m0..m1, with the taps tap0..tap1 as the reduction."""
     cdef void* targets[MAX_MR]
     cdef const void* b = tile.b
-    cdef Py_ssize_t first, last
-    cdef Py_ssize_t steps = ceil_div(m1 - m0, kern.mr), step
-    cdef Py_ssize_t height = ceil_div(m1 - m0, max(steps, <Py_ssize_t>1))
+    cdef Py_ssize_t first, last, left = m1 - m0
     cdef Pixel pixel = pixel_at(walk, m0), after
     cdef bint copied = rows_collide(walk.stride_w * walk.x_w * sizeof(real), tile.columns, kern)
     tile.a = table
     tile.c = targets
-    for step in range(steps):
-        tile.rows = min(height, m1 - m0 - step * height)
+    while left:
+        tile.rows = tile_height(walk, kern, pixel, left)
+        left -= tile.rows
         after = pixel
         target_rows(walk, y, &after, tile.rows, targets)
         first, last = tap0, tap1
@@ -51,6 +50,17 @@ cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const
             copied_tile(kern, tile, <real*>NULL)
         else:
             kern.gemm_rows(tile)
+
+
+cdef int tile_height(const Walk* walk, const fnn_kernels* kern, Pixel pixel, Py_ssize_t left) noexcept nogil:
+    """How many of the pixels left, from `pixel` on, to compute at once: like tiles, the fewest there can be.
+
+    But a first row of outputs that nearly fills a tile is one by itself, for it leaves out the taps above the
+    image: 256 -> 512 filters of 3 x 3 with stride 2, 7 x 7 outputs: 112 -> 116 GFLOP/s.
+    """
+    if pixel.q == 0 and pixel.p < walk.p0 and walk.q <= kern.mr <= 2 * walk.q and walk.q < left:
+        return <int>walk.q
+    return <int>ceil_div(left, ceil_div(left, kern.mr))
 
 
 cdef void live_taps(const Walk* walk, Pixel pixel, Pixel after, Py_ssize_t* first,
