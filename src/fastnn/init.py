@@ -49,8 +49,8 @@ def trunc_normal_(
     shape = _shape("trunc_normal_", tensor)
     std = _checks.real("trunc_normal_: std", std, low=math.ulp(0.0))
     mean = _checks.real("trunc_normal_: mean", mean)
-    a, b = (end if end in (-math.inf, math.inf) else _checks.real(f"trunc_normal_: {name}", end)
-            for name, end in (("a", a), ("b", b)))
+    a, b = (float(end) if isinstance(end, float | np.floating) and math.isinf(end)
+            else _checks.real(f"trunc_normal_: {name}", end) for name, end in (("a", a), ("b", b)))
     if not a < b:
         raise ValueError(f"trunc_normal_: a must be below b, got {a} and {b}")
     low, high = (a - mean) / std, (b - mean) / std
