@@ -30,6 +30,8 @@ def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, *, rng: Rng = None) -> T
     a, b = _checks.real("uniform_: a", a), _checks.real("uniform_: b", b)
     if not math.isfinite(b - a):
         raise ValueError(f"uniform_: b - a must be finite, got {b} - {a}")
+    if a > b:
+        raise ValueError(f"uniform_: a must not be above b, got {a} and {b}")
     return _fill(tensor, as_generator("uniform_: rng", rng).uniform(a, b, shape))
 
 
