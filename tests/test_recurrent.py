@@ -185,7 +185,7 @@ def test_a_sequence_is_the_same_bits_alone_and_in_chunks(isa, cell, dtype):
         assert_same_bits([np.concatenate(pieces[::-1] if reverse else pieces), *carried], [y, *final])
 
 
-@pytest.mark.parametrize("shape", [(12, 33, 20, 64), (2, 1, 40, 520)], ids=["blocks", "columns"])
+@pytest.mark.parametrize("shape", [(12, 33, 20, 64), (3, 1, 40, 1010)], ids=["blocks", "columns"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_equal_bits_for_any_number_of_threads(threads, cell, shape):
     args = arguments(cell, *shape, np.float32)
@@ -197,6 +197,20 @@ def test_equal_bits_for_any_number_of_threads(threads, cell, shape):
             results.append(run(functional, cell, args, **options))
         assert_same_bits(results[1], results[0])
         assert_same_bits(results[2], results[0])
+
+
+def test_equal_bits_where_threads_share_the_steps_of_both_directions(threads):
+    layer = fn.LSTM(7, 530, bidirectional=True, rng=0)
+    x = np.random.default_rng(5).normal(size=(4, 2, 7)).astype(np.float32)
+    results = []
+    for n in (1, 4, 5):
+        threads(n)
+        layer.zero_grad()
+        for lengths in (None, [1, 4]):
+            y, hx = layer(x, lengths=lengths)
+            results.append([y, *hx, layer.backward(y), layer.flat_gradients.copy()])
+    for i, one in enumerate(results):
+        assert_same_bits(one, results[i % 2])
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -407,6 +421,7 @@ def test_a_step_of_a_stream_has_the_bits_of_a_sequence(isa, dtype, threads, cell
     before = [s.copy() for s in state]
     hx = tuple(state) if len(state) == 2 else state[0]
     threads(count)
+    layer(x, hx)  # the first step goes the way of all sequences, and leaves what the next ones need
     y, new = layer(x, hx)
     # With lengths, or in memory of another order, the call goes the way of all sequences.
     for argument, lengths in ((x, [1] * batch), (np.asfortranarray(x), None)):
@@ -428,8 +443,19 @@ def test_a_step_of_a_stream_refuses_by_name():
     ):
         with pytest.raises(error, match=words):
             layer(*arguments)
+        layer(x, (h, h))  # and so it is where steps have been taken
     y, _ = layer(x[:, :0], (h[:, :0], h[:, :0]))
     assert y.shape == (1, 0, 4)
+
+
+def test_a_stream_with_the_batch_first_takes_one_sequence():
+    layer = fn.GRU(3, 4, batch_first=True, rng=0).eval()
+    x, h = np.ones((1, 5, 3), np.float32), np.zeros((1, 1, 4), np.float32)
+    for _ in range(2):
+        layer(x[:, :1], h)
+    assert layer(x, h)[0].shape == (1, 5, 4)
+    with pytest.raises(ValueError, match="GRU: hx has shape"):
+        layer(x, np.zeros((1, 5, 4), np.float32))
 
 
 @pytest.mark.parametrize("activation", [None, "relu", "sigmoid", "tanh", "softmax"])

@@ -88,22 +88,40 @@ static void *map_backward(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     return y;
 }
 
+/* Sums in groups of lanes, as the instruction set has them, of sums in blocks of `size`. */
+static void *in_groups(const fnn_kernels *k, const char *blocks, ptrdiff_t gates, ptrdiff_t size) {
+    ptrdiff_t groups = (size + k->lanes - 1) / k->lanes, stride = groups * gates * k->lanes;
+    char *sums = calloc((size_t)(ROWS * stride), (size_t)itemsize);
+    for (ptrdiff_t row = 0; row < ROWS; row++)
+        for (ptrdiff_t gate = 0; gate < gates; gate++)
+            for (ptrdiff_t j = 0; j < size; j++)
+                memcpy(sums + (row * stride + (j / k->lanes * gates + gate) * k->lanes + j % k->lanes) * itemsize,
+                       blocks + ((row * gates + gate) * size + j) * itemsize, (size_t)itemsize);
+    return sums;
+}
+
 static void *cells(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
-    /* of each cell: gates [ROWS][4 size], h, c, y [ROWS][size], then what backward leaves of them */
-    ptrdiff_t state = ROWS * size, all = 7 * state, one = 2 * all;
-    void *out = draw(FNN_CELLS * one, 1);
+    /* of each cell: gates [ROWS][4 size], c, its copy, y [ROWS][size], then what backward leaves of them */
+    ptrdiff_t state = ROWS * size, all = 7 * state, one = 2 * all, groups = (size + k->lanes - 1) / k->lanes;
+    void *out = draw(FNN_CELLS * one, 1), *input = draw(4 * state, 5), *hidden = draw(4 * state, 6);
     for (int kind = 0; kind < FNN_CELLS; kind++) {
-        void *gates = at(out, kind * one), *h = at(gates, 4 * state), *c = at(h, state), *y = at(c, state);
+        ptrdiff_t blocks = kind == FNN_LSTM ? 4 : kind == FNN_GRU ? 3 : 1;
+        void *gates = at(out, kind * one), *c = at(gates, 4 * state), *c_copy = at(c, state), *y = at(c_copy, state);
         void *h_prev = draw(state, 2), *c_prev = draw(state, 3), *grad_y = draw(state, 4);
-        fnn_cell step = {ROWS, size, gates, 4 * size, h, c, y, size};
+        void *sums = in_groups(k, input, blocks, size), *state_sums = in_groups(k, hidden, blocks, size);
+        fnn_cell step = {.rows = ROWS, .hidden = size, .first = 0, .last = groups, .sums = sums,
+                         .sums_stride = groups * blocks * k->lanes, .state_sums = state_sums, .h = h_prev,
+                         .h_stride = size, .c = c, .c_prev = c_copy, .y = y, .y_stride = size, .gates = gates,
+                         .gates_stride = 4 * size};
         k->cell[kind](&step);
         void *grad_gates = at(gates, all);
         fnn_cell_grad back = {ROWS, size, gates, grad_gates, 4 * size, h_prev, c_prev, grad_y, size,
                               at(grad_gates, 4 * state), at(grad_gates, 5 * state)};
         k->cell_backward[kind](&back);
-        free(h_prev), free(c_prev), free(grad_y);
+        free(h_prev), free(c_prev), free(grad_y), free(sums), free(state_sums);
     }
     *n = FNN_CELLS * one;
+    free(input), free(hidden);
     return out;
 }
 

@@ -27,6 +27,7 @@ col2im.pyx            gradient of the input where channels are few
 conv_gradient.pyx     gradient of the filters; im2col.pyx where pixels are few, winograd_gradient.pyx
 ====================  ============================================================================
 
+recurrent.pyx and recurrent_gradient.pyx go through the steps of RNN, LSTM and GRU, stream.pyx takes one.
 gemm.pyx has the products of Linear and the recurrences, pack.pyx brings operands into the tile's form and
 gradients out of it, memory.pyx keeps large blocks of memory for the next call.
 

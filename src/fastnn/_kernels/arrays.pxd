@@ -9,7 +9,7 @@ from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyO
 from fastnn._kernels.runtime cimport raise_interrupt
 
 cdef struct Arrays:
-    Py_buffer item[4]
+    Py_buffer item[6]
     int count
 
 cdef inline int acquire(Arrays* arrays, object array, bint writable) except -1:

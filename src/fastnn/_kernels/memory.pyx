@@ -14,7 +14,9 @@ cdef extern from "blocks.h" nogil:
     void fnn_block_release()
 
 cdef enum:
-    SMALLEST = 4 << 20   # bytes: below, the C library itself seldom gives memory back to the system
+    # Bytes from which on glibc asks the system, which fills its pages with zeros, time and again. Forward and
+    # backward of an RNN, (100, 32, 64, 128), whose arrays take 1.6 MB each: 8.6 ms before, 5.8 where kept.
+    SMALLEST = 128 << 10
     LARGEST = 1 << 30    # beyond, keeping it would be most of a small machine
 
 

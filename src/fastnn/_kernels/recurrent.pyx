@@ -1,66 +1,65 @@
-"""Recurrences: one layer of RNN, LSTM or GRU, in one direction or both, over a ragged batch.
+"""Recurrences, forward: one layer of RNN, LSTM or GRU, in one direction or both, over a ragged batch.
 
 Sequences are sorted, longest first, and stored without padding: step t holds the starts[t + 1] -
-starts[t] sequences that are still alive, which are the first ones of the batch. One row of D inputs, of
-W gates and of H states belongs to each sequence and step ::
+starts[t] sequences that are still alive, which are the first ones of the batch. One row of D inputs and of
+H states belongs to each sequence and step ::
 
-    for each chunk of steps                        small enough for its gates to stay in L2
-        gates = x W_ih^T + b                       one product over all rows of the chunk
-        for each block of sequences                threads share the blocks, and the directions
+    for each direction and block of sequences      threads share them, without waiting for each other
+        for each chunk of steps                    small enough for its sums to stay in L2
+            sums = x W_ih^T + b
             for each step of the chunk
-                gates += h W_hh^T                  W_hh packed once, in L2
-                h, c, gates, y = cell(gates, h, c) csrc/recurrent.h
+                for each run of columns            to and fro: the last ones of a step are still in L1
+                    sums += h W_hh^T
+                    h, c, y = cell(sums, h, c)     csrc/recurrent.h
 
-Backward goes back through the steps in the same blocks, and leaves the gradients of all gates; those of
-the weights and of the input are then one product each over all rows.
+A sequence never meets another within a step, so the bits of a sequence depend neither on its block nor on
+the batch. Where there are fewer blocks than threads and steps are long (a single sequence, a large H),
+several threads take a block together: each has columns of its own, and they meet after each step.
 
-A sequence never meets another within a step, so blocks need not wait for each other, and the bits of a
-sequence depend neither on its block nor on the batch. Where there are fewer blocks than threads and one
-step is long (a single sequence, a large H), threads share the columns of W_hh instead.
+Columns are in groups: a vector's worth of each of the G gates, side by side, zeros filling the last one. The
+GRU's two products are not added up: its gate n needs them apart.
 
-Gates are G blocks of H columns. The GRU has a fourth: its gate n needs the two products apart. The
-input's product fills columns 0 .. G H, the state's adds to the last G H of W; see csrc/recurrent.h.
+A single sequence is bound by the way of W_hh from L2 to the registers, 32 bytes a cycle on Zen 4: a step of
+an LSTM with H = 128 takes at least 2.2 us there. Batches are bound by the multipliers and the gates.
 """
 
-from cython.parallel cimport prange
-from libc.stdlib cimport free, malloc
+from cython.parallel cimport parallel
 from libc.string cimport memcpy, memset
 
 from fastnn._kernels.environment cimport Environment, default_environment
-from fastnn._kernels.gemm cimport (
-    column_sums,
-    gradient_workspace,
-    multiply,
-    multiply_transposed,
-    pack,
-    panel_elements,
-)
+from fastnn._kernels.gemm cimport NC, multiply_task, panel_elements
+from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.runtime cimport (
     FNN_GRU,
     FNN_LSTM,
     FNN_RNN_RELU,
     FNN_RNN_TANH,
-    Watch,
     ceil_div,
+    deal,
     fnn_cell,
-    fnn_cell_grad,
     fnn_kernels,
     go_on,
     kernels,
+    next_task,
     raise_interrupt,
     real,
     start,
+    team_members,
     team_size,
+    thread_id,
 )
 
-# Gates of a chunk: half of a 1 MB L2, so that a step finds what the input's product left there.
+cdef extern from "barrier.h" nogil:
+    bint meet "fnn_meet"(fnn_barrier* barrier, int members, const int* stop) noexcept
+
 cdef enum:
-    CHUNK_BYTES = 512 * 1024
-    MAX_DIRECTIONS = 2
+    CHUNK_BYTES = 128 * 1024    # of the sums of a chunk
+    RUN_VECTORS = 8             # of the columns of a run: sums enough to keep the multipliers busy
+    LINE = 64
 
 cdef double NS_PER_MULTIPLY = 0.04   # 50 GFLOP/s, gates and edges included
 
-# The cells: index of the body, G, and W / H.
+# The cells: index of the body, G, and blocks of H columns that backward needs.
 CELLS = {
     "rnn_tanh": (FNN_RNN_TANH, 1, 1),
     "rnn_relu": (FNN_RNN_RELU, 1, 1),
@@ -68,113 +67,185 @@ CELLS = {
     "gru": (FNN_GRU, 3, 4),
 }
 
-cdef struct Layer:
-    # One direction of a layer. Arrays by rows of the ragged batch, or by sequences (h, c).
-    int cell
-    bint reverse
-    Py_ssize_t steps
-    Py_ssize_t hidden           # H
-    Py_ssize_t products         # G H: columns of either product
-    Py_ssize_t width            # W: columns of the gates
-    Py_ssize_t y_stride
-    Py_ssize_t truncate         # backward: steps between the cuts of the state's gradient
-    Py_ssize_t gates_row        # the row at which `gates` begins
-    const Py_ssize_t* starts
-    const void* bias            # [W]
-    void* gates
-    void* h                     # backward: its gradient; so also c and y
-    void* c
-    void* y
-    void* h_prev                # the states before each row's step, or NULL: not to be kept
-    void* c_prev
-    void* grad_gates            # backward alone
-    Watch* watch                # asked before each step
-
-
 cdef inline void* at(void* array, Py_ssize_t elements, Py_ssize_t itemsize) noexcept nogil:
     return NULL if array is NULL else <char*>array + elements * itemsize
 
 
-cdef void forward_steps(const Layer* layer, const real* panels, Py_ssize_t s0, Py_ssize_t s1,
-                        Py_ssize_t n0, Py_ssize_t n1, int threads) noexcept nogil:
-    """Steps s0 .. s1, in the layer's direction, of the sequences n0 .. n1; panels hold W_hh^T."""
+cdef inline Py_ssize_t whole_lines(Py_ssize_t elements, Py_ssize_t itemsize) noexcept nogil:
+    return ceil_div(elements * itemsize, LINE) * LINE
+
+
+cdef inline Py_ssize_t state_pitch(Py_ssize_t hidden, Py_ssize_t lanes) noexcept nogil:
+    """Elements from row to row of the states: whole vectors, and no power of two, see gemm.rows_collide."""
+    return (ceil_div(hidden, lanes) | 1) * lanes
+
+
+cdef inline Py_ssize_t alive(const Pass* p, Py_ssize_t t, Py_ssize_t n0, Py_ssize_t n1) noexcept nogil:
+    """How many of the sequences n0 .. n1 take the step at time t."""
+    return max(min(n1, p.starts[t + 1] - p.starts[t]) - n0, <Py_ssize_t>0)
+
+
+cdef void input_product(const Pass* p, const Layer* layer, Py_ssize_t s0, Py_ssize_t s1, Py_ssize_t n0,
+                        Py_ssize_t n1, Py_ssize_t c0, Py_ssize_t c1, real* sums) noexcept nogil:
+    """sums = x W_ih^T + b in columns c0 .. c1: the rows of step s0 + i begin at i * block."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t hidden = layer.hidden, products = layer.products, width = layer.width
-    cdef Py_ssize_t s, t, i, row
-    cdef real* h = <real*>layer.h + n0 * hidden
-    cdef real* gates
+    cdef const real* x = <const real*>layer.x
+    cdef Py_ssize_t nc = max(NC // kern.nr, 1) * kern.nr, i, c, s, t, rows
+    for i in range(ceil_div(c1 - c0, nc)):
+        c = c0 + i * nc
+        if n1 - n0 == p.batch == p.starts[1] and p.starts[p.steps] == p.steps * p.batch:
+            # all sequences, of one length: the chunk's rows are contiguous
+            t = p.steps - s1 if layer.reverse else s0
+            multiply_task(kern, x + p.starts[t] * p.depth, p.depth, <const real*>layer.input_panels,
+                          <const real*>layer.bias, sums, p.columns, 0, (s1 - s0) * p.batch, c,
+                          min(c1, c + nc), p.depth, False, 0)
+            continue
+        for s in range(s0, s1):
+            t = p.steps - 1 - s if layer.reverse else s
+            rows = alive(p, t, n0, n1)
+            if rows:
+                multiply_task(kern, x + (p.starts[t] + n0) * p.depth, p.depth,
+                              <const real*>layer.input_panels, <const real*>layer.bias,
+                              row_of_sums(p, layer, s, s0, s1, sums), p.columns, 0, rows, c, min(c1, c + nc),
+                              p.depth, False, 0)
+
+
+cdef inline real* row_of_sums(const Pass* p, const Layer* layer, Py_ssize_t s, Py_ssize_t s0, Py_ssize_t s1,
+                              real* sums) noexcept nogil:
+    """Where the sums of step s lie: in the order of time, as the rows of x."""
+    return sums + (s1 - 1 - s if layer.reverse else s - s0) * p.block * p.columns
+
+
+cdef void take_block(Pass* p, const Layer* layer, Py_ssize_t n0, Py_ssize_t n1, int part, int parts,
+                     fnn_barrier* barrier, real* sums) noexcept nogil:
+    """All steps of the sequences n0 .. n1: all columns, or the share of thread `part` of `parts`."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t runs = ceil_div(p.groups, p.run), hidden = p.hidden
+    cdef Py_ssize_t pitch = state_pitch(hidden, kern.lanes)
+    cdef Py_ssize_t run0 = runs * part // parts, run1 = runs * (part + 1) // parts
+    cdef Py_ssize_t lanes = p.gates * kern.lanes, first = run0 * p.run, last = min(p.groups, run1 * p.run)
+    cdef Py_ssize_t j0 = first * kern.lanes, j1 = min(hidden, last * kern.lanes)
+    cdef real* state = sums + whole_lines(p.chunk * p.block * p.columns, sizeof(real)) // sizeof(real)
+    cdef real* state_sums = state + p.block * pitch
+    cdef real* products
+    cdef const real* state_bias = NULL
+    cdef Py_ssize_t s, s0 = 0, s1 = 0, t, row = 0, before = 0, i, r
+    cdef const real* h
     cdef fnn_cell step
-    step.hidden = hidden
-    step.gates_stride = width
-    step.h = h
-    step.c = at(layer.c, n0 * hidden, sizeof(real))
-    step.y_stride = layer.y_stride
-    for s in range(s0, s1):
-        if not go_on(layer.watch):
-            return
-        t = layer.steps - 1 - s if layer.reverse else s
-        step.rows = min(n1, layer.starts[t + 1] - layer.starts[t]) - n0
-        if step.rows <= 0:
-            continue
-        row = layer.starts[t] + n0
-        gates = <real*>layer.gates + (row - layer.gates_row) * width
+    step.hidden, step.sums_stride, step.h, step.h_stride = hidden, p.columns, state, pitch
+    step.y_stride, step.gates_stride = p.y_stride, p.gates_stride
+    step.c, step.state_sums = at(layer.c, n0 * hidden, sizeof(real)), state_sums
+    if p.cell == FNN_GRU:
+        state_bias = <const real*>layer.bias + p.columns
+    for s in range(p.steps):
+        if s == s1:
+            s0, s1 = s, min(p.steps, s + p.chunk)
+            input_product(p, layer, s0, s1, n0, n1, first * lanes, last * lanes, sums)
+        t = p.steps - 1 - s if layer.reverse else s
+        step.rows = alive(p, t, n0, n1)
+        for i in range(step.rows):
+            h = (<const real*>layer.y + (row + i) * p.y_stride if i < before
+                 else <const real*>layer.h + (n0 + i) * hidden)
+            memcpy(state + i * pitch, h, hidden * sizeof(real))
+        before, row = step.rows, p.starts[t] + n0
         if layer.h_prev is not NULL:
-            memcpy(<real*>layer.h_prev + row * hidden, h, step.rows * hidden * sizeof(real))
-        if layer.c_prev is not NULL:
-            memcpy(<real*>layer.c_prev + row * hidden, step.c, step.rows * hidden * sizeof(real))
-        if width > products:
             for i in range(step.rows):
-                memcpy(gates + i * width + products, <const real*>layer.bias + products,
-                       (width - products) * sizeof(real))
-        multiply(h, hidden, panels, <const real*>NULL, gates + width - products, width,
-                 step.rows, products, hidden, True, False, threads, NULL)
-        step.gates = gates
-        step.y = <real*>layer.y + row * step.y_stride
-        kern.cell[layer.cell](&step)
-
-
-cdef void backward_steps(const Layer* layer, const real* panels, Py_ssize_t n0, Py_ssize_t n1,
-                         int threads) noexcept nogil:
-    """All steps, last one first, of the sequences n0 .. n1; panels hold W_hh.
-
-    Layer.h and .c go in as the gradients of the final states and come out as those of the initial ones.
-    """
-    cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t hidden = layer.hidden, width = layer.width
-    cdef Py_ssize_t s, t, row, boundary, crossing
-    cdef real* grad_h = <real*>layer.h + n0 * hidden
-    cdef real* grad_gates
-    cdef fnn_cell_grad step
-    step.hidden = hidden
-    step.gates_stride = width
-    step.y_stride = layer.y_stride
-    step.grad_h = grad_h
-    step.grad_c = at(layer.c, n0 * hidden, sizeof(real))
-    for s in range(layer.steps):
-        if not go_on(layer.watch):
-            return
-        t = s if layer.reverse else layer.steps - 1 - s
-        step.rows = min(n1, layer.starts[t + 1] - layer.starts[t]) - n0
-        if step.rows <= 0:
-            continue
-        row = layer.starts[t] + n0
-        grad_gates = <real*>layer.grad_gates + row * width
-        step.gates = <real*>layer.gates + row * width
-        step.grad_gates = grad_gates
-        step.h_prev = at(layer.h_prev, row * hidden, sizeof(real))
+                memcpy(<real*>layer.h_prev + (row + i) * hidden + j0, state + i * pitch + j0,
+                       (j1 - j0) * sizeof(real))
+        step.sums = row_of_sums(p, layer, s, s0, s1, sums)
         step.c_prev = at(layer.c_prev, row * hidden, sizeof(real))
-        step.grad_y = at(layer.y, row * step.y_stride, sizeof(real))
-        kern.cell_backward[layer.cell](&step)
-        multiply(grad_gates + width - layer.products, width, panels, <const real*>NULL, grad_h, hidden,
-                 step.rows, hidden, layer.products, layer.cell == FNN_GRU, False, threads, NULL)
-        # Truncation: no gradient through the state that passed between times boundary - 1 and boundary.
-        boundary = t + 1 if layer.reverse else t
-        if layer.truncate and 0 < boundary < layer.steps and boundary % layer.truncate == 0:
-            crossing = min(n1, layer.starts[boundary + 1] - layer.starts[boundary]) - n0
-            if crossing > 0:
-                memset(grad_h, 0, crossing * hidden * sizeof(real))
-                if step.grad_c is not NULL:
-                    memset(step.grad_c, 0, crossing * hidden * sizeof(real))
+        step.y = <real*>layer.y + row * p.y_stride
+        step.gates = at(layer.gates, row * p.gates_stride, sizeof(real))
+        products = state_sums if p.cell == FNN_GRU else <real*>step.sums
+        for i in range(run1 - run0 if step.rows else 0):
+            r = run1 - 1 - i if s % 2 else run0 + i
+            step.first, step.last = r * p.run, min(p.groups, (r + 1) * p.run)
+            multiply_task(kern, state, pitch, <const real*>layer.state_panels, state_bias, products,
+                          p.columns, 0, step.rows, step.first * lanes, step.last * lanes, hidden,
+                          p.cell != FNN_GRU, 0)
+            kern.cell[p.cell](&step)
+        if not go_on(&p.watch) and parts == 1:
+            return
+        if parts > 1 and meet(barrier, parts, &p.watch.interrupted):
+            return
+    final_states(p, layer, n0, n1, j0, j1, <const real*>NULL)
+
+
+cdef void final_states(const Pass* p, const Layer* layer, Py_ssize_t n0, Py_ssize_t n1, Py_ssize_t j0,
+                       Py_ssize_t j1, const real* of_dtype) noexcept nogil:
+    """Each sequence's state after its last step, in columns j0 .. j1."""
+    cdef Py_ssize_t s, t, i, done = 0, rows
+    for s in range(p.steps - 1, -1, -1):
+        t = p.steps - 1 - s if layer.reverse else s
+        rows = alive(p, t, n0, n1)
+        for i in range(done, rows):
+            memcpy(<real*>layer.h + (n0 + i) * p.hidden + j0,
+                   <const real*>layer.y + (p.starts[t] + n0 + i) * p.y_stride + j0, (j1 - j0) * sizeof(real))
+        done = max(done, rows)
+
+
+cdef void take_share(Pass* p, int thread, int members, const real* of_dtype) noexcept nogil:
+    """What one thread of `members` does."""
+    cdef real* workspace = <real*>(p.workspace + thread * p.share)
+    cdef Py_ssize_t task, n0
+    cdef int parts = p.parts if members >= p.tasks * p.parts else 1
+    if parts > 1:
+        task = thread // parts
+        if task < p.tasks:
+            n0 = task // p.directions * p.block
+            take_block(p, &p.layers[task % p.directions], n0, min(p.batch, n0 + p.block), thread % parts,
+                       parts, &p.barriers[task], workspace)
+        return
+    task = next_task(&p.dealt, thread, &p.watch)
+    while task >= 0:
+        n0 = task // p.directions * p.block
+        take_block(p, &p.layers[task % p.directions], n0, min(p.batch, n0 + p.block), 0, 1, NULL, workspace)
+        task = next_task(&p.dealt, thread, &p.watch)
+
+
+cdef void share_out(Pass* p, Py_ssize_t itemsize) noexcept nogil:
+    """Cut the work, by shapes, and find the threads for it."""
+    cdef const fnn_kernels* kern = kernels(itemsize)
+    cdef Py_ssize_t nv = kern.nr // kern.lanes
+    cdef double step_ns = NS_PER_MULTIPLY * p.gates * p.hidden * p.hidden * p.batch
+    p.groups = ceil_div(p.hidden, kern.lanes)
+    p.columns = p.groups * p.gates * kern.lanes
+    p.block = block_rows(p.batch, kern.mr)
+    p.chunk = max(<Py_ssize_t>1, min(p.steps, CHUNK_BYTES // (p.block * p.columns * itemsize)))
+    if p.gates % nv == 0:
+        nv = 1  # a group is whole panels already
+    p.run = ceil_div(RUN_VECTORS, p.gates * nv) * nv
+    p.tasks = p.directions * ceil_div(p.batch, p.block)
+    p.threads = team_size(NS_PER_MULTIPLY * p.gates * p.hidden * (p.hidden + p.depth)
+                          * p.directions * p.starts[p.steps])
+    p.parts = 1
+    if p.threads > p.tasks:
+        if p.tasks <= MAX_SHARED:
+            p.parts = <int>max(1, min(team_size(step_ns) // p.tasks, ceil_div(p.groups, p.run)))
+        p.threads = <int>p.tasks * p.parts
+    p.share = (whole_lines(p.chunk * p.block * p.columns, itemsize)
+               + whole_lines(p.block * state_pitch(p.hidden, kern.lanes), itemsize)
+               + (whole_lines(p.block * p.columns, itemsize) if p.cell == FNN_GRU else 0))
+
+
+cdef int run_pass(Pass* p, const real* of_dtype) noexcept nogil:
+    """Returns 1 if there is no memory for the workspace."""
+    cdef char* memory
+    start(&p.watch)
+    share_out(p, sizeof(real))
+    memory = <char*>take(p.threads * p.share + LINE)
+    if memory is NULL:
+        return 1
+    p.workspace = memory + (-<size_t>memory) % LINE
+    deal(&p.dealt, p.tasks, p.threads)
+    if p.threads == 1:
+        take_share(p, 0, 1, of_dtype)
+    else:
+        memset(p.barriers, 0, sizeof(p.barriers))
+        with parallel(num_threads=p.threads):
+            take_share(p, thread_id(), team_members(), of_dtype)
+    give(memory, p.threads * p.share + LINE)
+    return 0
 
 
 cdef Py_ssize_t block_rows(Py_ssize_t batch, Py_ssize_t mr) noexcept nogil:
@@ -189,42 +260,48 @@ cdef Py_ssize_t block_rows(Py_ssize_t batch, Py_ssize_t mr) noexcept nogil:
     return ceil_div(batch, blocks)
 
 
-cdef int step_threads(double step_ns, Py_ssize_t tasks) noexcept nogil:
-    """Threads that share one step's columns: more than one where blocks are too few and steps are long."""
-    cdef int threads = team_size(step_ns)
-    return threads if threads > tasks else 1
+cdef Py_ssize_t panels_of_input(Py_ssize_t columns, Py_ssize_t depth, Py_ssize_t itemsize) noexcept nogil:
+    """Where the panels of W_hh begin, behind those of W_ih."""
+    return panel_elements(columns, depth, itemsize)
 
 
-cdef Py_ssize_t chunk_steps(Py_ssize_t batch, Py_ssize_t width, Py_ssize_t itemsize) noexcept nogil:
-    return max(<Py_ssize_t>1, CHUNK_BYTES // (batch * width * itemsize))
+def lanes(Py_ssize_t itemsize):
+    """Columns of each gate in a group."""
+    return kernels(itemsize).lanes
 
 
-def chunk_rows(Py_ssize_t rows, Py_ssize_t batch, Py_ssize_t width, Py_ssize_t itemsize):
-    """Rows of gates that forward needs when they are not to be kept, of `rows` in all."""
-    return min(rows, chunk_steps(batch, width, itemsize) * batch)
+cdef void pack_groups(const real* weight, Py_ssize_t gates, Py_ssize_t hidden, Py_ssize_t depth,
+                      real* panels) noexcept nogil:
+    """Panels of W^T, the rows of W [gates * hidden, depth] in groups."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t lanes = kern.lanes, groups = ceil_div(hidden, lanes), group, gate, column
+    if hidden % lanes or groups * gates * lanes % kern.nr:
+        memset(panels, 0, panel_elements(groups * gates * lanes, depth, sizeof(real)) * sizeof(real))
+    for group in range(groups):
+        for gate in range(gates):
+            column = (group * gates + gate) * lanes
+            kern.transpose(min(lanes, hidden - group * lanes), depth,
+                           weight + (gate * hidden + group * lanes) * depth, depth,
+                           panels + column // kern.nr * kern.nr * depth + column % kern.nr, kern.nr)
 
 
-def forward_panels(const real[:, ::1] weight_ih, const real[:, ::1] weight_hh, real[::1] panels):
-    """Pack W_ih^T and W_hh^T one after the other, as `forward` takes them."""
-    cdef Py_ssize_t zero = 0, n = weight_ih.shape[0], d = weight_ih.shape[1], h = weight_hh.shape[1]
+def forward_panels(Py_ssize_t gates, const real[:, ::1] weight_ih, const real[:, ::1] weight_hh,
+                   real[::1] panels):
+    """Pack W_ih^T and W_hh^T, one after the other, as `forward` takes them."""
+    cdef Py_ssize_t depth = weight_ih.shape[1], hidden = weight_hh.shape[1]
+    cdef Py_ssize_t lanes = kernels(sizeof(real)).lanes, columns = ceil_div(hidden, lanes) * gates * lanes
     with nogil:
-        pack(&weight_ih[0, 0], &zero, 1, d, 1, n, d, &panels[0])
-        pack(&weight_hh[0, 0], &zero, 1, h, 1, n, h, &panels[panel_elements(n, d, sizeof(real))])
+        pack_groups(&weight_ih[0, 0], gates, hidden, depth, &panels[0])
+        pack_groups(&weight_hh[0, 0], gates, hidden, hidden,
+                    &panels[panels_of_input(columns, depth, sizeof(real))])
 
 
 def forward_panels_size(Py_ssize_t n, Py_ssize_t d, Py_ssize_t h, Py_ssize_t itemsize):
-    """Elements of the packed weights of one direction, n = G H."""
+    """Elements of the packed weights of one direction, n their rows."""
     return panel_elements(n, d, itemsize) + panel_elements(n, h, itemsize)
 
 
-def backward_panels(const real[:, ::1] weight_hh, real[::1] panels):
-    """Pack W_hh as `backward` takes it: panel_size(H, G H) elements."""
-    cdef Py_ssize_t zero = 0, n = weight_hh.shape[0], h = weight_hh.shape[1]
-    with nogil:
-        pack(&weight_hh[0, 0], &zero, 1, n, h, h, 1, &panels[0])
-
-
-def forward(int cell, Py_ssize_t products, const real[:, ::1] x, const Py_ssize_t[::1] starts,
+def forward(int cell, Py_ssize_t n_gates, const real[:, ::1] x, const Py_ssize_t[::1] starts,
             const real[:, ::1] panels, const real[:, ::1] bias, real[:, :, ::1] h, real[:, :, ::1] c,
             real[:, :, ::1] gates, real[:, :, ::1] h_prev, real[:, :, ::1] c_prev, real[:, ::1] y,
             bint reverse):
@@ -232,18 +309,18 @@ def forward(int cell, Py_ssize_t products, const real[:, ::1] x, const Py_ssize_
 
     Parameters
     ----------
-    cell, products : int
-        As CELLS has them; products = G H.
+    cell, n_gates : int
+        As CELLS has them.
     x : [rows, D]
         At least one row, in the order of time.
     starts : [steps + 1]
         First row of each step.
-    panels, bias : [directions, ...], [directions, W]
-        As `forward_panels` makes them.
+    panels, bias : [directions, ...], [directions, 2 * columns]
+        As `forward_panels` makes them; the biases in groups, of the input's product and of the state's.
     h, c : [directions, batch, H]
         Initial states in, final states out; c of the LSTM alone, else None.
-    gates : [directions, rows, W], or with chunk_rows(...) rows
-        Kept for backward where it has a row for each of x.
+    gates : [directions, rows, W] or None
+        Kept for backward; see csrc/recurrent.h for the columns.
     h_prev, c_prev : [directions, rows, H] or None
         The states before each step, if they are to be kept.
     y : [rows, directions * H]
@@ -252,232 +329,26 @@ def forward(int cell, Py_ssize_t products, const real[:, ::1] x, const Py_ssize_
         Whether the first direction goes back in time; a second always does.
     """
     cdef Environment _caller = default_environment()
-    cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t rows = x.shape[0], depth = x.shape[1], steps = starts.shape[0] - 1
-    cdef Py_ssize_t directions = h.shape[0], batch = h.shape[1], hidden = h.shape[2]
-    cdef Py_ssize_t width = gates.shape[2], d, k, s0, s1, row0, row1, task
-    cdef Py_ssize_t chunk = chunk_steps(batch, width, sizeof(real))
-    cdef Py_ssize_t block = block_rows(batch, kern.mr)
-    cdef Py_ssize_t tasks = directions * ceil_div(batch, block)
-    cdef double step_ns = NS_PER_MULTIPLY * batch * products * hidden
-    cdef const real* state_panels[MAX_DIRECTIONS]
-    cdef Layer layers[MAX_DIRECTIONS]
+    cdef Py_ssize_t d
+    cdef int status
+    cdef Pass p
     cdef Layer* layer
-    cdef int inner = step_threads(step_ns, tasks)
-    cdef Watch watch
-    start(&watch)
-    for d in range(directions):
-        layer = &layers[d]
-        layer.watch = &watch
-        layer.cell = cell
+    p.cell, p.gates = cell, n_gates
+    p.directions, p.batch, p.hidden = h.shape[0], h.shape[1], h.shape[2]
+    p.steps, p.depth, p.starts, p.y_stride = starts.shape[0] - 1, x.shape[1], &starts[0], y.shape[1]
+    p.gates_stride = 0 if gates is None else gates.shape[2]
+    for d in range(p.directions):
+        layer = &p.layers[d]
         layer.reverse = reverse or d == 1
-        layer.steps = steps
-        layer.hidden = hidden
-        layer.products = products
-        layer.width = width
-        layer.y_stride = y.shape[1]
-        layer.starts = &starts[0]
-        layer.bias = &bias[d, 0]
-        layer.gates = &gates[d, 0, 0]
-        layer.gates_row = 0
-        layer.h = &h[d, 0, 0]
+        layer.x, layer.input_panels, layer.bias = &x[0, 0], &panels[d, 0], &bias[d, 0]
+        layer.state_panels = &panels[d, panels_of_input(bias.shape[1] // 2, p.depth, sizeof(real))]
+        layer.h, layer.y = &h[d, 0, 0], &y[0, d * p.hidden]
         layer.c = NULL if c is None else &c[d, 0, 0]
+        layer.gates = NULL if gates is None else &gates[d, 0, 0]
         layer.h_prev = NULL if h_prev is None else &h_prev[d, 0, 0]
         layer.c_prev = NULL if c_prev is None else &c_prev[d, 0, 0]
-        layer.y = &y[0, d * hidden]
-        state_panels[d] = &panels[d, panel_elements(products, depth, sizeof(real))]
     with nogil:
-        for k in range(ceil_div(steps, chunk)):
-            s0 = k * chunk
-            s1 = min(steps, s0 + chunk)
-            for d in range(directions):
-                layer = &layers[d]
-                row0 = starts[steps - s1 if layer.reverse else s0]
-                row1 = starts[steps - s0 if layer.reverse else s1]
-                if gates.shape[1] < rows:
-                    layer.gates_row = row0
-                multiply(&x[row0, 0], depth, &panels[d, 0], &bias[d, 0],
-                         <real*>layer.gates + (row0 - layer.gates_row) * width, width,
-                         row1 - row0, products, depth, False, False,
-                         team_size(NS_PER_MULTIPLY * (row1 - row0) * products * depth), &watch)
-            for task in prange(tasks, schedule="dynamic",
-                               num_threads=1 if inner > 1 else team_size(step_ns * directions * (s1 - s0))):
-                forward_steps(&layers[task % directions], state_panels[task % directions], s0, s1,
-                              task // directions * block,
-                              min(batch, (task // directions + 1) * block), inner)
+        status = run_pass(&p, <const real*>NULL)
     raise_interrupt()
-
-
-cdef class StepState:
-    """The packed parameters of one layer, by their addresses; see `step_state`."""
-
-    cdef object kept
-    cdef const void* panels
-    cdef const void* bias
-    cdef int cell
-    cdef Py_ssize_t products, width, depth, hidden, itemsize
-
-
-def step_state(int cell, Py_ssize_t products, panels, bias, Py_ssize_t depth, Py_ssize_t hidden):
-    """The packed parameters of one layer in one direction, as `take_step` takes them.
-
-    cell, products, panels and bias are those of `forward`; depth and hidden are D and H.
-    """
-    cdef StepState state = StepState()
-    state.kept = (panels, bias)
-    state.cell, state.products, state.depth, state.hidden = cell, products, depth, hidden
-    state.width, state.itemsize = bias.shape[1], bias.itemsize
-    if state.itemsize == sizeof(float):
-        state.panels, state.bias = address[float](panels), address[float](bias)
-    else:
-        state.panels, state.bias = address[double](panels), address[double](bias)
-    return state
-
-
-def take_step(StepState state, x, Py_ssize_t layer, h, c, new_h, new_c, y):
-    """Take a step of a stack's layer number `layer`: what a stream calls again and again.
-
-    x [1, N, D] with N > 0 and the states h and c [layers, N, H] give y [1, N, H] and the new states; c of the
-    LSTM alone. The bits are those of `forward`, with less to look at: a call costs as much as the arithmetic
-    of a small layer. ValueError where an array is of another dtype or not contiguous.
-    """
-    cdef Environment _caller = default_environment()
-    if state.itemsize == sizeof(float):
-        take[float](state, x, layer, h, c, new_h, new_c, y)
-    else:
-        take[double](state, x, layer, h, c, new_h, new_c, y)
-
-
-cdef const void* address(const real[:, ::1] array) noexcept:
-    return &array[0, 0]
-
-
-cdef int take(StepState self, const real[:, :, ::1] x, Py_ssize_t index, const real[:, :, ::1] h,
-              const real[:, :, ::1] c, real[:, :, ::1] new_h, real[:, :, ::1] new_c,
-              real[:, :, ::1] y) except -1:
-    cdef Py_ssize_t batch = x.shape[1], products = self.products
-    cdef Py_ssize_t size = batch * self.hidden * sizeof(real)
-    cdef Py_ssize_t[2] starts = [0, batch]
-    cdef const real* panels = <const real*>self.panels
-    cdef int threads = team_size(NS_PER_MULTIPLY * batch * products * self.hidden)
-    cdef Layer layer
-    layer.watch = NULL
-    layer.cell, layer.reverse, layer.steps = self.cell, False, 1
-    layer.hidden, layer.products, layer.width = self.hidden, products, self.width
-    layer.y_stride, layer.gates_row, layer.starts, layer.bias = self.hidden, 0, starts, self.bias
-    layer.h, layer.y = &new_h[index, 0, 0], &y[0, 0, 0]
-    layer.c = NULL if new_c is None else &new_c[index, 0, 0]
-    layer.h_prev = layer.c_prev = NULL
-    layer.gates = malloc(batch * self.width * sizeof(real))
-    if layer.gates is NULL:
-        raise MemoryError("recurrent step: no memory for the gates")
-    with nogil:
-        memcpy(layer.h, &h[index, 0, 0], size)
-        if layer.c is not NULL:
-            memcpy(layer.c, &c[index, 0, 0], size)
-        multiply(&x[0, 0, 0], self.depth, panels, <const real*>self.bias, <real*>layer.gates, self.width,
-                 batch, products, self.depth, False, False, threads, NULL)
-        forward_steps(&layer, panels + panel_elements(products, self.depth, sizeof(real)), 0, 1, 0, batch,
-                      threads)
-    free(layer.gates)
-    return 0
-
-
-def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const real[:, ::1] panels,
-             real[:, :, ::1] gates, real[:, :, ::1] h_prev, real[:, :, ::1] c_prev, const real[:, ::1] grad_y,
-             real[:, :, ::1] grad_h, real[:, :, ::1] grad_c, real[:, :, ::1] grad_gates, bint reverse,
-             Py_ssize_t truncate):
-    """Go back through the steps of one layer, up to the gradients of the gates' sums.
-
-    Parameters
-    ----------
-    panels : [directions, ...]
-        As `backward_panels` makes them.
-    gates, h_prev, c_prev
-        As `forward` left them.
-    grad_y : [rows, directions * H] or None
-        None for zeros.
-    grad_h, grad_c : [directions, batch, H]
-        Gradients of the final states in, of the initial states out; grad_c of the LSTM alone, else None.
-    grad_gates : [directions, rows, W]
-        Out; may be `gates`.
-    truncate : int
-        The state's gradient is cut wherever time is a multiple of this; 0 for never.
-    """
-    cdef Environment _caller = default_environment()
-    cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t steps = starts.shape[0] - 1
-    cdef Py_ssize_t directions = grad_h.shape[0], batch = grad_h.shape[1], hidden = grad_h.shape[2]
-    cdef Py_ssize_t d, task
-    cdef Py_ssize_t block = block_rows(batch, kern.mr)
-    cdef Py_ssize_t tasks = directions * ceil_div(batch, block)
-    cdef double step_ns = NS_PER_MULTIPLY * batch * products * hidden
-    cdef const real* state_panels[MAX_DIRECTIONS]
-    cdef Layer layers[MAX_DIRECTIONS]
-    cdef Layer* layer
-    cdef int inner = step_threads(step_ns, tasks)
-    cdef Watch watch
-    start(&watch)
-    for d in range(directions):
-        layer = &layers[d]
-        layer.watch = &watch
-        layer.cell = cell
-        layer.reverse = reverse or d == 1
-        layer.steps = steps
-        layer.hidden = hidden
-        layer.products = products
-        layer.width = gates.shape[2]
-        layer.y_stride = directions * hidden
-        layer.truncate = truncate
-        layer.starts = &starts[0]
-        layer.gates = &gates[d, 0, 0]
-        layer.grad_gates = &grad_gates[d, 0, 0]
-        layer.h = &grad_h[d, 0, 0]
-        layer.c = NULL if grad_c is None else &grad_c[d, 0, 0]
-        layer.h_prev = &h_prev[d, 0, 0]
-        layer.c_prev = NULL if c_prev is None else &c_prev[d, 0, 0]
-        layer.y = NULL if grad_y is None else <real*>&grad_y[0, d * hidden]  # which is read
-        state_panels[d] = &panels[d, 0]
-    with nogil:
-        for task in prange(tasks, schedule="dynamic",
-                           num_threads=1 if inner > 1 else team_size(step_ns * directions * steps)):
-            backward_steps(&layers[task % directions], state_panels[task % directions],
-                           task // directions * block,
-                           min(batch, (task // directions + 1) * block), inner)
-    raise_interrupt()
-
-
-def gradients(Py_ssize_t products, const real[:, ::1] grad_gates, const real[:, ::1] x,
-              const real[:, ::1] h_prev, const real[:, ::1] weight_ih, real[:, ::1] grad_x,
-              bint accumulate, real[:, ::1] grad_weight_ih, real[:, ::1] grad_weight_hh,
-              real[::1] grad_bias):
-    """From the gradients of one direction's gates, [rows, W], those of the weights and the input.
-
-    grad_x may be None; with `accumulate` it already holds the other direction's. grad_bias has W elements.
-    """
-    cdef Environment _caller = default_environment()
-    cdef Py_ssize_t rows = x.shape[0], depth = x.shape[1], hidden = h_prev.shape[1]
-    cdef Py_ssize_t width = grad_gates.shape[1], zero = 0
-    cdef const real* state_gates = &grad_gates[0, width - products]
-    cdef Py_ssize_t size = max(panel_elements(depth, products, sizeof(real)),
-                               gradient_workspace(products, depth, rows, sizeof(real)),
-                               gradient_workspace(products, hidden, rows, sizeof(real)))
-    cdef int threads = team_size(NS_PER_MULTIPLY * rows * products * depth)
-    cdef real* workspace = <real*>malloc(size * sizeof(real))
-    cdef Watch watch
-    if workspace is NULL:
-        raise MemoryError(f"recurrent backward: no memory for a workspace of {size} elements")
-    start(&watch)
-    with nogil:
-        if grad_x is not None:
-            pack(&weight_ih[0, 0], &zero, 1, products, depth, depth, 1, workspace)
-            multiply(&grad_gates[0, 0], width, workspace, <const real*>NULL, &grad_x[0, 0], depth,
-                     rows, depth, products, accumulate, False, threads, &watch)
-        multiply_transposed(&grad_gates[0, 0], width, &x[0, 0], depth, &grad_weight_ih[0, 0],
-                            products, depth, rows, workspace, threads, &watch)
-        multiply_transposed(state_gates, width, &h_prev[0, 0], hidden, &grad_weight_hh[0, 0],
-                            products, hidden, rows, workspace,
-                            team_size(NS_PER_MULTIPLY * rows * products * hidden), &watch)
-        column_sums(&grad_gates[0, 0], width, &grad_bias[0], rows, width)
-    free(workspace)
-    raise_interrupt()
+    if status:
+        raise MemoryError("recurrent forward: no memory for the workspace")

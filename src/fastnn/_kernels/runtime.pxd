@@ -27,12 +27,19 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct fnn_cell:
         Py_ssize_t rows
         Py_ssize_t hidden
-        void* gates
-        Py_ssize_t gates_stride
-        void* h
+        Py_ssize_t first
+        Py_ssize_t last
+        const void* sums
+        Py_ssize_t sums_stride
+        const void* state_sums
+        const void* h
+        Py_ssize_t h_stride
         void* c
+        void* c_prev
         void* y
         Py_ssize_t y_stride
+        void* gates
+        Py_ssize_t gates_stride
 
     ctypedef struct fnn_cell_grad:
         Py_ssize_t rows
@@ -166,6 +173,7 @@ cdef extern from "kernels.h" nogil:
 
 cdef extern from "threads.h" nogil:
     int thread_id "fnn_thread_id"() noexcept
+    int team_members "fnn_team_members"() noexcept
 
 ctypedef fused real:
     float

@@ -17,16 +17,17 @@ import numpy as np
 from .. import _checks
 from .._kernels import gemm as _gemm
 from .._kernels import recurrent as _kernel
+from .._kernels import recurrent_gradient as _gradient
+from .._kernels import stream as _stream
 from .._kernels.memory import empty
 from .._kernels.runtime import in_default_environment
 from ._layout import by_dtype
 
-take_step = _kernel.take_step
 _forward_panels = by_dtype(_kernel.forward_panels)
-_backward_panels = by_dtype(_kernel.backward_panels)
+_backward_panels = by_dtype(_gradient.backward_panels)
 _forward = by_dtype(_kernel.forward)
-_backward = by_dtype(_kernel.backward)
-_gradients = by_dtype(_kernel.gradients)
+_backward = by_dtype(_gradient.backward)
+_gradients = by_dtype(_gradient.gradients)
 
 
 class Cell(NamedTuple):
@@ -34,7 +35,7 @@ class Cell(NamedTuple):
 
     kind: int    # of the kernel
     gates: int   # G, blocks of H rows in the weights
-    blocks: int  # W / H, blocks of H columns in the kernel's array of gates
+    blocks: int  # W / H, blocks of H columns in the gates kept for backward
     states: int  # 2 for the LSTM
 
 
@@ -149,23 +150,38 @@ def _aligned_empty(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
 @in_default_environment
 def pack_weights(cell: Cell, directions: list[Weights]) -> Packed:
     """Pack the parameters of all directions of a layer."""
-    (products, depth), hidden = directions[0].ih.shape, directions[0].hh.shape[1]
+    depth, hidden = directions[0].ih.shape[1], directions[0].hh.shape[1]
     dtype = directions[0].ih.dtype
-    size = _kernel.forward_panels_size(products, depth, hidden, dtype.itemsize)
+    lanes = _kernel.lanes(dtype.itemsize)
+    columns = -(-hidden // lanes) * lanes * cell.gates
+    size = _kernel.forward_panels_size(columns, depth, hidden, dtype.itemsize)
     panels = _aligned_empty((len(directions), size), dtype)
-    bias = np.zeros((len(directions), cell.blocks * hidden), dtype)
-    for w, p, b in zip(directions, panels, bias, strict=True):
-        _forward_panels[dtype](_input_order(cell, w.ih), np.ascontiguousarray(w.hh), p)
-        if w.bias_ih is not None:
-            b[:products] += _input_order(cell, w.bias_ih)
-        if w.bias_hh is not None:
-            b[-products:] += w.bias_hh
-    return Packed(panels, bias)
+    bias = np.zeros((len(directions), 2, columns // cell.gates // lanes, cell.gates, lanes), dtype)
+    for w, p, (of_input, of_state) in zip(directions, panels, bias, strict=True):
+        _forward_panels[dtype](cell.gates, np.ascontiguousarray(w.ih), np.ascontiguousarray(w.hh), p)
+        for b, to in ((w.bias_ih, of_input), (w.bias_hh, of_state)):
+            if b is not None:
+                _add_in_groups(b.reshape(cell.gates, hidden), to)
+        # The sums of the input's product start from both, but of the GRU's gate n, the last one.
+        both = slice(2 if cell.blocks > cell.gates else None)
+        of_input[:, both] += of_state[:, both]
+        of_state[:, both] = 0
+    return Packed(panels, bias.reshape(len(directions), -1))
 
 
-def step_state(cell: Cell, packed: Packed, depth: int, hidden: int) -> Any:
-    """The layer as `take_step` of the kernels takes it."""
-    return _kernel.step_state(cell.kind, cell.gates * hidden, packed.panels, packed.bias, depth, hidden)
+def _add_in_groups(values: np.ndarray, to: np.ndarray) -> None:
+    """Add [G, H] to the groups [H / lanes, G, lanes], the last of which may have too many."""
+    groups, gates, lanes = to.shape
+    whole = values.shape[1] // lanes
+    to[:whole] += values[:, : whole * lanes].reshape(gates, whole, lanes).swapaxes(0, 1)
+    if whole < groups:
+        to[whole, :, : values.shape[1] - whole * lanes] += values[:, whole * lanes :]
+
+
+def stream(cell: Cell, layers: list[Packed], depth: int, hidden: int, batch_first: bool) -> Any:
+    """A stack of layers in one direction, to be taken step by step: see ``_kernels/stream.pyx``."""
+    return _stream.stream(cell.kind, cell.gates, [p.panels for p in layers], [p.bias for p in layers], depth,
+                          hidden, batch_first)
 
 
 def forward(cell: Cell, x: np.ndarray, ragged: Ragged, packed: Packed, h: np.ndarray, c: np.ndarray | None,
@@ -188,19 +204,17 @@ def forward(cell: Cell, x: np.ndarray, ragged: Ragged, packed: Packed, h: np.nda
     y : ndarray, (rows, directions * H)
     kept : Kept or None
     """
-    directions, batch, hidden = h.shape
+    directions, _, hidden = h.shape
     rows, width = ragged.rows, cell.blocks * hidden
     y = empty((rows, directions * hidden), x.dtype)
-    kept, h_prev, c_prev = None, None, None
+    kept, gates, h_prev, c_prev = None, None, None, None
     if keep:
         gates = empty((directions, rows, width), x.dtype)
         h_prev = empty((directions, rows, hidden), x.dtype)
         c_prev = None if c is None else empty(h_prev.shape, x.dtype)
         kept = Kept(x, gates, h_prev, c_prev)
-    elif rows:
-        gates = np.empty((directions, _kernel.chunk_rows(rows, batch, width, x.itemsize), width), x.dtype)
     if rows:
-        _forward[x.dtype](cell.kind, cell.gates * hidden, x, ragged.starts, packed.panels, packed.bias, h, c,
+        _forward[x.dtype](cell.kind, cell.gates, x, ragged.starts, packed.panels, packed.bias, h, c,
                           gates, h_prev, c_prev, y, reverse)
     return y, kept
 
@@ -234,25 +248,38 @@ def backward(cell: Cell, kept: Kept, ragged: Ragged, directions: list[Weights], 
     if not ragged.rows:
         return (np.zeros_like(x) if input_grad else None,
                 [Weights._make(None if p is None else np.zeros_like(p) for p in w) for w in directions])
-    panels = _aligned_empty((len(directions), _gemm.panel_size(hidden, products, dtype.itemsize)), dtype)
-    for w, p in zip(directions, panels, strict=True):
-        _backward_panels[dtype](np.ascontiguousarray(w.hh), p)
+    by_gates = [_input_order(cell, w.ih) for w in directions]
+    state_panels = _pack_backward([np.ascontiguousarray(w.hh) for w in directions])
+    input_panels = _pack_backward(by_gates) if input_grad else None
     grad_gates = gates if overwrite else np.empty_like(gates)
-    _backward[dtype](cell.kind, products, ragged.starts, panels, gates, h_prev, c_prev, grad_y, grad_h,
-                     grad_c, grad_gates, reverse, truncate)
-    grad_x = empty(x.shape, dtype) if input_grad else None
+    grad_x = empty((len(directions), *x.shape), dtype) if input_grad else None
+    _backward[dtype](cell.kind, products, ragged.starts, state_panels, input_panels, gates, h_prev, c_prev,
+                     grad_y, grad_h, grad_c, grad_gates, grad_x, reverse, truncate)
     grads = []
     for d, w in enumerate(directions):
         grad_ih, grad_hh = np.empty(w.ih.shape, dtype), np.empty(w.hh.shape, dtype)
         grad_bias = np.empty(cell.blocks * hidden, dtype)
-        _gradients[dtype](products, grad_gates[d], x, h_prev[d], _input_order(cell, w.ih), grad_x, d > 0,
-                          grad_ih, grad_hh, grad_bias)
+        _gradients[dtype](products, grad_gates[d], x, h_prev[d], grad_ih, grad_hh, grad_bias)
         grads.append(Weights(
             _torch_order(cell, grad_ih), grad_hh,
             None if w.bias_ih is None else _torch_order(cell, grad_bias[:products]),
             None if w.bias_hh is None else grad_bias[-products:],
         ))
-    return grad_x, grads
+    if grad_x is None:
+        return None, grads
+    for other in grad_x[1:]:
+        grad_x[0] += other
+    return grad_x[0], grads
+
+
+def _pack_backward(weights: list[np.ndarray]) -> np.ndarray:
+    """Pack one array of weights of each direction as backward's kernel reads it."""
+    rows, columns = weights[0].shape
+    dtype = weights[0].dtype
+    panels = _aligned_empty((len(weights), _gemm.panel_size(columns, rows, dtype.itemsize)), dtype)
+    for w, p in zip(weights, panels, strict=True):
+        _backward_panels[dtype](w, p)
+    return panels
 
 
 def _input_order(cell: Cell, array: np.ndarray) -> np.ndarray:

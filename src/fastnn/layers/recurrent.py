@@ -94,9 +94,9 @@ class _Recurrent(Module):
             The final state, in the form of the argument; given to the next call, it carries on.
         """
         if hx is not None and lengths is None and not self.training:
-            taken = self._stream(x, hx)
-            if taken is not None:
-                return taken
+            stream = self._cache.get("stream")
+            if stream is not None and (taken := stream(x, hx)) is not None:
+                return taken  # one step: the checks and forms below would be most of its time
         kind = type(self).__name__
         x = _checks.as_float_array(f"{kind}: x", x, None, self._dtype)
         _checks.check_ndim(f"{kind}: x", x, (2, 3))
@@ -119,41 +119,11 @@ class _Recurrent(Module):
             masks.append(mask)
         output = self._as_given(ragged.unpack(y), single)
         self._save(ragged, kept, masks, output.shape)
+        if not self.training and ragged.steps == 1 and len(self._suffixes) == 1:
+            self._cached("stream", lambda: _recurrence.stream(
+                self._cell, [self._packed(layer) for layer in range(self.num_layers)], self.input_size,
+                self.hidden_size, self.batch_first))
         return output, self._leave(states, ragged, single)
-
-    def _stream(self, x: Any, hx: Any) -> tuple[np.ndarray, Any] | None:
-        """One step in eval mode, (1, N, D), of arrays as they should be; None for all else.
-
-        A stream's step is so little work that the checks and forms of `forward` would be most of its time.
-        """
-        if type(x) is not np.ndarray or x.ndim != 3 or len(self._suffixes) > 1:
-            return None
-        one, batch, depth = x.shape
-        if one != 1 or depth != self.input_size or not batch or (self.batch_first and batch > 1):
-            return None
-        steps = self._cache.get("steps")
-        if steps is None:
-            steps = self._cached("steps", lambda: [
-                _recurrence.step_state(self._cell, self._packed(layer), self.hidden_size if layer else depth,
-                                    self.hidden_size)
-                for layer in range(self.num_layers)])
-        shape, dtype = (self.num_layers, batch, self.hidden_size), self._dtype
-        h, c = hx if type(hx) is tuple and len(hx) == 2 else (hx, None)
-        if type(h) is not np.ndarray or h.shape != shape or (c is None) is (self._cell.states == 2):
-            return None
-        new_h, new_c = np.empty(shape, dtype), None
-        if c is not None:
-            if type(c) is not np.ndarray or c.shape != shape:
-                return None
-            new_c = np.empty(shape, dtype)
-        try:
-            for layer, step in enumerate(steps):
-                y = np.empty((1, *shape[1:]), dtype)
-                _recurrence.take_step(step, x, layer, h, c, new_h, new_c, y)
-                x = y
-        except ValueError:  # of another dtype or not contiguous
-            return None
-        return y, new_h if c is None else (new_h, new_c)
 
     def backward(self, grad_out: np.ndarray | None, grad_state: Any = None, *, truncate: int | None = None,
                  input_grad: bool = True) -> np.ndarray | None:

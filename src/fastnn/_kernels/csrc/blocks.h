@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 #endif
 
-enum { FNN_SLOTS = 8, FNN_HEADER = 64 };
+enum { FNN_SLOTS = 32, FNN_HEADER = 64 };
 #define FNN_KEPT_BYTES ((size_t)256 << 20)
 
 static size_t *fnn_slots[FNN_SLOTS]; /* each block begins with its capacity; data follow after FNN_HEADER bytes */
@@ -25,8 +25,8 @@ static inline void *fnn_block_new(size_t size) {
 #if defined(__linux__)
     /* on the boundary of a huge page, and in huge pages where the system asks for advice */
     const size_t huge = (size_t)2 << 20;
-    if (posix_memalign((void **)&block, huge, size + FNN_HEADER)) return NULL;
-    madvise(block, size + FNN_HEADER, MADV_HUGEPAGE);
+    if (posix_memalign((void **)&block, size < huge ? FNN_HEADER : huge, size + FNN_HEADER)) return NULL;
+    if (size >= huge) madvise(block, size + FNN_HEADER, MADV_HUGEPAGE);
 #else
     block = malloc(size + FNN_HEADER);
     if (!block) return NULL;

@@ -70,16 +70,22 @@ typedef enum { FNN_SGD, FNN_ADAM, FNN_RMSPROP, FNN_OPTIMIZERS } fnn_optimizer;
 /* The recurrent cells; the index of their bodies in the table. */
 typedef enum { FNN_RNN_TANH, FNN_RNN_RELU, FNN_LSTM, FNN_GRU, FNN_CELLS } fnn_cell_kind;
 
-/* The gates of one time step, after the matrix products. See recurrent.h for the columns. */
+/* The gates of one time step, after the matrix products. See recurrent.h for the order of the sums. */
 typedef struct {
     ptrdiff_t rows;          /* sequences that take this step                                       */
     ptrdiff_t hidden;        /* H                                                                   */
-    void *gates;             /* [rows][gates_stride]: sums of the products in, gates out            */
-    ptrdiff_t gates_stride;
-    void *h;                 /* [rows][H]: the state before, and after                              */
-    void *c;                 /* [rows][H]: likewise the cell's state (LSTM)                         */
-    void *y;                 /* [rows][y_stride]: a copy of the new h                               */
+    ptrdiff_t first, last;   /* the groups of lanes to compute                                      */
+    const void *sums;        /* [rows][sums_stride]: the input's product, and the state's but GRU's */
+    ptrdiff_t sums_stride;
+    const void *state_sums;  /* [rows][sums_stride]: the state's product (GRU)                      */
+    const void *h;           /* [rows][h_stride]: the state before                                  */
+    ptrdiff_t h_stride;
+    void *c;                 /* [rows][H]: the cell's state before, and after (LSTM)                */
+    void *c_prev;            /* [rows][H]: a copy of c before, for backward, or NULL                */
+    void *y;                 /* [rows][y_stride]: the new h                                         */
     ptrdiff_t y_stride;
+    void *gates;             /* [rows][gates_stride]: the gates, for backward, or NULL              */
+    ptrdiff_t gates_stride;
 } fnn_cell;
 
 typedef struct {

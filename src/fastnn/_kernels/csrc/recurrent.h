@@ -1,15 +1,16 @@
 /* Gates of the recurrent cells: one time step of some sequences, forward beside backward.
  *
- * Going in, a row of `gates` holds the sums of both matrix products (input and state, biases added);
- * coming out, the gates, which backward needs. Blocks of H columns:
- *
  *     RNN     h                   h = f(a)
  *     LSTM    i f g o             c = f c_prev + i g          h = o tanh(c)
- *     GRU     n r z b             n = tanh(a_n + r b)         h = (1 - z) n + z h_prev
+ *     GRU     r z n               n = tanh(a_n + r b)         h = (1 - z) n + z h_prev
  *
- * b is the GRU's state product for the gate n. The order puts the three sums that the input
- * contributes to (n r z) side by side, and the three that the state contributes to (r z b): each
- * is one matrix product, as for the other cells.
+ * Forward takes the sums of both matrix products, input and state with the biases added, in groups: VLEN columns
+ * of each gate side by side, so that the gates of a group follow its products while these are in L1. The GRU's
+ * come apart, because its state's product for the gate n, b, is multiplied by r.
+ *
+ * What is kept for backward is in blocks of H columns, as the weights have them; the GRU's are n r z b: the three
+ * sums that the input contributes to (n r z) are side by side, and the three that the state contributes to
+ * (r z b): each is one matrix product, as for the other cells.
  */
 
 /* A vector's worth of columns: all of it, or the n that are left in the row. */
@@ -23,38 +24,44 @@ INLINE void NAME(store_n)(real *p, vec v, ptrdiff_t n) {
 #define load_n NAME(load_n)
 #define store_n NAME(store_n)
 
-/* Columns j .. j + n of row `row`. */
-INLINE void NAME(cell_forward1)(fnn_cell_kind kind, const fnn_cell *s, ptrdiff_t row, ptrdiff_t j,
+/* One group of one row, of n columns from j = group * VLEN on. */
+INLINE void NAME(cell_forward1)(fnn_cell_kind kind, const fnn_cell *s, ptrdiff_t row, ptrdiff_t group,
                                 ptrdiff_t n) {
-    const ptrdiff_t hidden = s->hidden, at = row * hidden + j;
-    real *gate = (real *)s->gates + row * s->gates_stride + j;
-    real *state = (real *)s->h + at;
-    const vec one = splat(1);
+    const int gates = kind == FNN_LSTM ? 4 : kind == FNN_GRU ? 3 : 1;
+    const ptrdiff_t hidden = s->hidden, j = group * VLEN, at = row * s->sums_stride + gates * j;
+    const real *sum = (const real *)s->sums + at;
+    real *keep = s->gates ? (real *)s->gates + row * s->gates_stride + j : NULL;
     vec h;
     if (kind == FNN_RNN_TANH || kind == FNN_RNN_RELU) {
-        const vec a = load_n(gate, n);
+        const vec a = load(sum);
         h = kind == FNN_RNN_TANH ? vtanh(a) : relu1(a);
-        store_n(gate, h, n);
+        if (keep) store_n(keep, h, n);
     } else if (kind == FNN_LSTM) {
-        const vec i = vsigmoid(load_n(gate, n)), f = vsigmoid(load_n(gate + hidden, n));
-        const vec g = vtanh(load_n(gate + 2 * hidden, n)), o = vsigmoid(load_n(gate + 3 * hidden, n));
-        real *cell = (real *)s->c + at;
-        const vec c = f * load_n(cell, n) + i * g;
+        const vec i = vsigmoid(load(sum)), f = vsigmoid(load(sum + VLEN));
+        const vec g = vtanh(load(sum + 2 * VLEN)), o = vsigmoid(load(sum + 3 * VLEN));
+        real *cell = (real *)s->c + row * hidden + j;
+        const vec c_prev = load_n(cell, n), c = f * c_prev + i * g;
         h = o * vtanh(c);
-        store_n(gate, i, n);
-        store_n(gate + hidden, f, n);
-        store_n(gate + 2 * hidden, g, n);
-        store_n(gate + 3 * hidden, o, n);
         store_n(cell, c, n);
+        if (s->c_prev) store_n((real *)s->c_prev + row * hidden + j, c_prev, n);
+        if (keep) {
+            store_n(keep, i, n);
+            store_n(keep + hidden, f, n);
+            store_n(keep + 2 * hidden, g, n);
+            store_n(keep + 3 * hidden, o, n);
+        }
     } else {
-        const vec r = vsigmoid(load_n(gate + hidden, n)), z = vsigmoid(load_n(gate + 2 * hidden, n));
-        const vec v = vtanh(load_n(gate, n) + r * load_n(gate + 3 * hidden, n));
-        h = (one - z) * v + z * load_n(state, n);
-        store_n(gate, v, n);
-        store_n(gate + hidden, r, n);
-        store_n(gate + 2 * hidden, z, n);
+        const real *state = (const real *)s->state_sums + at;
+        const vec r = vsigmoid(load(sum) + load(state)), z = vsigmoid(load(sum + VLEN) + load(state + VLEN));
+        const vec b = load(state + 2 * VLEN), v = vtanh(load(sum + 2 * VLEN) + r * b);
+        h = (1 - z) * v + z * load_n((const real *)s->h + row * s->h_stride + j, n);
+        if (keep) {
+            store_n(keep, v, n);
+            store_n(keep + hidden, r, n);
+            store_n(keep + 2 * hidden, z, n);
+            store_n(keep + 3 * hidden, b, n);
+        }
     }
-    store_n(state, h, n);
     store_n((real *)s->y + row * s->y_stride + j, h, n);
 }
 
@@ -96,10 +103,10 @@ INLINE void NAME(cell_backward1)(fnn_cell_kind kind, const fnn_cell_grad *s, ptr
 }
 
 INLINE void NAME(cell_forward)(fnn_cell_kind kind, const fnn_cell *s) {
+    const ptrdiff_t whole = s->hidden / VLEN < s->last ? s->hidden / VLEN : s->last;
     for (ptrdiff_t row = 0; row < s->rows; row++) {
-        ptrdiff_t j = 0;
-        for (; j + VLEN <= s->hidden; j += VLEN) NAME(cell_forward1)(kind, s, row, j, VLEN);
-        if (j < s->hidden) NAME(cell_forward1)(kind, s, row, j, s->hidden - j);
+        for (ptrdiff_t group = s->first; group < whole; group++) NAME(cell_forward1)(kind, s, row, group, VLEN);
+        if (whole < s->last) NAME(cell_forward1)(kind, s, row, whole, s->hidden % VLEN);
     }
 }
 INLINE void NAME(cell_backward)(fnn_cell_kind kind, const fnn_cell_grad *s) {

@@ -5,11 +5,13 @@
 #include <omp.h>
 #define FNN_OPENMP _OPENMP
 static inline int fnn_thread_id(void) { return omp_get_thread_num(); }
+static inline int fnn_team_members(void) { return omp_get_num_threads(); }
 static inline int fnn_in_parallel(void) { return omp_in_parallel(); }
 static inline int fnn_openmp_limit(void) { return omp_get_max_threads(); }
 #else
 #define FNN_OPENMP 0
 static inline int fnn_thread_id(void) { return 0; }
+static inline int fnn_team_members(void) { return 1; }
 static inline int fnn_in_parallel(void) { return 0; }
 static inline int fnn_openmp_limit(void) { return 1; }
 #endif

@@ -43,11 +43,8 @@ def recurrent_steps(build, node, x, h0, c0, *arrays):
             raise ValueError(f"{node.label}: an initial state has shape {initial.shape}, expected {shape}")
     y = build.empty((steps * batch, len(weights) * hidden), x.dtype)
     if len(rows):
-        width = cell.blocks * hidden
-        chunk = _kernel.chunk_rows(len(rows), batch, width, x.itemsize)
-        gates = build.empty((len(weights), chunk, width), x.dtype)
-        build.step(_forward[x.dtype], cell.kind, cell.gates * hidden, rows, ragged.starts, packed.panels,
-                   packed.bias, states[0], states[1] if cell.states == 2 else None, gates, None, None, y,
+        build.step(_forward[x.dtype], cell.kind, cell.gates, rows, ragged.starts, packed.panels,
+                   packed.bias, states[0], states[1] if cell.states == 2 else None, None, None, None, y,
                    node.attributes["reverse"])
     if node.attributes["by_direction"]:
         return y.reshape(steps, batch, len(weights), hidden).transpose(0, 2, 1, 3), *states

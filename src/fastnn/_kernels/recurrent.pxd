@@ -1,0 +1,54 @@
+"""What a pass forward over one layer is told, and what the two ways through a recurrence share."""
+
+from fastnn._kernels.runtime cimport Watch, fnn_tasks, real
+
+cdef extern from "barrier.h" nogil:
+    ctypedef struct fnn_barrier:
+        pass
+
+cdef enum:
+    MAX_DIRECTIONS = 2
+    MAX_SHARED = 16  # blocks that several threads take together
+
+cdef double NS_PER_MULTIPLY
+
+cdef struct Layer:
+    # One direction of a layer. Arrays by rows of the ragged batch, or by sequences (h, c).
+    bint reverse
+    const void* x
+    const void* input_panels
+    const void* state_panels
+    const void* bias            # [columns] of the input's product, then of the state's
+    void* h
+    void* c
+    void* y
+    void* gates                 # kept for backward, or NULL; so also h_prev and c_prev
+    void* h_prev
+    void* c_prev
+
+cdef struct Pass:
+    # A call: the layer in its directions, and how its work is cut.
+    int cell
+    Py_ssize_t gates            # G
+    Py_ssize_t directions, batch, steps, depth, hidden, y_stride, gates_stride
+    const Py_ssize_t* starts
+    Layer layers[MAX_DIRECTIONS]
+    Py_ssize_t groups           # of columns
+    Py_ssize_t columns          # groups * G * the lanes of a vector
+    Py_ssize_t block            # sequences of a task
+    Py_ssize_t chunk            # steps
+    Py_ssize_t run              # groups, whole panels of columns
+    Py_ssize_t tasks
+    int threads
+    int parts                   # threads that share a task
+    fnn_tasks dealt
+    fnn_barrier barriers[MAX_SHARED]
+    char* workspace
+    Py_ssize_t share            # bytes of it for each thread
+    Watch watch
+
+cdef int run_pass(Pass* p, const real* of_dtype) noexcept nogil
+
+cdef Py_ssize_t block_rows(Py_ssize_t batch, Py_ssize_t mr) noexcept nogil
+
+cdef Py_ssize_t panels_of_input(Py_ssize_t columns, Py_ssize_t depth, Py_ssize_t itemsize) noexcept nogil

@@ -1,0 +1,327 @@
+"""Recurrences, backward: through the steps of one layer, and the gradients of its weights and input.
+
+::
+
+    for each direction and block of sequences      threads share them
+        for each step, last one first
+            grad_gates = cell_backward(grad_h, gates, ...)      csrc/recurrent.h
+            grad_h = grad_gates W_hh
+            grad_x = grad_gates W_ih               of few sequences: one product over all rows, at the end
+
+leaves the gradients of all gates; those of the weights are then one product each over all rows, whose sums
+run down the memory. The wide operand, the gates', is packed as it comes; the narrow one is read crosswise::
+
+    for each slice of rows and block of columns    threads share them; slices are added in order at the end
+        for each 256 rows                          the packed gates stay in L2
+            grad_W_ih^T += x^T grad_gates          (100, 32, 64, 128) LSTM: 71 GFLOP/s where the gates were
+            grad_W_hh^T += h_prev^T grad_gates     read crosswise, out of L3
+
+Rows and blocks are those of recurrent.pyx.
+
+Gates are G blocks of H columns. The GRU has a fourth: its gate n needs the two products apart. The input's
+gradients are columns 0 .. G H, the state's the last G H of W.
+"""
+
+from cython.parallel cimport prange
+from libc.string cimport memset
+
+from fastnn._kernels.environment cimport Environment, default_environment
+from fastnn._kernels.gemm cimport NC, add_slices, column_sums, column_tiles, multiply, pack
+from fastnn._kernels.memory cimport give, take
+from fastnn._kernels.recurrent cimport MAX_DIRECTIONS, NS_PER_MULTIPLY, block_rows
+from fastnn._kernels.runtime cimport (
+    FNN_GRU,
+    Watch,
+    ceil_div,
+    deal,
+    fnn_cell_grad,
+    fnn_kernels,
+    fnn_tasks,
+    fnn_tile,
+    go_on,
+    kernels,
+    next_task,
+    raise_interrupt,
+    real,
+    start,
+    team_size,
+)
+
+cdef enum:
+    GRADIENT_ROWS = 256         # of gates packed at once: with 256 columns of float a quarter of L2
+    SLICE_ROWS = 512            # of a sum that is added to the others at the end
+    MOST_SUMS = 256 * 1024      # elements; beyond, the columns are enough to share and slices cost memory
+    ROWS_OF_INPUT = 4           # of a block, for which W_ih comes out of L2 at every step
+
+
+cdef struct Layer:
+    # One direction of a layer. Arrays by rows of the ragged batch, or by sequences (h, c).
+    int cell
+    bint reverse
+    Py_ssize_t steps
+    Py_ssize_t hidden           # H
+    Py_ssize_t products         # G H: columns of either product
+    Py_ssize_t width            # W: columns of the gates
+    Py_ssize_t y_stride
+    Py_ssize_t truncate         # steps between the cuts of the state's gradient
+    const Py_ssize_t* starts
+    const void* gates
+    const void* h_prev          # the states before each row's step
+    const void* c_prev
+    const void* grad_y
+    void* grad_h
+    void* grad_c
+    void* grad_gates
+    void* grad_x                # [rows][depth], or NULL
+    Py_ssize_t depth
+    const void* state_panels    # W_hh
+    const void* input_panels    # W_ih
+    Watch* watch                # asked before each step
+
+
+cdef struct Gradient:
+    # The product of all rows that gives one direction's weights: cut in slices of rows and blocks of columns.
+    const void* grad_gates      # [rows][width]
+    const void* x               # [rows][depth]
+    const void* h_prev          # [rows][hidden]
+    Py_ssize_t rows, depth, hidden, products, width
+    Py_ssize_t slices
+    Py_ssize_t block            # columns of the gates
+
+
+cdef inline const void* at(const void* array, Py_ssize_t elements, Py_ssize_t itemsize) noexcept nogil:
+    return NULL if array is NULL else <const char*>array + elements * itemsize
+
+
+cdef void backward_steps(const Layer* layer, Py_ssize_t n0, Py_ssize_t n1, int threads,
+                         const real* of_dtype) noexcept nogil:
+    """All steps, last one first, of the sequences n0 .. n1.
+
+    Layer.grad_h and .grad_c go in as the gradients of the final states and come out as those of the initial
+    ones.
+    """
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t hidden = layer.hidden, width = layer.width
+    cdef Py_ssize_t s, t, row, boundary, crossing
+    cdef real* grad_h = <real*>layer.grad_h + n0 * hidden
+    cdef real* grad_gates
+    cdef fnn_cell_grad step
+    step.hidden = hidden
+    step.gates_stride = width
+    step.y_stride = layer.y_stride
+    step.grad_h = grad_h
+    step.grad_c = <void*>at(layer.grad_c, n0 * hidden, sizeof(real))
+    for s in range(layer.steps):
+        if not go_on(layer.watch):
+            return
+        t = s if layer.reverse else layer.steps - 1 - s
+        step.rows = min(n1, layer.starts[t + 1] - layer.starts[t]) - n0
+        if step.rows <= 0:
+            continue
+        row = layer.starts[t] + n0
+        grad_gates = <real*>layer.grad_gates + row * width
+        step.gates = <const real*>layer.gates + row * width
+        step.grad_gates = grad_gates
+        step.h_prev = at(layer.h_prev, row * hidden, sizeof(real))
+        step.c_prev = at(layer.c_prev, row * hidden, sizeof(real))
+        step.grad_y = at(layer.grad_y, row * step.y_stride, sizeof(real))
+        kern.cell_backward[layer.cell](&step)
+        multiply(grad_gates + width - layer.products, width, <const real*>layer.state_panels,
+                 <const real*>NULL, grad_h, hidden, step.rows, hidden, layer.products, layer.cell == FNN_GRU,
+                 False, threads, NULL)
+        if layer.grad_x is not NULL:  # while the gates' gradients are in L1
+            multiply(grad_gates, width, <const real*>layer.input_panels, <const real*>NULL,
+                     <real*>layer.grad_x + row * layer.depth, layer.depth, step.rows, layer.depth,
+                     layer.products, False, False, threads, NULL)
+        # Truncation: no gradient through the state that passed between times boundary - 1 and boundary.
+        boundary = t + 1 if layer.reverse else t
+        if layer.truncate and 0 < boundary < layer.steps and boundary % layer.truncate == 0:
+            crossing = min(n1, layer.starts[boundary + 1] - layer.starts[boundary]) - n0
+            if crossing > 0:
+                memset(grad_h, 0, crossing * hidden * sizeof(real))
+                if step.grad_c is not NULL:
+                    memset(step.grad_c, 0, crossing * hidden * sizeof(real))
+
+
+cdef int step_threads(double step_ns, Py_ssize_t tasks) noexcept nogil:
+    """Threads that share one step's columns: more than one where blocks are too few and steps are long."""
+    cdef int threads = team_size(step_ns)
+    return threads if threads > tasks else 1
+
+
+def backward_panels(const real[:, ::1] weight, real[::1] panels):
+    """Pack W_hh or W_ih as `backward` takes it: panel_size(H, G H) or panel_size(D, G H) elements."""
+    cdef Py_ssize_t zero = 0, n = weight.shape[0], h = weight.shape[1]
+    with nogil:
+        pack(&weight[0, 0], &zero, 1, n, h, h, 1, &panels[0])
+
+
+def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const real[:, ::1] state_panels,
+             const real[:, ::1] input_panels, real[:, :, ::1] gates, real[:, :, ::1] h_prev,
+             real[:, :, ::1] c_prev, const real[:, ::1] grad_y, real[:, :, ::1] grad_h,
+             real[:, :, ::1] grad_c, real[:, :, ::1] grad_gates, real[:, :, ::1] grad_x, bint reverse,
+             Py_ssize_t truncate):
+    """Go back through the steps of one layer, up to the gradients of the gates' sums and of the input.
+
+    Parameters
+    ----------
+    state_panels, input_panels : [directions, ...]
+        As `backward_panels` makes them of W_hh and, its rows in the order of the gates, W_ih.
+    gates, h_prev, c_prev
+        As `forward` left them.
+    grad_y : [rows, directions * H] or None
+        None for zeros.
+    grad_h, grad_c : [directions, batch, H]
+        Gradients of the final states in, of the initial states out; grad_c of the LSTM alone, else None.
+    grad_gates : [directions, rows, W]
+        Out; may be `gates`.
+    grad_x : [directions, rows, D] or None
+        Out, of each direction.
+    truncate : int
+        The state's gradient is cut wherever time is a multiple of this; 0 for never.
+    """
+    cdef Environment _caller = default_environment()
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t steps = starts.shape[0] - 1
+    cdef Py_ssize_t directions = grad_h.shape[0], batch = grad_h.shape[1], hidden = grad_h.shape[2]
+    cdef Py_ssize_t d, task
+    cdef Py_ssize_t block = block_rows(batch, kern.mr)
+    cdef Py_ssize_t tasks = directions * ceil_div(batch, block)
+    cdef double step_ns = NS_PER_MULTIPLY * batch * products * hidden
+    cdef Layer layers[MAX_DIRECTIONS]
+    cdef Layer* layer
+    cdef int inner = step_threads(step_ns, tasks)
+    cdef int thread, threads = 1 if inner > 1 else team_size(step_ns * directions * steps)
+    cdef bint by_steps = block >= ROWS_OF_INPUT
+    cdef fnn_tasks dealt
+    cdef Watch watch
+    start(&watch)
+    for d in range(directions):
+        layer = &layers[d]
+        layer.watch = &watch
+        layer.cell = cell
+        layer.reverse = reverse or d == 1
+        layer.steps = steps
+        layer.hidden = hidden
+        layer.products = products
+        layer.width = gates.shape[2]
+        layer.y_stride = directions * hidden
+        layer.truncate = truncate
+        layer.starts = &starts[0]
+        layer.gates = &gates[d, 0, 0]
+        layer.grad_gates = &grad_gates[d, 0, 0]
+        layer.grad_h = &grad_h[d, 0, 0]
+        layer.grad_c = NULL if grad_c is None else &grad_c[d, 0, 0]
+        layer.h_prev = &h_prev[d, 0, 0]
+        layer.c_prev = NULL if c_prev is None else &c_prev[d, 0, 0]
+        layer.grad_y = NULL if grad_y is None else &grad_y[0, d * hidden]
+        layer.state_panels, layer.input_panels, layer.grad_x, layer.depth = &state_panels[d, 0], NULL, NULL, 0
+        if grad_x is not None and by_steps:
+            layer.input_panels, layer.grad_x = &input_panels[d, 0], &grad_x[d, 0, 0]
+            layer.depth = grad_x.shape[2]
+    deal(&dealt, tasks, threads)
+    with nogil:
+        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+            task = next_task(&dealt, thread, &watch)
+            while task >= 0:
+                backward_steps(&layers[task % directions], task // directions * block,
+                               min(batch, (task // directions + 1) * block), inner, <const real*>NULL)
+                task = next_task(&dealt, thread, &watch)
+        for d in range(directions if grad_x is not None and not by_steps else 0):
+            multiply(&grad_gates[d, 0, 0], gates.shape[2], &input_panels[d, 0], <const real*>NULL,
+                     &grad_x[d, 0, 0], grad_x.shape[2], grad_x.shape[1], grad_x.shape[2], products, False,
+                     False, team_size(NS_PER_MULTIPLY * grad_x.shape[1] * grad_x.shape[2] * products), &watch)
+    raise_interrupt()
+
+
+cdef void add_product(const fnn_kernels* kern, const real* panels, Py_ssize_t columns, const real* a,
+                      Py_ssize_t a_columns, Py_ssize_t k0, Py_ssize_t k1, bint accumulate,
+                      real* sums) noexcept nogil:
+    """sums [a_columns][columns] = or += sum over the rows k0 .. k1 of a^T times the packed rows."""
+    cdef const void* a_rows[GRADIENT_ROWS]
+    cdef fnn_tile tile
+    cdef Py_ssize_t i
+    for i in range(k1 - k0):
+        a_rows[i] = a + (k0 + i) * a_columns
+    tile.a, tile.b, tile.bias = a_rows, panels, NULL
+    tile.taps, tile.depth, tile.b_panel, tile.columns = 1, k1 - k0, (k1 - k0) * kern.nr, columns
+    tile.accumulate, tile.relu = accumulate, False
+    column_tiles(kern, &tile, 0, 0, a_columns, sums)
+
+
+cdef void weights_task(const Gradient* g, Py_ssize_t slice, Py_ssize_t c0, Py_ssize_t c1, real* panels,
+                       real* sums) noexcept nogil:
+    """Over the rows of one slice, columns c0 .. c1 of the gates: sums for W_ih^T, then for W_hh^T."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef const real* grad_gates = <const real*>g.grad_gates
+    cdef Py_ssize_t row0 = g.rows * slice // g.slices, row1 = g.rows * (slice + 1) // g.slices, zero = 0
+    cdef Py_ssize_t i, k0, k1
+    for i in range(ceil_div(row1 - row0, GRADIENT_ROWS)):
+        k0 = row0 + i * GRADIENT_ROWS
+        k1 = min(row1, k0 + GRADIENT_ROWS)
+        pack(grad_gates + k0 * g.width + c0, &zero, 1, k1 - k0, g.width, c1 - c0, 1, panels)
+        add_product(kern, panels, c1 - c0, <const real*>g.x, g.depth, k0, k1, i > 0, sums)
+        if g.width > g.products:  # the GRU's state has other gradients
+            pack(grad_gates + k0 * g.width + g.width - g.products + c0, &zero, 1, k1 - k0, g.width, c1 - c0,
+                 1, panels)
+        add_product(kern, panels, c1 - c0, <const real*>g.h_prev, g.hidden, k0, k1, i > 0,
+                    sums + g.depth * (c1 - c0))
+
+
+cdef void weights_share(const Gradient* g, fnn_tasks* tasks, int thread, real* panels, real* sums,
+                        Watch* watch) noexcept nogil:
+    """What one thread does. The sums of slice s lie behind those of slice s - 1, block behind block."""
+    cdef Py_ssize_t blocks = ceil_div(g.products, g.block), task = next_task(tasks, thread, watch), c0, c1
+    while task >= 0:
+        c0 = task % blocks * g.block
+        c1 = min(g.products, c0 + g.block)
+        weights_task(g, task // blocks, c0, c1, panels,
+                     sums + (task // blocks * g.products + c0) * (g.depth + g.hidden))
+        task = next_task(tasks, thread, watch)
+
+
+def gradients(Py_ssize_t products, const real[:, ::1] grad_gates, const real[:, ::1] x,
+              const real[:, ::1] h_prev, real[:, ::1] grad_weight_ih, real[:, ::1] grad_weight_hh,
+              real[::1] grad_bias):
+    """From the gradients of one direction's gates, [rows, W], those of the weights and biases.
+
+    Rows of grad_weight_ih are in the order of the gates; grad_bias has W elements.
+    """
+    cdef Environment _caller = default_environment()
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Gradient g
+    cdef Py_ssize_t blocks, size, panels, b, c0, width
+    cdef int thread, threads
+    cdef real* workspace
+    cdef real* sums
+    cdef fnn_tasks tasks
+    cdef Watch watch
+    g.grad_gates, g.x, g.h_prev = &grad_gates[0, 0], &x[0, 0], &h_prev[0, 0]
+    g.rows, g.depth, g.hidden, g.products, g.width = (x.shape[0], x.shape[1], h_prev.shape[1], products,
+                                                      grad_gates.shape[1])
+    g.block = max(NC // kern.nr, 1) * kern.nr
+    blocks = ceil_div(products, g.block)
+    size = products * (g.depth + g.hidden)
+    g.slices = 1 if size > MOST_SUMS else min(ceil_div(g.rows, SLICE_ROWS), <Py_ssize_t>8)
+    threads = team_size(NS_PER_MULTIPLY * g.rows * size)
+    panels = GRADIENT_ROWS * min(g.block, ceil_div(products, kern.nr) * kern.nr)
+    workspace = <real*>take((threads * panels + g.slices * size) * sizeof(real))
+    if workspace is NULL:
+        raise MemoryError(f"recurrent backward: no memory for a workspace of {g.slices * size} elements")
+    sums = workspace + threads * panels
+    start(&watch)
+    deal(&tasks, blocks * g.slices, threads)
+    with nogil:
+        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+            weights_share(&g, &tasks, thread, workspace + thread * panels, sums, &watch)
+        add_slices(sums, sums + size, g.slices - 1, size)
+        for b in range(blocks):
+            c0 = b * g.block
+            width = min(g.block, products - c0)
+            kern.transpose(g.depth, width, sums + c0 * (g.depth + g.hidden), width,
+                           &grad_weight_ih[c0, 0], g.depth)
+            kern.transpose(g.hidden, width, sums + c0 * (g.depth + g.hidden) + g.depth * width, width,
+                           &grad_weight_hh[c0, 0], g.hidden)
+        column_sums(&grad_gates[0, 0], g.width, &grad_bias[0], g.rows, g.width)
+    give(workspace, (threads * panels + g.slices * size) * sizeof(real))
+    raise_interrupt()
