@@ -109,7 +109,7 @@ cdef const real* source(const fnn_kernels* kern, const Job* job, int i, Py_ssize
                         Py_ssize_t p0, Py_ssize_t p1, Kept* kept, real* memory) noexcept nogil:
     """What stage i reads for its output rows p0..p1, made as far as it is not there; row 0 of that image."""
     cdef const Stage* stage = &job.stage[i]
-    cdef const Stage* maker = &job.stage[i - 1]
+    cdef const Stage* maker = &job.stage[i - 1 if i else 0]  # of the first, x is read
     cdef Py_ssize_t first, end, offset
     cdef real* rows
     cdef const real* from_x
