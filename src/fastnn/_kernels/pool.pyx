@@ -111,8 +111,9 @@ cdef void pool_task(const Pooling* job, Py_ssize_t row, const Block* block, char
     columns.row_step = 0
     columns.places = scratch + run_size
     columns.y = job.y + y_offset if direct else y
-    columns.y_places = job.places + y_offset if direct else y + y_size
+    columns.y_places = NULL
     if job.kind == ARGMAX:
+        columns.y_places = job.places + y_offset if direct else y + y_size
         kern.argmax_rows(n, window.taps, job.row_dilation * line, x, window.first * job.width,
                          job.row_dilation * job.width, scratch, scratch + run_size)
         kern.argmax_columns(&columns)
