@@ -267,6 +267,7 @@ cdef Py_ssize_t panels_of_input(Py_ssize_t columns, Py_ssize_t depth, Py_ssize_t
 
 def lanes(Py_ssize_t itemsize):
     """Columns of each gate in a group."""
+    cdef Environment _caller = default_environment()
     return kernels(itemsize).lanes
 
 
@@ -288,6 +289,7 @@ cdef void pack_groups(const real* weight, Py_ssize_t gates, Py_ssize_t hidden, P
 def forward_panels(Py_ssize_t gates, const real[:, ::1] weight_ih, const real[:, ::1] weight_hh,
                    real[::1] panels):
     """Pack W_ih^T and W_hh^T, one after the other, as `forward` takes them."""
+    cdef Environment _caller = default_environment()
     cdef Py_ssize_t depth = weight_ih.shape[1], hidden = weight_hh.shape[1]
     cdef Py_ssize_t lanes = kernels(sizeof(real)).lanes, columns = ceil_div(hidden, lanes) * gates * lanes
     with nogil:

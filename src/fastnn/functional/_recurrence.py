@@ -219,6 +219,7 @@ def forward(cell: Cell, x: np.ndarray, ragged: Ragged, packed: Packed, h: np.nda
     return y, kept
 
 
+@in_default_environment  # the directions' gradients are added by NumPy
 def backward(cell: Cell, kept: Kept, ragged: Ragged, directions: list[Weights], grad_y: np.ndarray | None,
              grad_h: np.ndarray, grad_c: np.ndarray | None, *, reverse: bool = False, truncate: int = 0,
              input_grad: bool = True, overwrite: bool = False,

@@ -6,6 +6,11 @@
  * and the integer type `bits` of the same width; VBYTES comes from the instruction set's file.
  */
 #define FLOAT (sizeof(real) == sizeof(float))
+#if defined(__FMA__) || defined(__aarch64__)
+#define FUSED 1 /* a multiply-add rounds once */
+#else
+#define FUSED 0
+#endif
 #define VLEN ((int)(VBYTES / sizeof(real)))
 
 typedef real NAME(vec) __attribute__((vector_size(VBYTES)));
@@ -126,7 +131,7 @@ INLINE vec NAME(square_rest)(vec a, vec square) {
     return (high * high - square) + 2 * high * low + low * low;
 }
 INLINE vec NAME(quotient)(vec x, vec a, vec rest) {
-#if defined(__FMA__) || defined(__aarch64__)
+#if FUSED
     const vec inverse = 1 / a, y = x * inverse;
     return y + inverse * ((x - y * a) - y * rest);
 #else /* where y * a is rounded, what remains of x is not worth having */

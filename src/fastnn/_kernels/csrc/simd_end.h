@@ -1,6 +1,7 @@
 /* Forgets the short names of simd.h, so that the next dtype can define them anew. */
 #undef VLEN
 #undef FLOAT
+#undef FUSED
 #undef NR
 #undef AHEAD
 #undef vec

@@ -33,8 +33,8 @@ INLINE vec NAME(horner)(int n, const real *c, vec x) {
     return n % 2 ? q * x + p : p * x + q;
 }
 
-/* e^r - 1 for |r| <= ln 2 / 2 */
-INLINE vec NAME(exp_less_one)(vec r) {
+/* e^r - 1 - r for |r| <= ln 2 / 2 */
+INLINE vec NAME(exp_bend)(vec r) {
     static const real single[] = {(real)0.001388251684, (real)0.008366520526, (real)0.04166719992,
                                   (real)0.1666654362, (real)0.4999999815};
     static const real twice[] = {
@@ -42,11 +42,11 @@ INLINE vec NAME(exp_less_one)(vec r) {
         (real)2.4801489941814203409e-5, (real)1.9841269917393384005e-4, (real)1.3888888947016381082e-3,
         (real)8.3333333333072000282e-3, (real)0.041666666666515416337,  (real)0.16666666666666699075,
         (real)0.50000000000000127417};
-    return r * r * (FLOAT ? NAME(horner)(5, single, r) : NAME(horner)(10, twice, r)) + r;
+    return r * r * (FLOAT ? NAME(horner)(5, single, r) : NAME(horner)(10, twice, r));
 }
 
 /* 2^k e^r */
-INLINE vec NAME(from_reduced)(NAME(reduced) e) { return times_power(NAME(exp_less_one)(e.r) + 1, e.k); }
+INLINE vec NAME(from_reduced)(NAME(reduced) e) { return times_power(NAME(exp_bend)(e.r) + e.r + 1, e.k); }
 
 /* e^x; overflows to infinity, underflows through the denormals to zero */
 INLINE vec NAME(vexp)(vec x) {
@@ -57,13 +57,21 @@ INLINE vec NAME(vexp)(vec x) {
 INLINE vec NAME(vabs)(vec x) { return (vec)((mask)x & ~(mask)splat((real)-0.0)); }
 
 /* tanh |x| = m / (m + 2) with m = e^(2 |x|) - 1, which loses nothing near zero; the sign is put back.
- * What m + 2 loses in rounding is found exactly (Dekker): 2 has no digits below the last of the sum. */
+ * What m + 2 loses in rounding is found exactly (Dekker): 2 has no digits below the last of the sum. Without a
+ * fused multiply-add m loses, too, and gets it back: 1.6 units in the last place, not 2.2, for a tenth of the time. */
 INLINE vec NAME(vtanh)(vec x) {
     const real most = FLOAT ? 10 : 20; /* tanh rounds to 1 */
     const NAME(reduced) e = NAME(reduce_exp)(2 * lesser(splat(most), NAME(vabs)(x)));
     const vec scale = times_power(splat(1), e.k);
-    const vec m = NAME(exp_less_one)(e.r) * scale + (scale - 1), sum = m + 2;
-    return (vec)((mask)quotient(m, sum, m - (sum - 2)) | ((mask)x & (mask)splat((real)-0.0)));
+    const vec bend = NAME(exp_bend)(e.r), p = bend + e.r, m = p * scale + (scale - 1), sum = m + 2;
+    const vec rest = m - (sum - 2);
+#if FUSED
+    const vec y = quotient(m, sum, rest);
+#else
+    const vec lost = (bend - (p - e.r)) * scale + (p * scale - (m - (scale - 1))), rough = m / sum;
+    const vec y = rough + (lost - rough * (rest + lost)) / sum;
+#endif
+    return (vec)((mask)y | ((mask)x & (mask)splat((real)-0.0)));
 }
 
 /* 1 / (1 + e^-x), by e^-|x|, which does not overflow */
