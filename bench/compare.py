@@ -156,6 +156,7 @@ def main():
     libraries = list(dict.fromkeys(["fastnn", *(options.libraries or suite.peers)]))
     times, errors, versions = run(libraries, options)
     title = f"{suite.title}, {options.threads} thread{'s' * (options.threads > 1)}"
+    title += ", AVX2" if options.isa == "avx2" else ""
     lines, ratios = table(suite, times, errors, [library for library in libraries if library != "fastnn"])
     heading = [f"## {title}", "", f"{processor()}, {os.cpu_count()} processors; "
                + "; ".join(f"{library} {version}" for library, version in versions.items())
