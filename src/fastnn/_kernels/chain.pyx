@@ -27,7 +27,7 @@ from fastnn._kernels.gemm cimport NC
 from fastnn._kernels.rows cimport band_task, describe
 from fastnn._kernels.runtime cimport (
     Watch, balanced, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, kernels, next_task, real, start,
-    team_size
+    team_size, whole_lines
 )
 from fastnn._kernels.walk cimport Walk, find_interior
 
@@ -37,7 +37,6 @@ cdef enum:
     BAND_NS = 20000           # and so much work, beside which calls and tables are nothing
     SPARE = 2                 # rows of so many more bands are kept before those in use are moved ...
     KEPT_BYTES = 384 * 1024   # ... if there is room in L2, beside filters, x and y
-    LINE = 64
 
 cdef enum Kind:
     PAD       # copies rows with zeros beside and above them: an input of few channels (conv.pyx)
@@ -300,14 +299,14 @@ cdef class Chain:
             stage = &job.stage[i]
             stage.rows, stage.place = min(rows + spare * fresh, stage.walk.p), place
             if i < job.stages - 1:
-                place += whole_lines(stage.rows * stage.width, self.itemsize)
+                place += aligned(stage.rows * stage.width, self.itemsize)
             rows = (rows - 1) * stage.stride + stage.reach
             fresh = max(fresh, job.band) * stage.stride
             widest = max(widest, max(stage.columns, stage.depth))
             taps = max(taps, stage.walk.taps + 1)
         job.zeros = place
-        job.table = place + whole_lines(widest, self.itemsize)
-        return job.table + whole_lines(taps * kernels(self.itemsize).mr * pointers, self.itemsize)
+        job.table = place + aligned(widest, self.itemsize)
+        return job.table + aligned(taps * kernels(self.itemsize).mr * pointers, self.itemsize)
 
     def workspace(self, Py_ssize_t threads):
         """Bytes of memory that so many threads need; of more than there are bands, none has any use."""
@@ -355,5 +354,6 @@ cdef void* address(array) except NULL:
     return <void*><uintptr_t>array.__array_interface__["data"][0]
 
 
-cdef Py_ssize_t whole_lines(Py_ssize_t numbers, Py_ssize_t itemsize) noexcept nogil:
-    return ceil_div(numbers * itemsize, LINE) * LINE // itemsize
+cdef Py_ssize_t aligned(Py_ssize_t numbers, Py_ssize_t itemsize) noexcept nogil:
+    """So many numbers, up to the end of a cache line."""
+    return whole_lines(numbers * itemsize) // itemsize

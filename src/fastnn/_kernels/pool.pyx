@@ -26,6 +26,7 @@ from libc.string cimport memcpy, memset
 
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
+    CACHE_LINE,
     ceil_div,
     fnn_kernels,
     fnn_pool_columns,
@@ -34,12 +35,12 @@ from fastnn._kernels.runtime cimport (
     real,
     team_size,
     thread_id,
+    whole_lines,
 )
 
 cdef double NS_PER_BYTE = 0.1       # one core streams about 10 GB/s
 cdef enum:
     RUN_BYTES = 4 * 1024            # the run stays in L1 while rows stream by (16 KB: a third slower)
-    CACHE_LINE = 64
     SMALL = 4                       # taps of a window that is folded at once, rows and columns
     MANY_IMAGES = 8                 # enough to share; fewer are cut in slices of ...
     SLICE = 32                      # ... channels: two cache lines of float
@@ -138,10 +139,6 @@ cdef void pool_task(const Pooling* job, Py_ssize_t row, const Block* block, char
         memcpy(job.y + y_offset, y, block.outputs * pixel)
         if job.kind == ARGMAX:
             memcpy(job.places + y_offset, y + y_size, block.outputs * pixel)
-
-
-cdef Py_ssize_t whole_lines(Py_ssize_t size) noexcept nogil:
-    return ceil_div(size, CACHE_LINE) * CACHE_LINE
 
 
 cdef int pool(const Pooling* job) except -1 nogil:

@@ -30,6 +30,7 @@ from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC, multiply_task, panel_elements
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.runtime cimport (
+    CACHE_LINE,
     FNN_GRU,
     FNN_LSTM,
     FNN_RNN_RELU,
@@ -47,6 +48,7 @@ from fastnn._kernels.runtime cimport (
     team_members,
     team_size,
     thread_id,
+    whole_lines,
 )
 
 cdef extern from "barrier.h" nogil:
@@ -55,7 +57,6 @@ cdef extern from "barrier.h" nogil:
 cdef enum:
     CHUNK_BYTES = 128 * 1024    # of the sums of a chunk
     RUN_VECTORS = 8             # of the columns of a run: sums enough to keep the multipliers busy
-    LINE = 64
 
 cdef double NS_PER_MULTIPLY = 0.04   # 50 GFLOP/s, gates and edges included
 
@@ -69,10 +70,6 @@ CELLS = {
 
 cdef inline void* at(void* array, Py_ssize_t elements, Py_ssize_t itemsize) noexcept nogil:
     return NULL if array is NULL else <char*>array + elements * itemsize
-
-
-cdef inline Py_ssize_t whole_lines(Py_ssize_t elements, Py_ssize_t itemsize) noexcept nogil:
-    return ceil_div(elements * itemsize, LINE) * LINE
 
 
 cdef inline Py_ssize_t state_pitch(Py_ssize_t hidden, Py_ssize_t lanes) noexcept nogil:
@@ -125,7 +122,7 @@ cdef void take_block(Pass* p, const Layer* layer, Py_ssize_t n0, Py_ssize_t n1, 
     cdef Py_ssize_t run0 = runs * part // parts, run1 = runs * (part + 1) // parts
     cdef Py_ssize_t lanes = p.gates * kern.lanes, first = run0 * p.run, last = min(p.groups, run1 * p.run)
     cdef Py_ssize_t j0 = first * kern.lanes, j1 = min(hidden, last * kern.lanes)
-    cdef real* state = sums + whole_lines(p.chunk * p.block * p.columns, sizeof(real)) // sizeof(real)
+    cdef real* state = sums + whole_lines(p.chunk * p.block * p.columns * sizeof(real)) // sizeof(real)
     cdef real* state_sums = state + p.block * pitch
     cdef real* products
     cdef const real* state_bias = NULL
@@ -223,9 +220,9 @@ cdef void share_out(Pass* p, Py_ssize_t itemsize) noexcept nogil:
         if p.tasks <= MAX_SHARED:
             p.parts = <int>max(1, min(team_size(step_ns) // p.tasks, ceil_div(p.groups, p.run)))
         p.threads = <int>p.tasks * p.parts
-    p.share = (whole_lines(p.chunk * p.block * p.columns, itemsize)
-               + whole_lines(p.block * state_pitch(p.hidden, kern.lanes), itemsize)
-               + (whole_lines(p.block * p.columns, itemsize) if p.cell == FNN_GRU else 0))
+    p.share = (whole_lines(p.chunk * p.block * p.columns * itemsize)
+               + whole_lines(p.block * state_pitch(p.hidden, kern.lanes) * itemsize)
+               + (whole_lines(p.block * p.columns * itemsize) if p.cell == FNN_GRU else 0))
 
 
 cdef int run_pass(Pass* p, const real* of_dtype) noexcept nogil:
@@ -233,10 +230,10 @@ cdef int run_pass(Pass* p, const real* of_dtype) noexcept nogil:
     cdef char* memory
     start(&p.watch)
     share_out(p, sizeof(real))
-    memory = <char*>take(p.threads * p.share + LINE)
+    memory = <char*>take(p.threads * p.share + CACHE_LINE)
     if memory is NULL:
         return 1
-    p.workspace = memory + (-<size_t>memory) % LINE
+    p.workspace = memory + (-<size_t>memory) % CACHE_LINE
     deal(&p.dealt, p.tasks, p.threads)
     if p.threads == 1:
         take_share(p, 0, 1, of_dtype)
@@ -244,7 +241,7 @@ cdef int run_pass(Pass* p, const real* of_dtype) noexcept nogil:
         memset(p.barriers, 0, sizeof(p.barriers))
         with parallel(num_threads=p.threads):
             take_share(p, thread_id(), team_members(), of_dtype)
-    give(memory, p.threads * p.share + LINE)
+    give(memory, p.threads * p.share + CACHE_LINE)
     return 0
 
 
