@@ -35,12 +35,15 @@ def run(module, args, grad_y=None, **options):
     return [y, grad_y, *module.linear_backward(grad_y, *args, y=y, **options)]
 
 
-def check(args, **options):
-    """Compare the kernel with the reference in float64, from the numbers that the kernel sees."""
+def check(args, terms=300, **options):
+    """Compare the kernel with the reference in float64, from the numbers that the kernel sees.
+
+    The error of a sum grows with the root of the number of its terms.
+    """
     dtype = args[0].dtype
     actual = run(functional, args, **options)
     expected = run(reference, in_double(*args), *in_double(actual[1]), **options)
-    assert_close(actual, expected, TOLERANCE[dtype.type], dtype)
+    assert_close(actual, expected, TOLERANCE[dtype.type] * (terms / 300) ** 0.5, dtype)
 
 
 # --- The function
@@ -55,6 +58,26 @@ def test_sizes_around_the_width_of_a_tile(isa, dtype):
 
 def test_more_than_one_block_of_every_size(isa, dtype):
     check(arguments(300, 700, 530, dtype))
+
+
+# Rows, features in and out: what decides how the product of the weight's gradient is cut.
+CUTS = {
+    "by rows, and blocks of columns": (200, 2500, 130),
+    "by columns": (400, 1100, 960),
+    "by columns and rows": (400, 70, 900),
+    "in slices of a small gradient": (5000, 100, 90),
+    "in slices of a large gradient": (4300, 280, 270),
+}
+
+
+@pytest.mark.parametrize("size", CUTS.values(), ids=CUTS)
+def test_cuts_of_the_gradient(isa, dtype, size, threads):
+    args = arguments(*size, dtype)
+    threads(1)
+    check(args, terms=max(size))
+    expected = run(functional, args)
+    threads(3)
+    assert_same_bits(run(functional, args), expected)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

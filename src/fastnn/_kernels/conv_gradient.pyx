@@ -68,7 +68,8 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
             source_rows(walk, x, zeros, pixel_at(walk, m), <int>tile.depth, 0, tap, tap + 1, sources)
             column_tiles(kern, &tile, group * depth,
                          max(tile0 - tap * tiles_per_tap, zero) * kern.mr,
-                         min((tile1 - tap * tiles_per_tap) * kern.mr, depth), sums + tap * depth * columns)
+                         min((tile1 - tap * tiles_per_tap) * kern.mr, depth),
+                         sums + tap * depth * columns, columns)
 
 
 cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t groups,

@@ -27,16 +27,9 @@ cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const
                    bint accumulate, int relu, int threads, Watch* watch) noexcept nogil
 
 cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offset, Py_ssize_t m0,
-                       Py_ssize_t m1, real* c) noexcept nogil
+                       Py_ssize_t m1, real* c, Py_ssize_t c_stride) noexcept nogil
 
 cdef void add_slices(real* total, const real* slices, Py_ssize_t count, Py_ssize_t size) noexcept nogil
-
-cdef Py_ssize_t gradient_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
-                                   Py_ssize_t itemsize) noexcept nogil
-
-cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride,
-                              real* c, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
-                              real* workspace, int threads, Watch* watch) noexcept nogil
 
 cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t m,
                       Py_ssize_t n) noexcept nogil

@@ -246,7 +246,7 @@ cdef void add_product(const fnn_kernels* kern, const real* panels, Py_ssize_t co
     tile.a, tile.b, tile.bias = a_rows, panels, NULL
     tile.taps, tile.depth, tile.b_panel, tile.columns = 1, k1 - k0, (k1 - k0) * kern.nr, columns
     tile.accumulate, tile.relu = accumulate, False
-    column_tiles(kern, &tile, 0, 0, a_columns, sums)
+    column_tiles(kern, &tile, 0, 0, a_columns, sums, columns)
 
 
 cdef void weights_task(const Gradient* g, Py_ssize_t slice, Py_ssize_t c0, Py_ssize_t c1, real* panels,

@@ -91,7 +91,7 @@ cdef void gradient_task(const fnn_kernels* kern, const Plan* plan, const Walk* w
             tile.b = z + i * plan.z_stride
             for t in range(tile.depth):
                 pixels[t] = v + i * plan.v_stride + t * plan.c
-            column_tiles(kern, &tile, 0, 0, plan.c, sums + i * plan.matrix)
+            column_tiles(kern, &tile, 0, 0, plan.c, sums + i * plan.matrix, plan.k)
 
 
 cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t p, Py_ssize_t q,
