@@ -185,12 +185,20 @@ def test_a_sequence_is_the_same_bits_alone_and_in_chunks(isa, cell, dtype):
         assert_same_bits([np.concatenate(pieces[::-1] if reverse else pieces), *carried], [y, *final])
 
 
-@pytest.mark.parametrize("shape", [(12, 33, 20, 64), (3, 1, 40, 1010)], ids=["blocks", "columns"])
+SHAPES = {
+    "blocks": (12, 33, 20, 64),
+    "columns": (3, 1, 40, 1010),
+    "columns of short steps": (25, 1, 70, 130),
+    "columns of a few sequences": (20, 5, 3, 97),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("cell", CELLS)
-def test_equal_bits_for_any_number_of_threads(threads, cell, shape):
-    args = arguments(cell, *shape, np.float32)
+def test_equal_bits_for_any_number_of_threads(threads, cell, shape, dtype):
+    args = arguments(cell, *shape, dtype)
     lengths = np.random.default_rng(4).integers(0, shape[0] + 1, shape[1])
-    for options in ({}, {"lengths": lengths}):
+    for options in ({}, {"lengths": lengths}, {"truncate": 4}):
         results = []
         for n in (1, 2, 3):
             threads(n)

@@ -116,7 +116,7 @@ static void *cells(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
         k->cell[kind](&step);
         void *grad_gates = at(gates, all);
         fnn_cell_grad back = {ROWS, size, gates, grad_gates, 4 * size, h_prev, c_prev, grad_y, size,
-                              at(grad_gates, 4 * state), at(grad_gates, 5 * state)};
+                              at(grad_gates, 4 * state), at(grad_gates, 5 * state), 0, size};
         k->cell_backward[kind](&back);
         free(h_prev), free(c_prev), free(grad_y), free(sums), free(state_sums);
     }

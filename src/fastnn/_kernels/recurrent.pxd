@@ -4,7 +4,8 @@ from fastnn._kernels.runtime cimport Watch, fnn_tasks, real
 
 cdef extern from "barrier.h" nogil:
     ctypedef struct fnn_barrier:
-        pass
+        int late
+    bint meet "fnn_meet"(fnn_barrier* barrier, int members, const int* stop) noexcept
 
 cdef enum:
     MAX_DIRECTIONS = 2
@@ -46,6 +47,10 @@ cdef struct Pass:
     char* workspace
     Py_ssize_t share            # bytes of it for each thread
     Watch watch
+
+cdef int step_parts(double step_ns, int threads, Py_ssize_t tasks) noexcept nogil
+
+cdef void adjourn(const fnn_barrier* barriers, Py_ssize_t tasks) noexcept nogil
 
 cdef int run_pass(Pass* p, const real* of_dtype) noexcept nogil
 

@@ -16,19 +16,21 @@ run down the memory. The wide operand, the gates', is packed as it comes; the na
             grad_W_ih^T += x^T grad_gates          (100, 32, 64, 128) LSTM: 71 GFLOP/s where the gates were
             grad_W_hh^T += h_prev^T grad_gates     read crosswise, out of L3
 
-Rows and blocks are those of recurrent.pyx.
+Rows and blocks are those of recurrent.pyx; so also threads that take a block together, columns of H each.
 
 Gates are G blocks of H columns. The GRU has a fourth: its gate n needs the two products apart. The input's
 gradients are columns 0 .. G H, the state's the last G H of W.
 """
 
-from cython.parallel cimport prange
+from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastnn._kernels.environment cimport Environment, default_environment
-from fastnn._kernels.gemm cimport NC, add_slices, column_sums, column_tiles, multiply, pack
+from fastnn._kernels.gemm cimport NC, add_slices, column_sums, column_tiles, multiply, multiply_task, pack
 from fastnn._kernels.memory cimport give, take
-from fastnn._kernels.recurrent cimport MAX_DIRECTIONS, NS_PER_MULTIPLY, block_rows
+from fastnn._kernels.recurrent cimport (
+    MAX_DIRECTIONS, MAX_SHARED, NS_PER_MULTIPLY, adjourn, block_rows, fnn_barrier, meet, step_parts
+)
 from fastnn._kernels.runtime cimport (
     FNN_GRU,
     Watch,
@@ -44,7 +46,9 @@ from fastnn._kernels.runtime cimport (
     raise_interrupt,
     real,
     start,
+    team_members,
     team_size,
+    thread_id,
 )
 
 cdef enum:
@@ -93,26 +97,46 @@ cdef inline const void* at(const void* array, Py_ssize_t elements, Py_ssize_t it
     return NULL if array is NULL else <const char*>array + elements * itemsize
 
 
-cdef void backward_steps(const Layer* layer, Py_ssize_t n0, Py_ssize_t n1, int threads,
-                         const real* of_dtype) noexcept nogil:
-    """All steps, last one first, of the sequences n0 .. n1.
+cdef inline Py_ssize_t first_column(Py_ssize_t columns, Py_ssize_t nr, int part, int parts) noexcept nogil:
+    """Where the share of `part` begins, in whole panels; that of part + 1 is where it ends."""
+    return min(columns, ceil_div(columns, nr) * part // parts * nr)
+
+
+cdef void multiply_columns(const fnn_kernels* kern, const real* a, Py_ssize_t a_stride, const real* panels,
+                           real* c, Py_ssize_t c_stride, Py_ssize_t rows, Py_ssize_t c0, Py_ssize_t c1,
+                           Py_ssize_t k, bint accumulate) noexcept nogil:
+    """Columns c0 .. c1 of a product, a few panels at a time through all of k."""
+    cdef Py_ssize_t width = 4 * kern.nr, i, j
+    for i in range(ceil_div(c1 - c0, width)):
+        j = c0 + i * width
+        multiply_task(kern, a, a_stride, panels, <const real*>NULL, c, c_stride, 0, rows, j,
+                      min(c1, j + width), k, accumulate, False)
+
+
+cdef void backward_steps(const Layer* layer, Py_ssize_t n0, Py_ssize_t n1, int part, int parts,
+                         fnn_barrier* barrier, const real* of_dtype) noexcept nogil:
+    """All steps, last one first, of the sequences n0 .. n1: all columns, or the share of `part` of `parts`.
 
     Layer.grad_h and .grad_c go in as the gradients of the final states and come out as those of the initial
-    ones.
+    ones. The parts meet once a step, when the gradients of all gates are there.
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t hidden = layer.hidden, width = layer.width
-    cdef Py_ssize_t s, t, row, boundary, crossing
+    cdef Py_ssize_t j0 = first_column(hidden, kern.nr, part, parts)
+    cdef Py_ssize_t j1 = first_column(hidden, kern.nr, part + 1, parts)
+    cdef Py_ssize_t d0 = first_column(layer.depth, kern.nr, part, parts)
+    cdef Py_ssize_t d1 = first_column(layer.depth, kern.nr, part + 1, parts)
+    cdef Py_ssize_t s, t, row, boundary, crossing, i
     cdef real* grad_h = <real*>layer.grad_h + n0 * hidden
     cdef real* grad_gates
     cdef fnn_cell_grad step
-    step.hidden = hidden
+    step.hidden, step.first, step.last = hidden, j0, j1
     step.gates_stride = width
     step.y_stride = layer.y_stride
     step.grad_h = grad_h
     step.grad_c = <void*>at(layer.grad_c, n0 * hidden, sizeof(real))
     for s in range(layer.steps):
-        if not go_on(layer.watch):
+        if not go_on(layer.watch) and parts == 1:
             return
         t = s if layer.reverse else layer.steps - 1 - s
         step.rows = min(n1, layer.starts[t + 1] - layer.starts[t]) - n0
@@ -126,27 +150,42 @@ cdef void backward_steps(const Layer* layer, Py_ssize_t n0, Py_ssize_t n1, int t
         step.c_prev = at(layer.c_prev, row * hidden, sizeof(real))
         step.grad_y = at(layer.grad_y, row * step.y_stride, sizeof(real))
         kern.cell_backward[layer.cell](&step)
-        multiply(grad_gates + width - layer.products, width, <const real*>layer.state_panels,
-                 <const real*>NULL, grad_h, hidden, step.rows, hidden, layer.products, layer.cell == FNN_GRU,
-                 False, threads, NULL)
+        if parts > 1 and meet(barrier, parts, &layer.watch.interrupted):
+            return
+        multiply_columns(kern, grad_gates + width - layer.products, width, <const real*>layer.state_panels,
+                         grad_h, hidden, step.rows, j0, j1, layer.products, layer.cell == FNN_GRU)
         if layer.grad_x is not NULL:  # while the gates' gradients are in L1
-            multiply(grad_gates, width, <const real*>layer.input_panels, <const real*>NULL,
-                     <real*>layer.grad_x + row * layer.depth, layer.depth, step.rows, layer.depth,
-                     layer.products, False, False, threads, NULL)
+            multiply_columns(kern, grad_gates, width, <const real*>layer.input_panels,
+                             <real*>layer.grad_x + row * layer.depth, layer.depth, step.rows, d0, d1,
+                             layer.products, False)
         # Truncation: no gradient through the state that passed between times boundary - 1 and boundary.
         boundary = t + 1 if layer.reverse else t
         if layer.truncate and 0 < boundary < layer.steps and boundary % layer.truncate == 0:
             crossing = min(n1, layer.starts[boundary + 1] - layer.starts[boundary]) - n0
-            if crossing > 0:
-                memset(grad_h, 0, crossing * hidden * sizeof(real))
+            for i in range(crossing):
+                memset(grad_h + i * hidden + j0, 0, (j1 - j0) * sizeof(real))
                 if step.grad_c is not NULL:
-                    memset(step.grad_c, 0, crossing * hidden * sizeof(real))
+                    memset(<real*>step.grad_c + i * hidden + j0, 0, (j1 - j0) * sizeof(real))
 
 
-cdef int step_threads(double step_ns, Py_ssize_t tasks) noexcept nogil:
-    """Threads that share one step's columns: more than one where blocks are too few and steps are long."""
-    cdef int threads = team_size(step_ns)
-    return threads if threads > tasks else 1
+cdef void backward_share(Layer* layers, Py_ssize_t directions, Py_ssize_t batch, Py_ssize_t block,
+                         Py_ssize_t tasks, fnn_tasks* dealt, int thread, int parts, fnn_barrier* barriers,
+                         const real* of_dtype) noexcept nogil:
+    """What one thread does: its part of one block, or one block after the other."""
+    cdef Py_ssize_t task, n0
+    if parts > 1:
+        task = thread // parts
+        if task < tasks:
+            n0 = task // directions * block
+            backward_steps(&layers[task % directions], n0, min(batch, n0 + block), thread % parts, parts,
+                           &barriers[task], of_dtype)
+        return
+    task = next_task(dealt, thread, layers[0].watch)
+    while task >= 0:
+        n0 = task // directions * block
+        backward_steps(&layers[task % directions], n0, min(batch, n0 + block), 0, 1, <fnn_barrier*>NULL,
+                       of_dtype)
+        task = next_task(dealt, thread, layers[0].watch)
 
 
 def backward_panels(const real[:, ::1] weight, real[::1] panels):
@@ -184,17 +223,21 @@ def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const 
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t steps = starts.shape[0] - 1
     cdef Py_ssize_t directions = grad_h.shape[0], batch = grad_h.shape[1], hidden = grad_h.shape[2]
-    cdef Py_ssize_t d, task
+    cdef Py_ssize_t d
     cdef Py_ssize_t block = block_rows(batch, kern.mr)
     cdef Py_ssize_t tasks = directions * ceil_div(batch, block)
-    cdef double step_ns = NS_PER_MULTIPLY * batch * products * hidden
     cdef Layer layers[MAX_DIRECTIONS]
     cdef Layer* layer
-    cdef int inner = step_threads(step_ns, tasks)
-    cdef int thread, threads = 1 if inner > 1 else team_size(step_ns * directions * steps)
+    cdef double block_ns = NS_PER_MULTIPLY * block * products * hidden
+    cdef int threads = team_size(block_ns * tasks * steps), parts = 1
     cdef bint by_steps = block >= ROWS_OF_INPUT
     cdef fnn_tasks dealt
+    cdef fnn_barrier barriers[MAX_SHARED]
     cdef Watch watch
+    if threads > tasks:
+        parts = min(step_parts(block_ns, threads, tasks), <int>ceil_div(hidden, kern.nr))
+        threads = <int>tasks * parts
+        memset(barriers, 0, sizeof(barriers))
     start(&watch)
     for d in range(directions):
         layer = &layers[d]
@@ -221,12 +264,15 @@ def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const 
             layer.depth = grad_x.shape[2]
     deal(&dealt, tasks, threads)
     with nogil:
-        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-            task = next_task(&dealt, thread, &watch)
-            while task >= 0:
-                backward_steps(&layers[task % directions], task // directions * block,
-                               min(batch, (task // directions + 1) * block), inner, <const real*>NULL)
-                task = next_task(&dealt, thread, &watch)
+        if threads == 1:
+            backward_share(layers, directions, batch, block, tasks, &dealt, 0, 1, barriers,
+                           <const real*>NULL)
+        else:
+            with parallel(num_threads=threads):
+                backward_share(layers, directions, batch, block, tasks, &dealt, thread_id(),
+                               parts if team_members() == threads else 1, barriers, <const real*>NULL)
+        if parts > 1:
+            adjourn(barriers, tasks)
         for d in range(directions if grad_x is not None and not by_steps else 0):
             multiply(&grad_gates[d, 0, 0], gates.shape[2], &input_panels[d, 0], <const real*>NULL,
                      &grad_x[d, 0, 0], grad_x.shape[2], grad_x.shape[1], grad_x.shape[2], products, False,

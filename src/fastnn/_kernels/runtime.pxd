@@ -53,6 +53,8 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t y_stride
         void* grad_h
         void* grad_c
+        Py_ssize_t first
+        Py_ssize_t last
 
     ctypedef struct fnn_step:
         double lr
@@ -223,4 +225,7 @@ cdef extern from *:
     void raise_interrupt "fnn_raise_interrupt"() except *
 
 cdef const fnn_kernels* kernels(Py_ssize_t itemsize) noexcept nogil
+# Nanoseconds of a clock that is cheap and exact to a few milliseconds.
+cdef long long coarse_ns() noexcept nogil
+
 cdef int team_size(double serial_ns) noexcept nogil

@@ -84,6 +84,10 @@ cdef int team_size(double serial_ns) noexcept nogil:
     return size if size > 1 and fnn_may_lead(serial_ns, size) else 1
 
 
+cdef long long coarse_ns() noexcept nogil:
+    return fnn_coarse_ns()
+
+
 cdef void start(Watch* watch) noexcept nogil:
     watch.interrupted = False
     watch.next_look = fnn_coarse_ns() + LOOK_NS

@@ -100,6 +100,7 @@ typedef struct {
     void *grad_h;            /* [rows][H]: gradient of the new h; GRU: then of the old, as far as   */
                              /* it does not come through the sums                                   */
     void *grad_c;            /* [rows][H]: gradient of the new c in, of the old c out (LSTM)        */
+    ptrdiff_t first, last;   /* columns of H to compute; first is a multiple of the vector's length */
 } fnn_cell_grad;
 /* Where the window of one output lies along one axis. */
 typedef struct {

@@ -111,9 +111,9 @@ INLINE void NAME(cell_forward)(fnn_cell_kind kind, const fnn_cell *s) {
 }
 INLINE void NAME(cell_backward)(fnn_cell_kind kind, const fnn_cell_grad *s) {
     for (ptrdiff_t row = 0; row < s->rows; row++) {
-        ptrdiff_t j = 0;
-        for (; j + VLEN <= s->hidden; j += VLEN) NAME(cell_backward1)(kind, s, row, j, VLEN);
-        if (j < s->hidden) NAME(cell_backward1)(kind, s, row, j, s->hidden - j);
+        ptrdiff_t j = s->first;
+        for (; j + VLEN <= s->last; j += VLEN) NAME(cell_backward1)(kind, s, row, j, VLEN);
+        if (j < s->last) NAME(cell_backward1)(kind, s, row, j, s->last - j);
     }
 }
 #undef load_n
