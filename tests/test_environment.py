@@ -90,10 +90,10 @@ def functions_of(path):
 
 
 def test_each_compiled_function_that_computes_has_it():
-    """Such functions ask for the bodies or for threads, or may be interrupted."""
+    """Such functions ask for the bodies or for threads, by themselves or by run_*, or may be interrupted."""
     computing = [(f"{path.stem}.{name}", text) for path in KERNELS.glob("*.pyx") if path.stem != "runtime"
                  for name, text in functions_of(path)
-                 if re.search(r"\b(kernels|team_size|finish|raise_interrupt)\(", text)]
+                 if re.search(r"\b(kernels|team_size|share|run_\w+|finish|raise_interrupt)\(", text)]
     assert len(computing) > 20
     assert not [name for name, text in computing if "_caller = default_environment()\n" not in text]
 

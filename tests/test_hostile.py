@@ -62,7 +62,7 @@ def test_places_outside_are_passed_over():
     """Where a thread changes indices after they were checked, the kernel meets such."""
     grad_y, memory = np.ones((1, 3, 2), np.float32), np.zeros((3, 4, 2), np.float32)
     places = np.array([[[0, 3], [4, -1], [2**40, -2**62]]])
-    pool.max_backward(grad_y, places, memory[1:2])
+    pool.max_scatter(grad_y[None], places[None], memory[None, 1:2].reshape(1, 2, 2, 2))
     np.testing.assert_array_equal(memory[1], [[1, 0], [0, 0], [0, 0], [0, 1]])
     assert not memory[[0, 2]].any()
 
@@ -70,8 +70,9 @@ def test_places_outside_are_passed_over():
 @pytest.mark.parametrize("target", [-1, -2**62, 3, 2**40])
 def test_targets_that_are_no_class_are_passed_over(target):
     x, memory, loss = draw(1, 3), np.full((3, 3), 7.0), np.full(1, 7.0)
-    elementwise.cross_entropy(x, np.array([target]), loss)
-    elementwise.cross_entropy_backward(x, np.array([target]), np.ones(1), memory[1:2])
+    for weight in None, np.ones(3):
+        assert elementwise.cross_entropy(x, np.array([target]), -100, weight, loss) == 0
+        elementwise.cross_entropy_backward(x, np.array([target]), -100, weight, 1.0, memory[1:2])
     assert loss[0] == 0
     np.testing.assert_array_equal(memory, [[7] * 3, [0] * 3, [7] * 3])
 

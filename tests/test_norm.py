@@ -288,12 +288,24 @@ def test_batch_norm_layer_is_the_functions_and_adds_to_gradients(dtype, kind, sh
     layer = kind(3, dtype=dtype)
     x, weight, bias = arguments(shape, dtype)
     layer.weight.data[:], layer.bias.data[:] = weight, bias
-    y, grad_y, grad_x, *grads = run_batch(functional, x, *functional.batch_norm_stats(x), weight, bias)
+    # The layer keeps its statistics in float64.
+    y, grad_y, grad_x, *grads = run_batch(functional, x, *functional.norm.exact_stats(x), weight, bias)
     for count in (1, 2):
         assert_same_bits([layer(x), layer.backward(grad_y)], [y, grad_x])
         assert_same_bits([layer.weight.grad, layer.bias.grad], [count * grad for grad in grads])
     with pytest.raises(ValueError, match=rf"{kind.__name__}\.backward"):
         layer.backward(grad_y)
+
+
+def test_batch_norm_layer_keeps_the_digits_of_a_mean_far_from_zero():
+    # A mean rounded to float32 is up to 1 / 32 off at 1e6, and so would be every output of deviation 1.
+    x, layer = (draw(4096, 3) + 1e6).astype(np.float32), fn.BatchNorm1d(3)
+    grad_y = draw(4096, 3, seed=4).astype(np.float32)
+    mean, var = x.mean(0, dtype=np.float64), x.var(0, dtype=np.float64)
+    h = (x - mean) / np.sqrt(var + 1e-5)
+    np.testing.assert_allclose(layer(x), h, atol=1e-6)
+    layer.backward(grad_y)
+    np.testing.assert_allclose(layer.weight.grad, (grad_y * h).sum(0), rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("momentum", [0.1, 0.0, 1.0, None])

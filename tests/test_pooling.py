@@ -191,6 +191,21 @@ def test_layer(build, shape):
         layer.backward(np.zeros([n + 1 for n in y.shape], np.float32))
 
 
+@pytest.mark.parametrize("channels", [7, 8, 17, 64])
+@pytest.mark.parametrize("config", [(2,), (3, 1, 1), (3, 2, 1), (2, 3), (4, 1, 2), (5, 2)])
+def test_layer_and_function_find_the_same_winners(isa, config, channels, dtype):
+    # A layer knows its windows, so that each pixel may ask the outputs; the function has the indices alone.
+    rng = np.random.default_rng(0)
+    x = normal(rng, (2, channels, 9, 11), dtype)
+    layer = fn.MaxPool2d(*config)
+    y, indices = F.max_pool2d(x, *config, return_indices=True)
+    np.testing.assert_array_equal(layer(x), y)
+    grad_y = rng.normal(size=y.shape).astype(dtype)
+    grad_y.flat[::7] = np.inf
+    expected = F.max_pool2d_backward(grad_y, indices, x.shape)
+    np.testing.assert_array_equal(layer.backward(grad_y), expected)
+
+
 def test_layer_returns_indices():
     layer = fn.MaxPool2d(2, return_indices=True)
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 6)).astype(np.float32)
@@ -247,9 +262,10 @@ def test_zeros_of_both_signs_are_equal():
     assert F.max_pool2d(x, (1, 2), return_indices=True)[1].tolist() == [[[[0, 2]]]]
 
 
-def test_training_and_eval_give_the_same_bits():
+@pytest.mark.parametrize("channels", [1, 3, 17, 32])
+def test_training_and_eval_give_the_same_bits(isa, channels):
     rng = np.random.default_rng(0)
-    x = rng.choice(np.array([-1, -0.0, 0.0, np.nan], np.float32), (2, 17, 9, 9))
+    x = rng.choice(np.array([-1, -0.0, 0.0, np.nan], np.float32), (2, channels, 9, 9))
     for config in ((2,), (3, 1, 1)):
         plain, (y, _) = F.max_pool2d(x, *config), F.max_pool2d(x, *config, return_indices=True)
         assert plain.tobytes() == y.tobytes()

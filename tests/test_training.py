@@ -129,6 +129,16 @@ def test_accuracy_of_binary_targets():
     assert found["accuracy"] == 0.75
 
 
+def test_evaluate_leaves_the_loss_to_its_owner():
+    # Between a loss and its gradient, and from as many threads as like: a call of evaluate keeps nothing.
+    loss, (x, y) = fn.losses.CrossEntropyLoss(), blobs(30)
+    net = classifier()
+    loss(net(x), y)
+    expected = fn.functional.cross_entropy_backward(*loss._saved)
+    net.evaluate(x[:20], y[:20], loss=loss)
+    np.testing.assert_array_equal(loss.backward(), expected)
+
+
 def test_evaluate_needs_a_loss():
     with pytest.raises(ValueError, match="loss is None"):
         classifier().evaluate(*blobs())

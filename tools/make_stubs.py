@@ -15,7 +15,8 @@ NOTE = "# Made by tools/make_stubs.py.\n"
 # --- Compiled modules
 
 C_TYPES = {"bint": "bool", "int": "int", "Py_ssize_t": "int", "double": "float", "tuple": "tuple[int, ...]"}
-RETURNS = {"available_isas": "list[str]", "get_isa": "str", "build_flags": "str", "stream": "Any",
+RETURNS = {"loss": "float", "cross_entropy": "float", "class_weights": "tuple[float, int]",
+           "available_isas": "list[str]", "get_isa": "str", "build_flags": "str", "stream": "Any",
            "in_default_environment": "Any"}
 
 

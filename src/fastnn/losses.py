@@ -32,9 +32,13 @@ class Loss:
 
     def __call__(self, y: np.ndarray, target: np.ndarray) -> float:
         """Return the loss of the prediction `y`."""
-        value = type(self)._function(y, target, reduction=self.reduction, **self._options)
+        value = self.value(y, target)
         self._saved = (y, target)
         return value
+
+    def value(self, y: np.ndarray, target: np.ndarray) -> float:
+        """Return the loss of the prediction `y`, of which `backward` shall know nothing."""
+        return type(self)._function(y, target, reduction=self.reduction, **self._options)
 
     def backward(self) -> np.ndarray:
         """Return the gradient of the last loss with respect to its prediction."""

@@ -31,6 +31,8 @@ recurrent.pyx and recurrent_gradient.pyx go through the steps of RNN, LSTM and G
 gemm.pyx has the products of Linear and the recurrences, pack.pyx brings operands into the tile's form and
 gradients out of it, memory.pyx keeps large blocks of memory for the next call.
 
+pool.pyx, elementwise.pyx and norm.pyx have work whose tasks are alike: share.pyx is their one loop.
+
 A driver asks ``kernels(sizeof(real))`` for the table and ``team_size(nanoseconds)`` for the number
 of threads. Every ``cdef`` function is ``noexcept nogil``; nothing below this package raises a shape
 error, nothing above it sees a pointer.

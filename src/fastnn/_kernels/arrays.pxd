@@ -6,16 +6,26 @@ costs 0.1. For the calls that small networks make by the thousand.
 
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 
+from libc.string cimport memset
+
 from fastnn._kernels.runtime cimport raise_interrupt
 
 cdef struct Arrays:
-    Py_buffer item[6]
+    Py_buffer item[8]
     int count
 
 cdef inline int acquire(Arrays* arrays, object array, bint writable) except -1:
     """Hold one more array; `release` is due whatever happens next."""
     PyObject_GetBuffer(array, &arrays.item[arrays.count],
                        PyBUF_STRIDES | PyBUF_WRITABLE if writable else PyBUF_STRIDES)
+    arrays.count += 1
+    return 0
+
+cdef inline int acquire_or_none(Arrays* arrays, object array, bint writable) except -1:
+    """Likewise, where None is an array at NULL."""
+    if array is not None:
+        return acquire(arrays, array, writable)
+    memset(&arrays.item[arrays.count], 0, sizeof(Py_buffer))
     arrays.count += 1
     return 0
 

@@ -1,24 +1,43 @@
-"""Elementwise functions over contiguous runs, and softmax over rows.
+"""Elementwise functions over contiguous memory, losses over it, and softmax and cross entropy over rows.
 
 Memory-bound work: a run is cut in blocks small enough to leave room for others in L2 and large enough that
-a block's cost hides the loop's; threads share the blocks. The cut depends on the length alone.
+a block's cost hides the loop's; threads share the blocks, or the rows. The cut depends on the length alone.
+
+Arrays come as they are (arrays.pxd): contiguous and of one dtype, which functional/ has seen to.
 """
 
-from cython.parallel cimport prange
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, release
 from fastnn._kernels.environment cimport Environment, default_environment
-from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, real, team_size
+from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, team_size
+from fastnn._kernels.share cimport share
 
 cdef extern from "kernels.h" nogil:
     int FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH, FNN_EXP
+    int FNN_SQUARED, FNN_HALF_SQUARED, FNN_BINARY_CROSS_ENTROPY
 
 RELU, LEAKY_RELU, SIGMOID, TANH = FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH
 SILU, GELU, GELU_TANH, EXP = FNN_SILU, FNN_GELU, FNN_GELU_TANH, FNN_EXP
+SQUARED, HALF_SQUARED, BINARY_CROSS_ENTROPY = FNN_SQUARED, FNN_HALF_SQUARED, FNN_BINARY_CROSS_ENTROPY
 
 cdef Py_ssize_t BLOCK = 16384   # elements
 cdef double NS_STREAM = 0.2     # a number read, written, or compared
 cdef double NS_FUNCTION = 1.0   # a number through exp or its kin
+
+
+# --- Functions
+
+
+cdef struct Map:
+    const fnn_kernels* kern
+    Py_ssize_t itemsize, size
+    int op
+    double alpha
+    const char* x
+    const char* grad_y
+    char* y
 
 
 cdef double cost(int op, Py_ssize_t n) noexcept nogil:
@@ -26,66 +45,332 @@ cdef double cost(int op, Py_ssize_t n) noexcept nogil:
     return n * (NS_STREAM if op == FNN_RELU or op == FNN_LEAKY_RELU else NS_FUNCTION)
 
 
-def map(int op, double alpha, const real[::1] x, real[::1] y):
+cdef void map_blocks(const void* map_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    cdef const Map* job = <const Map*>map_
+    cdef Py_ssize_t block, n, at
+    for block in range(first, last):
+        n = min(BLOCK, job.size - block * BLOCK)
+        at = block * BLOCK * job.itemsize
+        if job.grad_y is NULL:
+            job.kern.map(job.op, n, job.alpha, job.x + at, job.y + at)
+        else:
+            job.kern.map_backward(job.op, n, job.alpha, job.grad_y + at, job.x + at, job.y + at)
+
+
+cdef void run_map(int op, double alpha, const Py_buffer* grad_y, const Py_buffer* x,
+                  const Py_buffer* y) noexcept nogil:
+    cdef Map job
+    job.kern = kernels(x.itemsize)
+    job.itemsize, job.size = x.itemsize, x.len // x.itemsize
+    job.op, job.alpha = op, alpha
+    job.x, job.y = <const char*>x.buf, <char*>y.buf
+    job.grad_y = NULL if grad_y is NULL else <const char*>grad_y.buf
+    share(map_blocks, &job, ceil_div(job.size, BLOCK), team_size(cost(op, job.size)))
+
+
+def map(int op, double alpha, x, y):
     """y = f(x); `op` names f, `alpha` is the slope of LEAKY_RELU."""
     cdef Environment _caller = default_environment()
-    cdef const fnn_kernels* k = kernels(sizeof(real))
-    cdef Py_ssize_t n = x.shape[0], block
-    for block in prange(ceil_div(n, BLOCK), nogil=True, schedule="static",
-                        num_threads=team_size(cost(op, n))):
-        k.map(op, min(BLOCK, n - block * BLOCK), alpha, &x[block * BLOCK], &y[block * BLOCK])
+    cdef Arrays arrays
+    arrays.count = 0
+    try:
+        acquire(&arrays, x, False)
+        acquire(&arrays, y, True)
+        with nogil:
+            run_map(op, alpha, NULL, &arrays.item[0], &arrays.item[1])
+    finally:
+        release(&arrays)
 
 
-def map_backward(int op, double alpha, const real[::1] grad_y, const real[::1] saved, real[::1] grad_x):
+def map_backward(int op, double alpha, grad_y, saved, grad_x):
     """grad_x = grad_y f', from what was saved: the output of RELU, SIGMOID, TANH, EXP, else the input."""
     cdef Environment _caller = default_environment()
-    cdef const fnn_kernels* k = kernels(sizeof(real))
-    cdef Py_ssize_t n = saved.shape[0], block
-    for block in prange(ceil_div(n, BLOCK), nogil=True, schedule="static",
-                        num_threads=team_size(cost(op, n))):
-        k.map_backward(op, min(BLOCK, n - block * BLOCK), alpha, &grad_y[block * BLOCK],
-                       &saved[block * BLOCK], &grad_x[block * BLOCK])
+    cdef Arrays arrays
+    arrays.count = 0
+    try:
+        acquire(&arrays, grad_y, False)
+        acquire(&arrays, saved, False)
+        acquire(&arrays, grad_x, True)
+        with nogil:
+            run_map(op, alpha, &arrays.item[0], &arrays.item[1], &arrays.item[2])
+    finally:
+        release(&arrays)
 
 
-def softmax(const real[:, ::1] x, real[:, ::1] y, bint log):
-    """Each row's softmax, or its logarithm."""
-    cdef Environment _caller = default_environment()
-    cdef const fnn_kernels* k = kernels(sizeof(real))
-    cdef Py_ssize_t rows = x.shape[0], n = x.shape[1], row
-    if n == 0:
-        return
-    for row in prange(rows, nogil=True, schedule="static", num_threads=team_size(cost(FNN_EXP, rows * n))):
-        k.softmax(n, &x[row, 0], &y[row, 0], log)
+# --- Losses, element by element
 
 
-def cross_entropy(const real[:, ::1] x, const Py_ssize_t[::1] targets, real[::1] losses):
-    """-log softmax(x)[target] of each row; of a row whose target is no class, 0."""
-    cdef Environment _caller = default_environment()
-    cdef const fnn_kernels* k = kernels(sizeof(real))
-    cdef Py_ssize_t rows = x.shape[0], n = x.shape[1], row
-    for row in prange(rows, nogil=True, schedule="static", num_threads=team_size(cost(FNN_EXP, rows * n))):
-        losses[row] = <real>k.cross_entropy(n, &x[row, 0], targets[row]) if 0 <= targets[row] < n else 0
+cdef struct Losses:
+    const fnn_kernels* kern
+    Py_ssize_t itemsize, size
+    int op
+    double scale
+    const char* y
+    const char* target
+    const char* weight          # NULL, or as many numbers as there are losses; likewise
+    const char* pos_weight
+    char* out                   # losses, or NULL; the gradient
+    double* totals              # of the blocks, or NULL for the gradient
 
 
-def cross_entropy_backward(const real[:, ::1] x, const Py_ssize_t[::1] targets, const double[::1] scales,
-                           real[:, ::1] grad_x):
-    """scale (softmax(x) - (1 at the target)) of each row; of a row whose target is no class, 0."""
-    cdef Environment _caller = default_environment()
-    cdef const fnn_kernels* k = kernels(sizeof(real))
-    cdef Py_ssize_t rows = x.shape[0], n = x.shape[1], row
-    for row in prange(rows, nogil=True, schedule="static", num_threads=team_size(cost(FNN_EXP, rows * n))):
-        if 0 <= targets[row] < n:
-            k.cross_entropy_backward(n, &x[row, 0], targets[row], scales[row], &grad_x[row, 0])
+cdef const char* at(const char* array, Py_ssize_t offset) noexcept nogil:
+    return NULL if array is NULL else array + offset
+
+
+cdef void loss_blocks(const void* losses_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    cdef const Losses* job = <const Losses*>losses_
+    cdef Py_ssize_t block, n, o
+    for block in range(first, last):
+        n = min(BLOCK, job.size - block * BLOCK)
+        o = block * BLOCK * job.itemsize
+        if job.totals is NULL:
+            job.kern.loss_backward(job.op, n, job.scale, job.y + o, job.target + o, at(job.weight, o),
+                                   at(job.pos_weight, o), job.out + o)
         else:
-            memset(&grad_x[row, 0], 0, n * sizeof(real))
+            job.totals[block] = job.kern.loss(job.op, n, job.y + o, job.target + o, at(job.weight, o),
+                                              at(job.pos_weight, o), <char*>at(job.out, o))
 
 
-def softmax_backward(const real[:, ::1] grad_y, const real[:, ::1] y, real[:, ::1] grad_x, bint log):
-    """Each row's gradient from the output of `softmax`."""
+cdef void describe_losses(Losses* job, const Arrays* arrays) noexcept:
+    cdef const Py_buffer* item = arrays.item
+    job.kern = kernels(item[0].itemsize)
+    job.itemsize, job.size = item[0].itemsize, item[0].len // item[0].itemsize
+    job.y, job.target = <const char*>item[0].buf, <const char*>item[1].buf
+    job.weight, job.pos_weight = <const char*>item[2].buf, <const char*>item[3].buf
+    job.out = <char*>item[4].buf
+
+
+cdef int acquire_losses(Arrays* arrays, y, target, weight, pos_weight, out) except -1:
+    acquire(arrays, y, False)
+    acquire(arrays, target, False)
+    acquire_or_none(arrays, weight, False)
+    acquire_or_none(arrays, pos_weight, False)
+    acquire_or_none(arrays, out, True)
+    return 0
+
+
+def loss(int op, y, target, weight, pos_weight, losses):
+    """The sum of the losses in float64, block by block; each one goes to `losses`, if that is not None."""
     cdef Environment _caller = default_environment()
-    cdef const fnn_kernels* k = kernels(sizeof(real))
-    cdef Py_ssize_t rows = y.shape[0], n = y.shape[1], row
-    if n == 0:
+    cdef Arrays arrays
+    cdef Losses job
+    cdef Py_ssize_t blocks, block
+    cdef double total = 0
+    arrays.count = 0
+    try:
+        acquire_losses(&arrays, y, target, weight, pos_weight, losses)
+        describe_losses(&job, &arrays)
+        job.op, job.scale = op, 1
+        blocks = ceil_div(job.size, BLOCK)
+        job.totals = <double*>malloc(max(blocks, <Py_ssize_t>1) * sizeof(double))
+        if job.totals is NULL:
+            raise MemoryError("loss: no memory for the workspace")
+        with nogil:
+            share(loss_blocks, &job, blocks, team_size(2 * NS_FUNCTION * job.size))
+        for block in range(blocks):
+            total += job.totals[block]
+        free(job.totals)
+    finally:
+        release(&arrays)
+    return total
+
+
+def loss_backward(int op, double scale, y, target, weight, pos_weight, grad_y):
+    """grad_y = scale times the derivative of each loss; of the squared ones y - target."""
+    cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    cdef Losses job
+    arrays.count = 0
+    try:
+        acquire_losses(&arrays, y, target, weight, pos_weight, grad_y)
+        describe_losses(&job, &arrays)
+        job.op, job.scale, job.totals = op, scale, NULL
+        with nogil:
+            share(loss_blocks, &job, ceil_div(job.size, BLOCK), team_size(2 * NS_FUNCTION * job.size))
+    finally:
+        release(&arrays)
+
+
+# --- Rows along the last axis
+
+
+cdef struct Rows:
+    const fnn_kernels* kern
+    Py_ssize_t count, n, bytes
+    bint log
+    const char* x
+    const char* grad_y
+    char* y
+
+
+cdef void softmax_rows(const void* rows_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    cdef const Rows* job = <const Rows*>rows_
+    cdef Py_ssize_t row, o
+    for row in range(first, last):
+        o = row * job.bytes
+        if job.grad_y is NULL:
+            job.kern.softmax(job.n, job.x + o, job.y + o, job.log)
+        else:
+            job.kern.softmax_backward(job.n, job.grad_y + o, job.x + o, job.y + o, job.log)
+
+
+cdef void run_softmax(const Py_buffer* grad_y, const Py_buffer* x, const Py_buffer* y,
+                      bint log) noexcept nogil:
+    cdef Rows job
+    if x.len == 0:
         return
-    for row in prange(rows, nogil=True, schedule="static", num_threads=team_size(cost(FNN_EXP, rows * n))):
-        k.softmax_backward(n, &grad_y[row, 0], &y[row, 0], &grad_x[row, 0], log)
+    job.kern = kernels(x.itemsize)
+    job.n = x.shape[x.ndim - 1]
+    job.bytes = job.n * x.itemsize
+    job.log = log
+    job.x, job.y = <const char*>x.buf, <char*>y.buf
+    job.grad_y = NULL if grad_y is NULL else <const char*>grad_y.buf
+    share(softmax_rows, &job, x.len // job.bytes, team_size(cost(FNN_EXP, x.len // x.itemsize)))
+
+
+def softmax(x, y, bint log):
+    """Softmax along the last axis, or its logarithm."""
+    cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    arrays.count = 0
+    try:
+        acquire(&arrays, x, False)
+        acquire(&arrays, y, True)
+        with nogil:
+            run_softmax(NULL, &arrays.item[0], &arrays.item[1], log)
+    finally:
+        release(&arrays)
+
+
+def softmax_backward(grad_y, y, grad_x, bint log):
+    """The gradient from the output of `softmax`."""
+    cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    arrays.count = 0
+    try:
+        acquire(&arrays, grad_y, False)
+        acquire(&arrays, y, False)
+        acquire(&arrays, grad_x, True)
+        with nogil:
+            run_softmax(&arrays.item[0], &arrays.item[1], &arrays.item[2], log)
+    finally:
+        release(&arrays)
+
+
+# --- Cross entropy: rows x [count, n], a class for each, targets [count]
+
+
+cdef struct Classes:
+    const fnn_kernels* kern
+    Py_ssize_t itemsize, n, bytes, ignore
+    const char* x
+    const Py_ssize_t* targets
+    const double* weight        # [n] or NULL
+    double scale
+    double* losses
+    char* grad_x
+
+
+def class_weights(targets, Py_ssize_t classes, Py_ssize_t ignore, const double[::1] weight):
+    """The sum of the targets' weights (1 each without), and the index of the first that is no class, or -1.
+
+    `ignore` marks targets that count for nothing.
+    """
+    cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    cdef const Py_ssize_t* target
+    cdef Py_ssize_t i, wanted, wrong = -1
+    cdef double total = 0
+    arrays.count = 0
+    try:
+        acquire(&arrays, targets, False)
+        target = <const Py_ssize_t*>arrays.item[0].buf
+        for i in range(arrays.item[0].len // <Py_ssize_t>sizeof(Py_ssize_t)):
+            wanted = target[i]
+            if wanted == ignore:
+                continue
+            if not 0 <= wanted < classes:
+                wrong = i
+                break
+            total += 1 if weight is None else weight[wanted]
+    finally:
+        release(&arrays)
+    return total, wrong
+
+
+cdef double weight_of(const Classes* job, Py_ssize_t target) noexcept nogil:
+    """0 where nothing is asked of the row: 0 times the logarithm of 0 would be no number."""
+    if target == job.ignore or not 0 <= target < job.n:
+        return 0
+    return 1 if job.weight is NULL else job.weight[target]
+
+
+cdef void cross_entropy_rows(const void* classes_, Py_ssize_t first, Py_ssize_t last,
+                             int thread) noexcept nogil:
+    cdef const Classes* job = <const Classes*>classes_
+    cdef Py_ssize_t row, target
+    cdef double weight
+    for row in range(first, last):
+        target = job.targets[row]   # read once: another thread may write it after it was checked
+        weight = weight_of(job, target)
+        if job.grad_x is not NULL and weight == 0:
+            memset(job.grad_x + row * job.bytes, 0, job.bytes)
+        elif job.grad_x is not NULL:
+            job.kern.cross_entropy_backward(job.n, job.x + row * job.bytes, target, weight * job.scale,
+                                            job.grad_x + row * job.bytes)
+        elif weight != 0:
+            job.losses[row] = weight * job.kern.cross_entropy(job.n, job.x + row * job.bytes, target)
+        else:
+            job.losses[row] = 0
+
+
+cdef Py_ssize_t run_classes(const Arrays* arrays, double* losses, char* grad_x, Py_ssize_t ignore,
+                            const double* weight, double scale) noexcept nogil:
+    """The arrays are x and targets; returns the number of rows."""
+    cdef const Py_buffer* x = &arrays.item[0]
+    cdef Classes job
+    cdef Py_ssize_t rows = arrays.item[1].len // <Py_ssize_t>sizeof(Py_ssize_t)
+    job.kern = kernels(x.itemsize)
+    job.n = x.shape[x.ndim - 1]
+    job.bytes = job.n * x.itemsize
+    job.ignore, job.weight, job.scale = ignore, weight, scale
+    job.x, job.targets = <const char*>x.buf, <const Py_ssize_t*>arrays.item[1].buf
+    job.losses, job.grad_x = losses, grad_x
+    share(cross_entropy_rows, &job, rows, team_size(cost(FNN_EXP, rows * job.n)))
+    return rows
+
+
+def cross_entropy(x, targets, Py_ssize_t ignore, const double[::1] weight, double[::1] losses):
+    """losses = -weight[target] log softmax(x)[target] of each row, 0 where ignored; returns their sum."""
+    cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    cdef Py_ssize_t row, rows
+    cdef double total = 0
+    arrays.count = 0
+    if losses.shape[0] == 0:
+        return total
+    try:
+        acquire(&arrays, x, False)
+        acquire(&arrays, targets, False)
+        rows = run_classes(&arrays, &losses[0], NULL, ignore, NULL if weight is None else &weight[0], 1)
+        for row in range(rows):
+            total += losses[row]
+    finally:
+        release(&arrays)
+    return total
+
+
+def cross_entropy_backward(x, targets, Py_ssize_t ignore, const double[::1] weight, double scale, grad_x):
+    """grad_x = scale weight[target] (softmax(x) - (1 at the target)) of each row, 0 where it is ignored."""
+    cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    arrays.count = 0
+    try:
+        acquire(&arrays, x, False)
+        acquire(&arrays, targets, False)
+        acquire(&arrays, grad_x, True)
+        if arrays.item[0].len:
+            run_classes(&arrays, NULL, <char*>arrays.item[2].buf, ignore,
+                        NULL if weight is None else &weight[0], scale)
+    finally:
+        release(&arrays)

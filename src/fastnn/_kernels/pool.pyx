@@ -1,6 +1,6 @@
 """Pooling: how the outputs are cut in tasks, and how gradients find their way back.
 
-A task makes a row of outputs, or a block of it where the row is long::
+Where channels fill vectors, a task makes a row of outputs, or a block of it where the row is long::
 
     x: the rows of the window          *_rows: folded, RUN_BYTES of them, in the thread's scratch
           |
@@ -8,47 +8,49 @@ A task makes a row of outputs, or a block of it where the row is long::
           |
     y: outputs of the task             csrc/pool.h has the bodies
 
+Small windows need no run. Where channels are few, a task is a row of outputs (csrc/pool_narrow.h).
+
 Windows come as tables, of the rows and of the columns of outputs (fnn_window: where the window begins,
 how many of its taps lie inside the image), so that padding, ceil_mode and adaptive windows are the same to
 the kernels.
 
 The gradient of a mean is such a pooling, too: each pixel sums the outputs whose windows cover it, and for
-every pixel these are a range of rows by a range of columns.
-
-The gradient of a maximum is scattered to the places that the forward pass wrote down. A task has an image,
-or a slice of its channels, to itself, so that every pixel adds its outputs in order.
+every pixel these are a range of rows by a range of columns. So is that of a maximum, with the outputs that
+the pixel won, where windows are small and channels fill vectors; else it is scattered to the places that the
+forward pass wrote down. A task has then an image, or a slice of its channels, to itself, so that every pixel
+adds its outputs in order.
 """
 
-from cython.parallel cimport prange
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
     CACHE_LINE,
     ceil_div,
     fnn_kernels,
     fnn_pool_columns,
+    fnn_pool_narrow,
     fnn_window,
     kernels,
     real,
     team_size,
-    thread_id,
     whole_lines,
 )
+from fastnn._kernels.share cimport share
+
+cdef extern from "kernels.h" nogil:
+    int FNN_MAX, FNN_ARGMAX, FNN_MEAN, FNN_GROUP_BYTES
 
 cdef double NS_PER_BYTE = 0.1       # one core streams about 10 GB/s
 cdef enum:
     RUN_BYTES = 4 * 1024            # the run stays in L1 while rows stream by (16 KB: a third slower)
     SMALL = 4                       # taps of a window that is folded at once, rows and columns
+    SMALL_ARGMAX = 9                # rows times columns of one, places with maxima
     MANY_IMAGES = 8                 # enough to share; fewer are cut in slices of ...
     SLICE = 32                      # ... channels: two cache lines of float
-
-cdef enum Kind:
-    MAX
-    ARGMAX
-    MEAN
 
 ctypedef fused integer:
     int
@@ -56,7 +58,7 @@ ctypedef fused integer:
 
 # One call of a forward kernel. Data are bytes: what is done with them, the bodies know.
 cdef struct Pooling:
-    Kind kind
+    int kind
     const fnn_kernels* kern
     Py_ssize_t itemsize
     Py_ssize_t images, height, width, channels
@@ -68,6 +70,10 @@ cdef struct Pooling:
     const char* x
     char* y
     char* places
+    const Block* blocks             # of a row of outputs
+    Py_ssize_t count
+    char* scratch                   # of each thread: [run][places of the run]
+    Py_ssize_t run_size
 
 # Some outputs of a row, next to one another, and the pixels that their windows reach.
 cdef struct Block:
@@ -86,20 +92,22 @@ cdef void span(const Pooling* job, Block* block) noexcept nogil:
     block.pixels = end - block.w
 
 
-cdef void pool_task(const Pooling* job, Py_ssize_t row, const Block* block, char* scratch,
-                    Py_ssize_t run_size, Py_ssize_t y_size) noexcept nogil:
-    """One block of one row of outputs, the rows of all images counted through.
+cdef bint folded_at_once(const Pooling* job, const fnn_window* window) noexcept nogil:
+    """Whether the window's pixels are read where they lie."""
+    if job.kind == FNN_ARGMAX:
+        return window.taps * job.columns[job.out_width // 2].taps <= SMALL_ARGMAX
+    return job.apart and window.taps <= SMALL
 
-    The scratch memory is [run][places of the run][y][places of y].
-    """
+
+cdef void pool_block(const Pooling* job, Py_ssize_t row, const Block* block, char* scratch) noexcept nogil:
+    """One block of one row of outputs, the rows of all images counted through."""
     cdef const fnn_kernels* kern = job.kern
     cdef const fnn_window* window = job.rows + row % job.out_height
     cdef Py_ssize_t pixel = job.channels * job.itemsize, line = job.width * job.channels
     cdef Py_ssize_t n = block.pixels * job.channels, y_offset = (row * job.out_width + block.q) * pixel
     cdef Py_ssize_t first_row = row // job.out_height * job.height + window.first
     cdef const char* x = job.x + (first_row * job.width + block.w) * pixel
-    cdef char* y = scratch + 2 * run_size
-    cdef bint direct = job.channels % kern.lanes == 0  # nothing is written past the end of a pixel
+    cdef bint at_once = window.taps > 0 and folded_at_once(job, window)
     cdef fnn_pool_columns columns
     columns.windows = job.columns + block.q
     columns.outputs = block.outputs
@@ -107,95 +115,95 @@ cdef void pool_task(const Pooling* job, Py_ssize_t row, const Block* block, char
     columns.dilation = job.column_dilation
     columns.origin = block.w
     columns.row_divisor = window.divisor
-    columns.run = scratch
-    columns.rows = 1
-    columns.row_step = 0
-    columns.places = scratch + run_size
-    columns.y = job.y + y_offset if direct else y
-    columns.y_places = NULL
-    if job.kind == ARGMAX:
-        columns.y_places = job.places + y_offset if direct else y + y_size
-        kern.argmax_rows(n, window.taps, job.row_dilation * line, x, window.first * job.width,
-                         job.row_dilation * job.width, scratch, scratch + run_size)
-        kern.argmax_columns(&columns)
-    elif job.apart and direct and 0 < window.taps <= SMALL:
-        columns.run = x
-        columns.rows = window.taps
-        columns.row_step = job.row_dilation * line
-        if job.kind == MAX:
-            kern.max_columns(&columns)
-        else:
-            kern.mean_columns(&columns)
-    elif job.kind == MAX:
+    columns.run = x if at_once else scratch
+    columns.rows = window.taps if at_once else 1
+    columns.row_step = job.row_dilation * line
+    columns.places = NULL if at_once else scratch + job.run_size
+    columns.place = window.first * job.width
+    columns.place_step = job.row_dilation * job.width
+    columns.y = job.y + y_offset
+    columns.y_places = job.places + y_offset if job.kind == FNN_ARGMAX else NULL
+    if not at_once and window.taps == 0:
+        memset(scratch, 0, n * job.itemsize)
+    elif not at_once and job.kind == FNN_ARGMAX:
+        kern.argmax_rows(n, window.taps, job.row_dilation * line, x, columns.place, columns.place_step,
+                         scratch, scratch + job.run_size)
+    elif not at_once and job.kind == FNN_MAX:
         kern.max_rows(n, window.taps, job.row_dilation * line, x, scratch)
+    elif not at_once:
+        kern.sum_rows(n, window.taps, job.row_dilation * line, x, scratch)
+    if job.kind == FNN_ARGMAX:
+        kern.argmax_columns(&columns)
+    elif job.kind == FNN_MAX:
         kern.max_columns(&columns)
     else:
-        if window.taps:
-            kern.sum_rows(n, window.taps, job.row_dilation * line, x, scratch)
-        else:
-            memset(scratch, 0, n * job.itemsize)
         kern.mean_columns(&columns)
-    if not direct:
-        memcpy(job.y + y_offset, y, block.outputs * pixel)
-        if job.kind == ARGMAX:
-            memcpy(job.places + y_offset, y + y_size, block.outputs * pixel)
 
 
-cdef int pool(const Pooling* job) except -1 nogil:
-    """Cut the outputs into tasks and run them."""
+cdef void pool_blocks(const void* job_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    cdef const Pooling* job = <const Pooling*>job_
+    cdef Py_ssize_t task
+    for task in range(first, last):
+        pool_block(job, task // job.count, &job.blocks[task % job.count],
+                   job.scratch + 2 * thread * job.run_size)
+
+
+# A call of pool_narrow.
+cdef struct Narrow:
+    const fnn_kernels* kern
+    fnn_pool_narrow p
+
+
+cdef void narrow_rows(const void* job_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    cdef const Narrow* job = <const Narrow*>job_
+    job.kern.pool_narrow(&job.p, first, last)
+
+
+cdef int pool(Pooling* job) noexcept nogil:
+    """Cut the outputs into tasks and run them. Returns -1 where there is no memory."""
     cdef Py_ssize_t pixel = job.channels * job.itemsize, spare = (job.kern.lanes - 1) * job.itemsize
-    cdef Py_ssize_t tasks, task, length, count, i, longest = 0, run_size, y_size
-    cdef int threads
-    cdef Block* blocks
-    cdef char* memory
-    cdef char* scratch
-    if job.images == 0 or job.channels == 0:
+    cdef int threads = team_size(NS_PER_BYTE * pixel * job.images * job.out_height
+                                 * (job.width * (1.0 + job.rows[job.out_height // 2].taps)
+                                    + job.out_width * (1.0 + job.columns[job.out_width // 2].taps)))
+    cdef void* memory = malloc(job.out_width * max(<Py_ssize_t>FNN_GROUP_BYTES, <Py_ssize_t>sizeof(Block)))
+    cdef void* scratch
+    cdef Block* blocks = <Block*>memory
+    cdef Py_ssize_t length, i, longest = 0
+    if memory is NULL:
+        return -1
+    if job.kern.pool_groups(job.columns, job.out_width, job.channels, job.column_dilation, memory):
+        pool_few_channels(job, memory, threads)
+        free(memory)
         return 0
-    length = max(job.out_width * RUN_BYTES // (job.width * pixel * (2 if job.kind == ARGMAX else 1)),
+    length = max(job.out_width * RUN_BYTES // (job.width * pixel * (2 if job.kind == FNN_ARGMAX else 1)),
                  <Py_ssize_t>1)
-    count = ceil_div(job.out_width, length)
-    tasks = job.images * job.out_height * count
-    threads = team_size(NS_PER_BYTE * pixel * job.images * job.out_height
-                        * (job.width * (1.0 + job.rows[job.out_height // 2].taps)
-                           + job.out_width * (1.0 + job.columns[job.out_width // 2].taps)))
-    blocks = <Block*>malloc(count * sizeof(Block))
-    if blocks is NULL:
-        no_memory(count * sizeof(Block))
-    for i in range(count):
+    job.blocks, job.count = blocks, ceil_div(job.out_width, length)
+    for i in range(job.count):
         blocks[i].q = i * length
         blocks[i].outputs = min(length, job.out_width - i * length)
         span(job, &blocks[i])
         longest = max(longest, blocks[i].pixels)
-    run_size = whole_lines(longest * pixel + spare)
-    y_size = whole_lines(length * pixel + spare)
-    memory = <char*>malloc(threads * 2 * (run_size + y_size) + CACHE_LINE)
-    if memory is NULL:
-        free(blocks)
-        no_memory(threads * 2 * (run_size + y_size))
-    scratch = memory + whole_lines(<uintptr_t>memory) - <uintptr_t>memory
-    for task in prange(tasks, schedule="static", num_threads=threads):
-        pool_task(job, task // count, &blocks[task % count],
-                  scratch + thread_id() * 2 * (run_size + y_size), run_size, y_size)
+    job.run_size = whole_lines(longest * pixel + spare)
+    scratch = malloc(threads * 2 * job.run_size + CACHE_LINE)
+    if scratch is not NULL:
+        job.scratch = <char*>scratch + whole_lines(<uintptr_t>scratch) - <uintptr_t>scratch
+        share(pool_blocks, job, job.images * job.out_height * job.count, threads)
+    free(scratch)
     free(memory)
-    free(blocks)
-    return 0
+    return 0 if scratch is not NULL else -1
 
 
-cdef int no_memory(Py_ssize_t size) except -1 with gil:
-    raise MemoryError(f"pooling: no memory for a workspace of {size} bytes")
-
-
-cdef void describe(Pooling* job, const real[:, :, :, ::1] x, const Py_ssize_t[:, ::1] windows,
-                   real[:, :, :, ::1] y) noexcept nogil:
-    job.kern = kernels(sizeof(real))
-    job.itemsize = sizeof(real)
-    job.images, job.height, job.width, job.channels = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
-    job.out_height, job.out_width = y.shape[1], y.shape[2]
-    job.rows = <const fnn_window*>&windows[0, 0]
-    job.columns = job.rows + job.out_height
-    if x.shape[0] and x.shape[3]:
-        job.x = <const char*>&x[0, 0, 0, 0]
-        job.y = <char*>&y[0, 0, 0, 0]
+cdef void pool_few_channels(const Pooling* job, const void* groups, int threads) noexcept nogil:
+    cdef Narrow narrow
+    narrow.kern = job.kern
+    narrow.p.kind = job.kind
+    narrow.p.height, narrow.p.width, narrow.p.channels = job.height, job.width, job.channels
+    narrow.p.out_height, narrow.p.out_width = job.out_height, job.out_width
+    narrow.p.size = job.images * job.height * job.width * job.channels
+    narrow.p.row_dilation, narrow.p.dilation = job.row_dilation, job.column_dilation
+    narrow.p.rows, narrow.p.groups = job.rows, groups
+    narrow.p.x, narrow.p.y, narrow.p.y_places = job.x, job.y, job.places
+    share(narrow_rows, &narrow, job.images * job.out_height, threads)
 
 
 cdef bint are_apart(const fnn_window* windows, Py_ssize_t count, Py_ssize_t dilation) noexcept nogil:
@@ -209,36 +217,126 @@ cdef bint are_apart(const fnn_window* windows, Py_ssize_t count, Py_ssize_t dila
     return True
 
 
-def max_pool(const real[:, :, :, ::1] x, const Py_ssize_t[:, ::1] windows, Py_ssize_t row_dilation,
-             Py_ssize_t column_dilation, real[:, :, :, ::1] y, real[:, :, :, ::1] places):
+cdef int run_pool(int kind, const Arrays* arrays, Py_ssize_t row_dilation,
+                  Py_ssize_t column_dilation) noexcept:
+    """The arrays are x, the windows, y and perhaps places."""
+    cdef const Py_buffer* x = &arrays.item[0]
+    cdef const Py_buffer* y = &arrays.item[2]
+    cdef Pooling job
+    job.kind = kind
+    job.kern, job.itemsize = kernels(x.itemsize), x.itemsize
+    job.images, job.height, job.width, job.channels = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
+    job.out_height, job.out_width = y.shape[1], y.shape[2]
+    job.rows = <const fnn_window*>arrays.item[1].buf
+    job.columns = job.rows + job.out_height
+    job.row_dilation, job.column_dilation = row_dilation, column_dilation
+    job.apart = are_apart(job.columns, job.out_width, column_dilation)
+    job.x, job.y, job.places = <const char*>x.buf, <char*>y.buf, <char*>arrays.item[3].buf
+    if job.images == 0 or job.channels == 0:
+        return 0
+    with nogil:
+        return pool(&job)
+
+
+def max_pool(x, windows, Py_ssize_t row_dilation, Py_ssize_t column_dilation, y, places):
     """y [n, p, q, c] = the largest x [n, h, w, c] with h, w in the windows p, q.
 
     `windows` are fnn_window: of the rows of y, then of its columns. `places` takes the bits of an integer as
-    wide as `real` for each output, h * W + w; it may be empty.
+    wide as the elements for each output, h * W + w; it may be None.
     """
     cdef Environment _caller = default_environment()
-    cdef Pooling job
-    describe(&job, x, windows, y)
-    job.kind = MAX
-    job.row_dilation, job.column_dilation = row_dilation, column_dilation
-    if places.shape[0] and x.shape[3]:
-        job.kind = ARGMAX
-        job.places = <char*>&places[0, 0, 0, 0]
-    job.apart = are_apart(job.columns, job.out_width, column_dilation)
-    with nogil:
-        pool(&job)
+    cdef Arrays arrays
+    cdef int status
+    arrays.count = 0
+    try:
+        acquire(&arrays, x, False)
+        acquire(&arrays, windows, False)
+        acquire(&arrays, y, True)
+        acquire_or_none(&arrays, places, True)
+        status = run_pool(FNN_MAX if places is None else FNN_ARGMAX, &arrays, row_dilation, column_dilation)
+    finally:
+        release(&arrays)
+    if status:
+        raise MemoryError("max_pool: no memory for the workspace")
 
 
-def mean_pool(const real[:, :, :, ::1] x, const Py_ssize_t[:, ::1] windows, real[:, :, :, ::1] y):
+def mean_pool(x, windows, y):
     """y [n, p, q, c] = the sum of x [n, h, w, c] with h, w in the windows p, q, over their divisors."""
     cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    cdef int status
+    arrays.count = 0
+    try:
+        acquire(&arrays, x, False)
+        acquire(&arrays, windows, False)
+        acquire(&arrays, y, True)
+        acquire_or_none(&arrays, None, False)
+        status = run_pool(FNN_MEAN, &arrays, 1, 1)
+    finally:
+        release(&arrays)
+    if status:
+        raise MemoryError("avg_pool: no memory for the workspace")
+
+
+# --- The gradient of a maximum
+
+
+# Of a pixel the outputs that cover it: x is the gradient of the outputs, y that of the pixels.
+cdef void gather_rows(const void* job_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    cdef const Pooling* job = <const Pooling*>job_
+    cdef Py_ssize_t line = job.width * job.channels, row, offset
+    cdef const fnn_window* window
+    cdef fnn_pool_columns columns
+    columns.windows = job.columns
+    columns.outputs = job.out_width
+    columns.channels = job.channels
+    columns.row_step = line
+    for row in range(first, last):
+        window = job.rows + row % job.out_height
+        offset = (row // job.out_height * job.height + window.first) * line * job.itemsize
+        columns.run, columns.places = job.x + offset, job.places + offset
+        columns.rows = window.taps
+        columns.place = row % job.out_height * job.out_width
+        columns.y = job.y + row * job.out_width * job.channels * job.itemsize
+        job.kern.max_gather(&columns)
+
+
+def max_gather(grad_y, places, covering, grad_x):
+    """grad_x [n, h, w, c] = the sum of the grad_y [n, p, q, c] with places [n, p, q, c] == h * W + w.
+
+    `covering` are fnn_window, of each row and column of grad_x the outputs whose windows cover it; places are
+    as wide as the elements.
+    """
+    cdef Environment _caller = default_environment()
+    cdef Arrays arrays
     cdef Pooling job
-    describe(&job, x, windows, y)
-    job.kind = MEAN
-    job.row_dilation = job.column_dilation = 1
-    job.apart = are_apart(job.columns, job.out_width, 1)
-    with nogil:
-        pool(&job)
+    cdef const Py_buffer* item = arrays.item
+    arrays.count = 0
+    try:
+        acquire(&arrays, grad_y, False)
+        acquire(&arrays, places, False)
+        acquire(&arrays, covering, False)
+        acquire(&arrays, grad_x, True)
+        job.kern, job.itemsize = kernels(item[0].itemsize), item[0].itemsize
+        job.images, job.height, job.width = item[0].shape[0], item[0].shape[1], item[0].shape[2]
+        job.channels, job.out_height, job.out_width = item[0].shape[3], item[3].shape[1], item[3].shape[2]
+        job.rows = <const fnn_window*>item[2].buf
+        job.columns = job.rows + job.out_height
+        job.x, job.places, job.y = <const char*>item[0].buf, <char*>item[1].buf, <char*>item[3].buf
+        with nogil:
+            share(gather_rows, &job, job.images * job.out_height,
+                  team_size(NS_PER_BYTE * (2 * item[0].len + item[3].len)))
+    finally:
+        release(&arrays)
+
+
+cdef struct Scatter:
+    const char* grad_y
+    const char* places
+    char* grad_x
+    Py_ssize_t itemsize, place_size
+    Py_ssize_t outputs, pixels, channels
+    Py_ssize_t width, slices        # channels of a task, tasks of an image
 
 
 cdef void scatter(const real* grad_y, const integer* places, Py_ssize_t outputs, Py_ssize_t pixels,
@@ -259,22 +357,57 @@ cdef void scatter(const real* grad_y, const integer* places, Py_ssize_t outputs,
                 grad_x[place * channels + c] += grad_y[i * channels + c]
 
 
-def max_backward(const real[:, :, ::1] grad_y, const integer[:, :, ::1] places, real[:, :, ::1] grad_x):
-    """grad_x [n, pixel, c] = the sum of the grad_y [n, output, c] with places [n, output, c] == pixel.
+cdef void scatter_slices(const void* job_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    cdef const Scatter* job = <const Scatter*>job_
+    cdef Py_ssize_t task, c, width, output, pixel
+    for task in range(first, last):
+        c = task % job.slices * job.width
+        width = min(job.width, job.channels - c)
+        output = task // job.slices * job.outputs * job.channels + c
+        pixel = (task // job.slices * job.pixels * job.channels + c) * job.itemsize
+        if job.itemsize == sizeof(float):
+            scatter_places(job, <const float*>job.grad_y + output, output, width,
+                           <float*>(job.grad_x + pixel))
+        else:
+            scatter_places(job, <const double*>job.grad_y + output, output, width,
+                           <double*>(job.grad_x + pixel))
 
-    Planes are laid flat.
+
+cdef void scatter_places(const Scatter* job, const real* grad_y, Py_ssize_t output, Py_ssize_t width,
+                         real* grad_x) noexcept nogil:
+    if job.place_size == sizeof(int):
+        scatter(grad_y, <const int*>job.places + output, job.outputs, job.pixels, job.channels, width, grad_x)
+    else:
+        scatter(grad_y, <const long long*>job.places + output, job.outputs, job.pixels, job.channels, width,
+                grad_x)
+
+
+def max_scatter(grad_y, places, grad_x):
+    """grad_x [n, h, w, c] = the sum of the grad_y [n, p, q, c] with places [n, p, q, c] == h * W + w.
+
+    Places are int32 or int64.
     """
     cdef Environment _caller = default_environment()
-    cdef Py_ssize_t images = grad_y.shape[0], outputs = grad_y.shape[1], channels = grad_y.shape[2]
-    cdef Py_ssize_t pixels = grad_x.shape[1], task, image, c
-    cdef Py_ssize_t width = channels if images >= MANY_IMAGES else min(channels, <Py_ssize_t>SLICE)
-    cdef Py_ssize_t slices
-    if images == 0 or channels == 0 or pixels == 0 or outputs == 0:
-        return
-    slices = ceil_div(channels, width)
-    for task in prange(images * slices, nogil=True, schedule="static", num_threads=team_size(
-            NS_PER_BYTE * sizeof(real) * images * channels * (2.0 * outputs + pixels))):
-        image = task // slices
-        c = task % slices * width
-        scatter(&grad_y[image, 0, c], &places[image, 0, c], outputs, pixels, channels,
-                min(width, channels - c), &grad_x[image, 0, c])
+    cdef Arrays arrays
+    cdef Scatter job
+    cdef const Py_buffer* item = arrays.item
+    cdef Py_ssize_t images
+    arrays.count = 0
+    try:
+        acquire(&arrays, grad_y, False)
+        acquire(&arrays, places, False)
+        acquire(&arrays, grad_x, True)
+        job.grad_y, job.places = <const char*>item[0].buf, <const char*>item[1].buf
+        job.grad_x = <char*>item[2].buf
+        job.itemsize, job.place_size = item[0].itemsize, item[1].itemsize
+        images, job.channels = item[0].shape[0], item[0].shape[3]
+        job.outputs = item[0].shape[1] * item[0].shape[2]
+        job.pixels = item[2].shape[1] * item[2].shape[2]
+        job.width = job.channels if images >= MANY_IMAGES else min(job.channels, <Py_ssize_t>SLICE)
+        if images and job.channels and job.pixels:
+            job.slices = ceil_div(job.channels, job.width)
+            with nogil:
+                share(scatter_slices, &job, images * job.slices,
+                      team_size(NS_PER_BYTE * (2 * item[0].len + item[2].len)))
+    finally:
+        release(&arrays)

@@ -93,6 +93,24 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t rows
         Py_ssize_t row_step
         const void* places
+        Py_ssize_t place
+        Py_ssize_t place_step
+        void* y
+        void* y_places
+
+    ctypedef struct fnn_pool_narrow:
+        int kind
+        Py_ssize_t height
+        Py_ssize_t width
+        Py_ssize_t channels
+        Py_ssize_t out_height
+        Py_ssize_t out_width
+        Py_ssize_t size
+        Py_ssize_t row_dilation
+        Py_ssize_t dilation
+        const fnn_window* rows
+        const void* groups
+        const void* x
         void* y
         void* y_places
 
@@ -159,6 +177,10 @@ cdef extern from "kernels.h" nogil:
         double (*cross_entropy)(Py_ssize_t n, const void* x, Py_ssize_t target) noexcept nogil
         void (*cross_entropy_backward)(Py_ssize_t n, const void* x, Py_ssize_t target, double scale,
                                        void* grad_x) noexcept nogil
+        double (*loss)(int op, Py_ssize_t n, const void* y, const void* target, const void* weight,
+                       const void* pos_weight, void* losses) noexcept nogil
+        void (*loss_backward)(int op, Py_ssize_t n, double scale, const void* y, const void* target,
+                              const void* weight, const void* pos_weight, void* grad_y) noexcept nogil
         void (*optimizer[FNN_OPTIMIZERS])(Py_ssize_t n, void* data, const void* grad, void* state0,
                                           void* state1, void* state2, const fnn_step* step) noexcept nogil
         void (*cell[FNN_CELLS])(const fnn_cell* step) noexcept nogil
@@ -172,6 +194,10 @@ cdef extern from "kernels.h" nogil:
         void (*argmax_rows)(Py_ssize_t n, Py_ssize_t taps, Py_ssize_t stride, const void* x, Py_ssize_t place,
                             Py_ssize_t place_step, void* run, void* places) noexcept nogil
         void (*argmax_columns)(const fnn_pool_columns* p) noexcept nogil
+        void (*max_gather)(const fnn_pool_columns* p) noexcept nogil
+        Py_ssize_t (*pool_groups)(const fnn_window* windows, Py_ssize_t outputs, Py_ssize_t channels,
+                                  Py_ssize_t dilation, void* groups) noexcept nogil
+        void (*pool_narrow)(const fnn_pool_narrow* p, Py_ssize_t first, Py_ssize_t last) noexcept nogil
 
 cdef extern from "threads.h" nogil:
     int thread_id "fnn_thread_id"() noexcept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,21 +11,16 @@ from .. import _checks
 from .._checks import FLOAT32, FLOAT64, INT64
 from .._kernels import pool as _kernel
 from .._kernels.runtime import in_default_environment
-from ._layout import by_dtype, contiguous_channels_last, empty_channels_last, from_channels_last
+from ._layout import contiguous_channels_last, empty_channels_last, from_channels_last
 from ._pool_windows import Adaptive, Sliding, lay_out
 
 INT32 = np.dtype(np.int32)
 
-_max = by_dtype(_kernel.max_pool)
-_mean = by_dtype(_kernel.mean_pool)
-_max_backward = {
-    (dtype, place): _kernel.max_backward[real, integer]
-    for dtype, real in ((FLOAT32, "float"), (FLOAT64, "double"))
-    for place, integer in ((INT32, "int"), (INT64, "long long"))
-}
 # Inside the library the place of a maximum is an integer as wide as the elements, as vectors give it.
 _PLACE: dict[np.dtype, np.dtype] = {FLOAT32: INT32, FLOAT64: INT64}
-_NO_PLACES = {dtype: np.empty((0, 0, 0, 0), dtype) for dtype in _PLACE}
+# A pixel asks up to this many outputs whether it won; of larger windows an output is added where it belongs.
+_MOST_TO_GATHER = 16
+_VECTOR = 32  # bytes of channels that are worth a vector
 
 
 # --- Arguments
@@ -120,27 +116,28 @@ def max_pool(name: str, windows: Sliding, x: Any, with_places: bool) -> tuple[np
     if with_places and dtype == FLOAT32 and h * w > _checks.MAX_SIZE:
         raise ValueError(f"{name}: x has {h * w} pixels a channel; places in float32 need less than 2**31")
     y = empty_channels_last(n, *layout.output, c, dtype)
-    places = np.empty_like(y) if with_places else _NO_PLACES[dtype]
-    _max[dtype](contiguous_channels_last(images), layout.table, *layout.dilation, y, places)
+    places = np.empty_like(y) if with_places else None
+    _kernel.max_pool(contiguous_channels_last(images), layout.table, *layout.dilation, y, places)
     y = _as_given(from_channels_last(y), x.ndim, dims)
-    if not with_places:
+    if places is None:
         return y, None
     return y, _as_given(from_channels_last(places.view(_PLACE[dtype])), x.ndim, dims)
 
 
-def max_pool_backward(name: str, dims: int, grad_y: Any, places: np.ndarray, input_shape: Any) -> np.ndarray:
-    """The sums of grad_y at each place; the places are trusted to be inside the input."""
+def max_pool_backward(name: str, dims: int, grad_y: Any, places: np.ndarray, input_shape: Any,
+                      windows: Sliding | None = None) -> np.ndarray:
+    """The sums of grad_y at each place; the places are trusted to be inside the input, and in the windows."""
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, (dims + 1, dims + 2))
     _checks.same_shape(f"{name}: grad_y", grad_y, places.shape, "as the indices have")
     n, c, h, w = _image_shape(name, input_shape, grad_y, dims)
-    images = _images(grad_y, dims)
-    outputs = images.shape[2] * images.shape[3]
+    images = contiguous_channels_last(_images(grad_y, dims))
+    winners = contiguous_channels_last(_images(places, dims))
     grad_x = empty_channels_last(n, h, w, c, grad_y.dtype)
-    _max_backward[grad_y.dtype, places.dtype](
-        contiguous_channels_last(images).reshape(n, outputs, c),
-        contiguous_channels_last(_images(places, dims)).reshape(n, outputs, c),
-        grad_x.reshape(n, h * w, c),
-    )
+    if (windows is not None and windows.dilation == (1, 1) and math.prod(windows.kernel) <= _MOST_TO_GATHER
+            and c * grad_y.itemsize >= _VECTOR and places.dtype is _PLACE[grad_y.dtype]):
+        _kernel.max_gather(images, winners, lay_out(name, windows, h, w).covering, grad_x)
+    else:
+        _kernel.max_scatter(images, winners, grad_x)
     return _as_given(from_channels_last(grad_x), grad_y.ndim, dims)
 
 
@@ -155,7 +152,7 @@ def mean_pool(name: str, windows: Sliding | Adaptive, x: Any) -> np.ndarray:
     n, c, h, w = images.shape
     layout = lay_out(name, windows, h, w)
     y = empty_channels_last(n, *layout.output, c, x.dtype)
-    _mean[x.dtype](contiguous_channels_last(images), layout.table, y)
+    _kernel.mean_pool(contiguous_channels_last(images), layout.table, y)
     return _as_given(from_channels_last(y), x.ndim, dims)
 
 
@@ -170,5 +167,5 @@ def mean_pool_backward(name: str, windows: Sliding | Adaptive, grad_y: Any, inpu
     _checks.same_shape(f"{name}: grad_y", images, (n, c, *layout.output), "as the output has")
     share = contiguous_channels_last(images) / layout.divisor.astype(grad_y.dtype)
     grad_x = empty_channels_last(n, h, w, c, grad_y.dtype)
-    _mean[grad_y.dtype](share, layout.covering, grad_x)
+    _kernel.mean_pool(share, layout.covering, grad_x)
     return _as_given(from_channels_last(grad_x), grad_y.ndim, dims)

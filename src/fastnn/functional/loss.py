@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .. import _checks
 from .._kernels import elementwise as _kernel
 from .._kernels.memory import empty
 from .._kernels.runtime import in_default_environment
-from ._layout import by_dtype
-from .activation import log_softmax, sigmoid, softmax
-
-_cross_entropy = by_dtype(_kernel.cross_entropy)
-_cross_entropy_backward = by_dtype(_kernel.cross_entropy_backward)
+from .activation import log_softmax, softmax
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -24,10 +22,14 @@ def _reduce(losses, reduction, weight_sum=None):
     """The losses reduced; the mean is weighted where weights were given."""
     if reduction == "none":
         return losses
-    total = losses.sum(dtype=np.float64)
+    count = losses.size if weight_sum is None else weight_sum
+    return _reduced(losses.sum(dtype=np.float64), reduction, count)
+
+
+def _reduced(total, reduction, count):
+    """The sum, or the mean over `count`; NaN of nothing."""
     if reduction == "sum":
         return float(total)
-    count = losses.size if weight_sum is None else weight_sum
     return float(total / count) if count else float("nan")
 
 
@@ -44,32 +46,48 @@ def _both(name, y, target, reduction, y_name="y"):
     return y, target
 
 
+def _elementwise(op, y, target, reduction, weight=None, pos_weight=None):
+    """The losses of all elements, reduced."""
+    losses = empty(y.shape, y.dtype) if reduction == "none" else None
+    total = _kernel.loss(op, np.ascontiguousarray(y), np.ascontiguousarray(target), weight, pos_weight,
+                         losses)
+    return _reduced(total, reduction, y.size) if losses is None else losses
+
+
+def _elementwise_backward(op, scale, y, target, weight=None, pos_weight=None):
+    """`scale` times the derivatives."""
+    grad_y = empty(y.shape, y.dtype)
+    _kernel.loss_backward(op, scale, np.ascontiguousarray(y), np.ascontiguousarray(target), weight,
+                          pos_weight, grad_y)
+    return grad_y
+
+
 @in_default_environment
 def mse_loss(y, target, reduction="mean"):
     """(y - t)^2, averaged or summed over all elements."""
     y, target = _both("mse_loss", y, target, reduction)
-    return _reduce(np.square(y - target), reduction)
+    return _elementwise(_kernel.SQUARED, y, target, reduction)
 
 
 @in_default_environment
 def mse_loss_backward(y, target, reduction="mean"):
     """2 (y - t), over the number of elements for the mean."""
     y, target = _both("mse_loss_backward", y, target, reduction)
-    return np.asarray((y - target) * y.dtype.type(2 * _scale(reduction, y.size)))
+    return _elementwise_backward(_kernel.SQUARED, 2 * _scale(reduction, y.size), y, target)
 
 
 @in_default_environment
 def half_squared_error(y, target, reduction="sum"):
     """(t - y)^2 / 2, the E of batch gradient descent when summed over all samples."""
     y, target = _both("half_squared_error", y, target, reduction)
-    return _reduce(np.square(y - target) / 2, reduction)
+    return _elementwise(_kernel.HALF_SQUARED, y, target, reduction)
 
 
 @in_default_environment
 def half_squared_error_backward(y, target, reduction="sum"):
     """y - t, over the number of elements for the mean."""
     y, target = _both("half_squared_error_backward", y, target, reduction)
-    return np.asarray((y - target) * y.dtype.type(_scale(reduction, y.size)))
+    return _elementwise_backward(_kernel.HALF_SQUARED, _scale(reduction, y.size), y, target)
 
 
 class _Classes:
@@ -85,30 +103,28 @@ class _Classes:
         self.classes = logits.shape[self.axis]
         self.logits = logits
         rest = (*logits.shape[: self.axis], *logits.shape[self.axis + 1 :])
-        self.weight = None
+        self.weight = self.exact_weight = None
         if weight is not None:
             self.weight = _checks.as_float_array(f"{name}: weight", weight, 1, logits.dtype)
             _checks.same_shape(f"{name}: weight", self.weight, (self.classes,), "one number a class")
+            self.exact_weight = self.weight.astype(np.float64)
         target = np.asarray(target) if not isinstance(target, np.ndarray) else target
         self.soft = target.shape == logits.shape and target.dtype.kind == "f"
         if self.soft:
             target = _checks.as_float_array(f"{name}: target", target, None, logits.dtype)
             self.target = np.moveaxis(target, self.axis, -1)
             self.target = self.target * (1 - self.smoothing) + self.smoothing / self.classes
-            self.scale = np.ones(rest, logits.dtype)
         else:
             target = _checks.as_int_array(f"{name}: target", target)
             _checks.same_shape(f"{name}: target", target, rest, "one class a sample, or logits' shape")
-            ignore = _checks.integer(f"{name}: ignore_index", ignore_index, -(2**31))
-            kept = target != ignore
-            wrong = kept & ((target < 0) | (target >= self.classes))
-            if wrong.any():
-                where = tuple(int(i) for i in np.argwhere(wrong)[0])
+            self.ignore = _checks.integer(f"{name}: ignore_index", ignore_index, -(2**31))
+            self.target = np.ascontiguousarray(target)
+            self.total, wrong = _kernel.class_weights(self.target, self.classes, self.ignore,
+                                                      self.exact_weight)
+            if wrong >= 0:
+                where = tuple(map(int, np.unravel_index(wrong, rest)))
                 raise ValueError(f"{name}: target{list(where)} = {target[where]} is not a class, expected "
-                                 f"0 <= target < {self.classes} or ignore_index = {ignore}")
-            self.target = np.where(kept, target, 0)
-            self.kept = kept
-            self.scale = kept.astype(logits.dtype)
+                                 f"0 <= target < {self.classes} or ignore_index = {self.ignore}")
         self.rest = rest
 
     @property
@@ -117,29 +133,25 @@ class _Classes:
         return not (self.soft or self.smoothing)
 
     def rows(self):
-        """Logits by rows of classes; the class of each, -1 of those that are ignored."""
+        """Logits by rows of classes."""
         x = self.logits if self.axis == self.logits.ndim - 1 else np.moveaxis(self.logits, self.axis, -1)
-        targets = self.target if self.kept.all() else np.where(self.kept, self.target, -1)
-        return np.ascontiguousarray(x).reshape(-1, self.classes), targets.reshape(-1)
+        return np.ascontiguousarray(x)
 
     def probabilities(self):
         """The targets as probabilities of the classes, weighted: (..., C)."""
         if self.soft:
             p = self.target
         else:
+            kept = self.target != self.ignore
+            target = np.where(kept, self.target, 0)[..., None]
             p = np.full((*self.rest, self.classes), self.smoothing / self.classes, self.logits.dtype)
-            chosen = np.take_along_axis(p, self.target[..., None], -1)
-            np.put_along_axis(p, self.target[..., None], chosen + (1 - self.smoothing), -1)
-            p *= self.scale[..., None]
+            np.put_along_axis(p, target, np.take_along_axis(p, target, -1) + (1 - self.smoothing), -1)
+            p *= kept[..., None]
         return p if self.weight is None else p * self.weight
 
     def count(self):
         """What the mean divides by: the samples, or their weights."""
-        if self.soft:
-            return float(np.prod(self.rest))
-        if self.weight is None:
-            return float(self.scale.sum(dtype=np.float64))
-        return float((self.weight[self.target] * self.scale).sum(dtype=np.float64))
+        return float(math.prod(self.rest)) if self.soft else self.total
 
 
 @in_default_environment
@@ -175,14 +187,11 @@ def cross_entropy(logits, target, *, weight=None, ignore_index=-100, reduction="
     """
     c = _Classes("cross_entropy", logits, target, weight, ignore_index, reduction, label_smoothing)
     if c.plain:
-        rows, targets = c.rows()
-        losses = np.empty(len(targets), rows.dtype)
-        _cross_entropy[rows.dtype](rows, targets, losses)
-        losses = losses.reshape(c.rest)
-        if c.weight is not None:
-            # 0 log p is 0, also of a class that cannot be.
-            weight = c.weight[c.target]
-            losses = np.multiply(losses, weight, where=weight != 0, out=np.zeros_like(losses))
+        losses = np.empty(c.rest)
+        total = _kernel.cross_entropy(c.rows(), c.target, c.ignore, c.exact_weight, losses.reshape(-1))
+        if reduction != "none":
+            return _reduced(total, reduction, c.count())
+        losses = losses.astype(c.logits.dtype)
     else:
         log_p = np.moveaxis(log_softmax(c.logits, c.axis), c.axis, -1)
         p = c.probabilities()
@@ -196,13 +205,10 @@ def cross_entropy_backward(logits, target, *, weight=None, ignore_index=-100, re
     """softmax(logits) sum(p) - p for the weighted target probabilities p, over the count for the mean."""
     c = _Classes("cross_entropy_backward", logits, target, weight, ignore_index, reduction, label_smoothing)
     if c.plain:
-        rows, targets = c.rows()
-        scales = np.full(len(targets), _scale(reduction, c.count()))
-        if c.weight is not None:
-            scales *= c.weight[c.target].reshape(-1)
+        rows = c.rows()
         grad = empty(rows.shape, rows.dtype)
-        _cross_entropy_backward[rows.dtype](rows, targets, scales, grad)
-        grad = grad.reshape((*c.rest, c.classes))
+        _kernel.cross_entropy_backward(rows, c.target, c.ignore, c.exact_weight, _scale(reduction, c.count()),
+                                       grad)
         return grad if c.axis == grad.ndim - 1 else np.moveaxis(grad, -1, c.axis)
     p = c.probabilities()
     grad = np.moveaxis(softmax(c.logits, c.axis), c.axis, -1) * p.sum(-1, keepdims=True)
@@ -219,7 +225,7 @@ def _binary(name, logits, target, weight, pos_weight, reduction):
         if value is not None:
             value = _checks.as_float_array(f"{name}: {what}", value, None, logits.dtype)
             try:
-                np.broadcast_to(value, logits.shape)
+                value = np.ascontiguousarray(np.broadcast_to(value, logits.shape))
             except ValueError:
                 raise ValueError(f"{name}: {what} has shape {value.shape}, which does not broadcast to "
                                  f"{logits.shape}") from None
@@ -240,10 +246,7 @@ def binary_cross_entropy_with_logits(logits, target, *, weight=None, pos_weight=
     reduction : {"mean", "sum", "none"}
     """
     x, t, w, p = _binary("binary_cross_entropy_with_logits", logits, target, weight, pos_weight, reduction)
-    log_one_plus = np.log1p(np.exp(-np.abs(x)))  # log(1 + e^-|x|)
-    positive = t * (log_one_plus + np.maximum(-x, 0))  # -log s
-    losses = (positive if p is None else p * positive) + (1 - t) * (log_one_plus + np.maximum(x, 0))
-    return _reduce(losses if w is None else w * losses, reduction)
+    return _elementwise(_kernel.BINARY_CROSS_ENTROPY, x, t, reduction, w, p)
 
 
 @in_default_environment
@@ -252,7 +255,4 @@ def binary_cross_entropy_with_logits_backward(logits, target, *, weight=None, po
     """w [ (1 - t) s - p t (1 - s) ], over the number of elements for the mean."""
     x, t, w, p = _binary("binary_cross_entropy_with_logits_backward", logits, target, weight, pos_weight,
                          reduction)
-    s = sigmoid(x)
-    grad = (1 - t) * s - (t if p is None else p * t) * (1 - s)
-    grad = grad if w is None else w * grad
-    return np.asarray(grad * x.dtype.type(_scale(reduction, x.size)) if reduction == "mean" else grad)
+    return _elementwise_backward(_kernel.BINARY_CROSS_ENTROPY, _scale(reduction, x.size), x, t, w, p)

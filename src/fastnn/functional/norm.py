@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .. import _checks
 from .._kernels import norm as _kernel
 from .._kernels.memory import empty
 from .._kernels.runtime import in_default_environment
-from ._layout import by_dtype
 
-_moments = by_dtype(_kernel.column_moments)
-_affine = by_dtype(_kernel.column_affine)
-_layer_norm = by_dtype(_kernel.layer_norm)
-_layer_norm_backward = by_dtype(_kernel.layer_norm_backward)
 # Rows whose mean is the pilot of the statistics.
 _PILOT_ROWS = 64
-
-_NONE = {dtype: np.empty(0, dtype) for dtype in _moments}
-_NO_ROWS = {dtype: np.empty((0, 1), dtype) for dtype in _moments}
 
 
 def _rows(x):
@@ -39,11 +33,15 @@ def _images(name, x, dtype=None):
 
 
 def _channels(name, x, **vectors):
-    """Check that each vector has a number for each channel; no weight and no bias stay None."""
+    """Check that each vector has a number for each channel; no weight and no bias stay None.
+
+    Statistics may be float64 whatever x is.
+    """
     checked = []
     for what, vector in vectors.items():
         if vector is not None or what in ("mean", "var"):
-            vector = _checks.as_float_array(f"{name}: {what}", vector, 1, x.dtype)
+            exact = what in ("mean", "var") and getattr(vector, "dtype", None) == np.float64
+            vector = _checks.as_float_array(f"{name}: {what}", vector, 1, None if exact else x.dtype)
             _checks.same_shape(f"{name}: {what}", vector, (x.shape[1],), "one number a channel")
             vector = np.ascontiguousarray(vector)
         checked.append(vector)
@@ -54,7 +52,7 @@ def _moments_about(rows, center, g=None):
     """Sums over the rows, in float64, by column: of d g, d and g for the deviations d = rows - center; of d^2
     and d without g."""
     sums = np.empty((2 if g is None else 3, rows.shape[1]))
-    _moments[rows.dtype](rows, center, _NO_ROWS[rows.dtype] if g is None else g, sums)
+    _kernel.column_moments(rows, center, g, sums)
     return sums
 
 
@@ -80,12 +78,27 @@ def _measured(rows):
     return pilot + deviations, np.maximum(var, 0)
 
 
-def _mapped(rows, center, a, b, g=None, d=None):
-    """(rows - center) a + b, plus g d; the vectors in any dtype."""
+def _two_parts(mean, dtype):
+    """The mean rounded to the dtype, and what it lost: None where that is nothing."""
+    center = mean.astype(dtype, copy=False)
+    if center is mean:
+        return center, None
+    return center, np.subtract(mean, center, where=np.isfinite(center), out=np.zeros_like(mean))
+
+
+def _mapped(rows, mean, a, b, g=None, d=None):
+    """(rows - mean) a + b, plus g d; the vectors in any dtype.
+
+    What the mean loses when it is rounded to the dtype of the rows is the intercept's: of data far from zero
+    it may be many deviations.
+    """
     dtype = rows.dtype
+    center, rest = _two_parts(mean, dtype)
+    if rest is not None:
+        b = b - rest * a
     y = empty(rows.shape, dtype)
-    _affine[dtype](rows, center, a.astype(dtype), b.astype(dtype), _NO_ROWS[dtype] if g is None else g,
-                   _NONE[dtype] if d is None else d.astype(dtype), y)
+    _kernel.column_affine(rows, center, a.astype(dtype), b.astype(dtype), g,
+                          None if d is None else d.astype(dtype), y)
     return y
 
 
@@ -113,8 +126,14 @@ def batch_norm_stats(x):
     Sums are taken in blocks of 64 in the dtype of `x` and in float64 across blocks.
     """
     x = _images("batch_norm_stats", x)
-    mean, var = _measured(_rows(x)[0])
+    mean, var = exact_stats(x)
     return mean.astype(x.dtype), var.astype(x.dtype)
+
+
+@in_default_environment
+def exact_stats(x):
+    """`batch_norm_stats` in float64, which `batch_norm` takes, too; x is checked."""
+    return _measured(_rows(x)[0])
 
 
 @in_default_environment
@@ -129,7 +148,8 @@ def batch_norm(x, mean, var, weight=None, bias=None, eps=1e-5):
     ----------
     x : ndarray, (N, C) or (N, C, ...)
     mean, var : ndarray, (C,)
-        Of the batch (`batch_norm_stats`), or running ones.
+        Of the batch (`batch_norm_stats`), or running ones; of the dtype of x or float64, in which the mean
+        of numbers far from zero keeps its digits.
     weight, bias : ndarray, (C,), optional
     eps : float, default 1e-5
 
@@ -176,16 +196,19 @@ def batch_norm_backward(grad_y, x, mean, var, weight=None, bias=None, eps=1e-5, 
     inverse = _inverse_deviation(name, var, eps)
     rows, shape = _rows(x)
     grad_rows, _ = _rows(grad_y)
-    products, deviations, totals = _moments_about(rows, mean, grad_rows)
+    center, rest = _two_parts(mean, x.dtype)
+    products, deviations, totals = _moments_about(rows, center, grad_rows)
     scale = inverse if weight is None else inverse * weight
     if training:
         count = max(rows.shape[0], 1)
-        rest = deviations / count  # what the mean lost when it was rounded to the dtype of x
+        rest = deviations / count  # found again, as the mean may have come in the dtype of x
+    if rest is not None:
         products -= rest * totals
+    if training:
         slope = -scale * np.square(inverse) * products / count
-        grad_x = _mapped(rows, mean, slope, -scale * totals / count - slope * rest, grad_rows, scale)
+        grad_x = _mapped(rows, center, slope, -scale * totals / count - slope * rest, grad_rows, scale)
     else:
-        none = np.zeros_like(mean)
+        none = np.zeros_like(center)
         grad_x = _mapped(grad_rows, none, scale, none)
     grad_weight = None if weight is None else (products * inverse).astype(x.dtype)
     return _back(grad_x, shape), grad_weight, None if bias is None else totals.astype(x.dtype)
@@ -198,7 +221,7 @@ def normalized_sizes(name, normalized_shape):
 
 
 def _normalized(name, x, normalized_shape, weight, bias):
-    """Check the arguments of layer norm; returns x as rows of the normalised axes."""
+    """Check the arguments of layer norm; arrays come back contiguous, vectors flat."""
     x = _checks.as_float_array(f"{name}: x", x)
     shape = normalized_sizes(name, normalized_shape)
     if not shape or x.shape[-len(shape):] != shape:
@@ -208,13 +231,14 @@ def _normalized(name, x, normalized_shape, weight, bias):
         if vector is not None:
             vector = _checks.as_float_array(f"{name}: {what}", vector, len(shape), x.dtype)
             _checks.same_shape(f"{name}: {what}", vector, shape, "as normalized_shape says")
-            vector = np.ascontiguousarray(vector).reshape(-1)
+            vector = np.ascontiguousarray(vector)
         vectors.append(vector)
-    return x, _as_rows(x, shape), shape, *vectors
+    return np.ascontiguousarray(x), shape, *vectors
 
 
-def _as_rows(x, shape):
-    return np.ascontiguousarray(x).reshape(-1, int(np.prod(shape)))
+def _rows_shape(x, shape):
+    """The shape of x with the normalised axes made one, (..., n)."""
+    return x.shape if len(shape) == 1 else (*x.shape[:-len(shape)], math.prod(shape))
 
 
 def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
@@ -231,12 +255,10 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     weight, bias : ndarray of shape normalized_shape, optional
     eps : float, default 1e-5
     """
-    x, rows, _, weight, bias = _normalized("layer_norm", x, normalized_shape, weight, bias)
-    none = _NONE[x.dtype]
-    y = empty(rows.shape, x.dtype)
-    _layer_norm[x.dtype](rows, none if weight is None else weight, none if bias is None else bias,
-                         _checks.real("layer_norm: eps", eps, 0.0), y)
-    return y.reshape(x.shape)
+    x, shape, weight, bias = _normalized("layer_norm", x, normalized_shape, weight, bias)
+    y = empty(_rows_shape(x, shape), x.dtype)
+    _kernel.layer_norm(x, weight, bias, _checks.real("layer_norm: eps", eps, 0.0), y)
+    return y if len(shape) == 1 else y.reshape(x.shape)
 
 
 def layer_norm_backward(grad_y, x, normalized_shape, weight=None, bias=None, eps=1e-5):
@@ -249,13 +271,13 @@ def layer_norm_backward(grad_y, x, normalized_shape, weight=None, bias=None, eps
         grad_weight = sum over rows of grad_y h          grad_bias = sum over rows of grad_y
     """
     name = "layer_norm_backward"
-    x, rows, shape, weight, bias = _normalized(name, x, normalized_shape, weight, bias)
+    x, shape, weight, bias = _normalized(name, x, normalized_shape, weight, bias)
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, x.ndim, x.dtype)
     _checks.same_shape(f"{name}: grad_y", grad_y, x.shape, "as x has")
-    grad_x = empty(rows.shape, x.dtype)
-    grad_weight, grad_bias = np.empty(rows.shape[1]), np.empty(rows.shape[1])
-    _layer_norm_backward[x.dtype](_as_rows(grad_y, shape), rows, _NONE[x.dtype] if weight is None else weight,
-                                  _checks.real(f"{name}: eps", eps, 0.0), grad_x, grad_weight, grad_bias)
-    return (grad_x.reshape(x.shape),
-            None if weight is None else grad_weight.astype(x.dtype).reshape(shape),
-            None if bias is None else grad_bias.astype(x.dtype).reshape(shape))
+    grad_x = empty(_rows_shape(x, shape), x.dtype)
+    grads = np.empty((2, grad_x.shape[-1]))
+    _kernel.layer_norm_backward(np.ascontiguousarray(grad_y), x, weight,
+                                _checks.real(f"{name}: eps", eps, 0.0), grad_x, grads)
+    grad_weight, grad_bias = grads.astype(x.dtype)
+    return (grad_x.reshape(x.shape), None if weight is None else grad_weight.reshape(shape),
+            None if bias is None else grad_bias.reshape(shape))

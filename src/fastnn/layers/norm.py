@@ -48,7 +48,7 @@ class _BatchNorm(Module):
             count = x.size // self.num_features
             if count == 1:
                 raise ValueError(f"{name}: x has shape {x.shape}, one value a channel: that has no variance")
-            mean, var = F.batch_norm_stats(x)
+            mean, var = F.exact_stats(x)
             if self.training and self.track_running_stats and count:
                 self._track(mean, var, count)
         else:

@@ -62,7 +62,7 @@ class _MaxPool(_Pool):
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray:
         """Return the gradient of the input: that of each output at the winner of its window."""
         name = f"{type(self).__name__}.backward"
-        return _pooling.max_pool_backward(name, self._dims, grad_y, *self._take())
+        return _pooling.max_pool_backward(name, self._dims, grad_y, *self._take(), self._windows)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, dilation={self.dilation}, ceil_mode={self.ceil_mode}"

@@ -305,6 +305,5 @@ def evaluate(model: Any, x: Any, y: np.ndarray, *, loss: Any = None,
     with _eval_mode(model):
         for batch in _batches(samples, batch_size, None):
             output = _output(model, tuple(a[batch] for a in arrays))
-            mean.add(loss(output, y[batch]), output, y[batch])
-    loss._saved = None
+            mean.add(loss.value(output, y[batch]), output, y[batch])
     return mean.numbers()

@@ -8,7 +8,9 @@
 #include "gemm_tile.h"
 #include "recurrent.h"
 #include "pool.h"
+#include "pool_narrow.h"
 #include "softmax.h"
+#include "loss.h"
 #include "norm.h"
 #include "transpose.h"
 #include "pad.h"
@@ -43,6 +45,8 @@ const fnn_kernels NAME(fnn_kernels) = {
     .softmax_backward = NAME(softmax_backward),
     .cross_entropy = NAME(cross_entropy),
     .cross_entropy_backward = NAME(cross_entropy_backward),
+    .loss = NAME(loss),
+    .loss_backward = NAME(loss_backward),
     .optimizer = {[FNN_SGD] = NAME(sgd), [FNN_ADAM] = NAME(adam), [FNN_RMSPROP] = NAME(rmsprop)},
     .cell = {[FNN_RNN_TANH] = NAME(rnn_tanh),
              [FNN_RNN_RELU] = NAME(rnn_relu),
@@ -58,6 +62,9 @@ const fnn_kernels NAME(fnn_kernels) = {
     .mean_columns = NAME(mean_columns),
     .argmax_rows = NAME(argmax_rows),
     .argmax_columns = NAME(argmax_columns),
+    .max_gather = NAME(max_gather),
+    .pool_groups = NAME(pool_groups),
+    .pool_narrow = NAME(pool_narrow),
 };
 
 #include "simd_end.h"

@@ -56,6 +56,9 @@ typedef struct {
 /* The functions of elementwise.h. */
 enum { FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH, FNN_EXP };
 
+/* The losses of loss.h. */
+enum { FNN_SQUARED, FNN_HALF_SQUARED, FNN_BINARY_CROSS_ENTROPY };
+
 /* The options of an optimizer's step. See optim.h for what they multiply. */
 typedef struct {
     double lr, decay, momentum, eps;
@@ -120,9 +123,25 @@ typedef struct {
     const void *run;       /* [rows][pixels][channels], `row_step` elements from row to row       */
     ptrdiff_t rows, row_step;
     const void *places;    /* of the run, an integer of the element's size each (argmax alone)    */
+    ptrdiff_t place, place_step; /* without them, the place of the first row and from row to row  */
     void *y;               /* [outputs][channels]                                                 */
     void *y_places;
 } fnn_pool_columns;
+
+enum { FNN_MAX, FNN_ARGMAX, FNN_MEAN };
+enum { FNN_GROUP_BYTES = 192 };
+
+/* Pooling of few channels. See pool_narrow.h. */
+typedef struct {
+    int kind;
+    ptrdiff_t height, width, channels, out_height, out_width;
+    ptrdiff_t size;                    /* elements of x                                           */
+    ptrdiff_t row_dilation, dilation;
+    const fnn_window *rows;            /* [out_height]                                            */
+    const void *groups;                /* of a row of outputs, from pool_groups                   */
+    const void *x;
+    void *y, *y_places;
+} fnn_pool_narrow;
 
 typedef struct {
     const char *isa;       /* "scalar", "avx2", ...                                               */
@@ -182,6 +201,12 @@ typedef struct {
     double (*cross_entropy)(ptrdiff_t n, const void *x, ptrdiff_t target);
     void (*cross_entropy_backward)(ptrdiff_t n, const void *x, ptrdiff_t target, double scale, void *grad_x);
 
+    /* loss.h */
+    double (*loss)(int op, ptrdiff_t n, const void *y, const void *target, const void *weight,
+                   const void *pos_weight, void *losses);
+    void (*loss_backward)(int op, ptrdiff_t n, double scale, const void *y, const void *target,
+                          const void *weight, const void *pos_weight, void *grad_y);
+
     /* optim.h */
     void (*optimizer[FNN_OPTIMIZERS])(ptrdiff_t n, void *data, const void *grad, void *state0, void *state1,
                                       void *state2, const fnn_step *step);
@@ -194,6 +219,12 @@ typedef struct {
     void (*argmax_rows)(ptrdiff_t n, ptrdiff_t taps, ptrdiff_t stride, const void *x,
                         ptrdiff_t place, ptrdiff_t place_step, void *run, void *places);
     void (*argmax_columns)(const fnn_pool_columns *p);
+    void (*max_gather)(const fnn_pool_columns *p);
+
+    /* pool_narrow.h */
+    ptrdiff_t (*pool_groups)(const fnn_window *windows, ptrdiff_t outputs, ptrdiff_t channels,
+                             ptrdiff_t dilation, void *groups);
+    void (*pool_narrow)(const fnn_pool_narrow *p, ptrdiff_t first, ptrdiff_t last);
 } fnn_kernels;
 
 /* Instruction sets of this build, best last; `scalar` is always the first. */

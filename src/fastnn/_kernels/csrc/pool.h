@@ -1,24 +1,33 @@
 /* Pooling: every channel by itself, over windows that are a range of rows by a range of columns.
  *
- * A row of outputs is made in two steps, on scratch memory of the driver. `*_rows` folds the rows of the
- * window into one: a run of pixels, contiguous, so that vectors are full whatever the number of channels.
- * `*_columns` then folds the pixels of each window in that run. For windows of r x s this takes r + s
- * steps an element, not r * s. Where windows do not overlap and channels fill vectors, there is no run:
- * `*_columns` folds the rows, too.
+ * Where channels fill vectors, these run along channels. Small windows are folded where they lie; of others a run
+ * of pixels is made first, on scratch memory of the driver: `*_rows` folds the rows of the window, `*_columns`
+ * then the pixels of each window in that run. For windows of r x s this takes r + s steps an element, not r * s.
  *
- * The scratch memory (the run, its places, y of `*_columns`) has room for VLEN - 1 elements more than are
- * used, so all vectors there are whole: what one pixel's last vector writes too much, the next overwrites.
+ * Where channels are few, vectors run along the columns of outputs: pool_narrow, below.
  */
 
 INLINE mask NAME(load_bits)(const bits *p) { return (mask)load((const real *)p); }
-INLINE void NAME(store_bits)(bits *p, mask m) { store((real *)p, (vec)m); }
 INLINE mask NAME(splat_bits)(ptrdiff_t x) { return (bits)x - (mask){0}; }
+INLINE mask NAME(first_bits)(const bits *p, ptrdiff_t n) { return (mask)NAME(load_first)((const real *)p, n); }
+INLINE void NAME(store_bits)(bits *p, mask m, ptrdiff_t n) { NAME(store_first)((real *)p, (vec)m, n); }
 
-/* Whether a stays when b comes after it: it is the larger one, equal, or NaN. */
-INLINE mask NAME(stays)(vec a, vec b) { return (a >= b) | (a != a); }
-/* The larger one, a where they are equal; NaN where either is. */
-INLINE vec NAME(max2)(vec a, vec b) { return select(b != b, b, larger(b, a)); }
 INLINE vec NAME(sum2)(vec a, vec b) { return a + b; }
+
+/* A maximum and its place, h * W + w. */
+typedef struct {
+    vec best;
+    mask where;
+} NAME(winner);
+
+/* The winner of a and b, whose places need not be in order: of equals, and of NaNs, the place is the first in row
+ * order. The number is a, as without places: training and inference agree in the sign of a zero. */
+INLINE NAME(winner) NAME(winner2)(NAME(winner) a, NAME(winner) b) {
+    const mask equal = (a.best == b.best) | ((a.best != a.best) & (b.best != b.best));
+    const mask stays = (a.best >= b.best) | (a.best != a.best);
+    const mask stay = stays & ~(equal & (b.where < a.where));
+    return (NAME(winner)){select(stays, a.best, b.best), (mask)select(stay, (vec)a.where, (vec)b.where)};
+}
 
 /* x[0] op x[step] op ..., `taps` vectors of which n elements are used. */
 INLINE vec NAME(fold)(vec (*op)(vec, vec), ptrdiff_t taps, ptrdiff_t step, const real *x, ptrdiff_t n) {
@@ -26,8 +35,17 @@ INLINE vec NAME(fold)(vec (*op)(vec, vec), ptrdiff_t taps, ptrdiff_t step, const
     for (ptrdiff_t tap = 1; tap < taps; tap++) v = op(v, NAME(load_first)(x + tap * step, n));
     return v;
 }
+INLINE NAME(winner) NAME(arg_fold)(ptrdiff_t taps, ptrdiff_t step, const real *x, ptrdiff_t n, ptrdiff_t place,
+                                   ptrdiff_t place_step) {
+    NAME(winner) w = {NAME(load_first)(x, n), NAME(splat_bits)(place)};
+    for (ptrdiff_t tap = 1; tap < taps; tap++)
+        take_larger(&w.best, &w.where, NAME(load_first)(x + tap * step, n),
+                    NAME(splat_bits)(place + tap * place_step));
+    return w;
+}
 
-/* run[i] = x[i] op x[i + stride] op ..., `taps` of them, and of run[i] with `more`. */
+/* run[i] = x[i] op x[i + stride] op ..., `taps` of them, and of run[i] with `more`. The run has room for a whole
+ * last vector. */
 INLINE void NAME(fold_run)(vec (*op)(vec, vec), int more, ptrdiff_t n, ptrdiff_t taps, ptrdiff_t stride,
                            const real *x, real *run) {
     ptrdiff_t i = 0;
@@ -57,58 +75,37 @@ INLINE void NAME(fold_rows)(vec (*op)(vec, vec), ptrdiff_t n, ptrdiff_t taps, pt
 }
 
 static void NAME(max_rows)(ptrdiff_t n, ptrdiff_t taps, ptrdiff_t stride, const void *x, void *run) {
-    NAME(fold_rows)(NAME(max2), n, taps, stride, x, run);
+    NAME(fold_rows)(larger_or_nan, n, taps, stride, x, run);
 }
 
 static void NAME(sum_rows)(ptrdiff_t n, ptrdiff_t taps, ptrdiff_t stride, const void *x, void *run) {
     NAME(fold_rows)(NAME(sum2), n, taps, stride, x, run);
 }
 
-/* One output: the window's `rows` x `taps` pixels folded, a row at a time, and divided.
+/* The window's `rows` x `taps` pixels in the order in which a run would have them folded: columns first. */
+INLINE vec NAME(fold_pixels)(vec (*op)(vec, vec), ptrdiff_t rows, ptrdiff_t taps, const fnn_pool_columns *p,
+                             const real *x, ptrdiff_t n) {
+    vec v = NAME(fold)(op, rows, p->row_step, x, n);
+    for (ptrdiff_t tap = 1; tap < taps; tap++)
+        v = op(v, NAME(fold)(op, rows, p->row_step, x + tap * p->dilation * p->channels, n));
+    return v;
+}
+
+/* One output, n of its channels: the window folded, and divided.
  *
  * Sums are divided, not multiplied by an inverse: the mean of equal numbers is that number. A gradient is
  * divided before; a division by 1 would take as long as all the rest. */
-INLINE void NAME(fold_window)(vec (*op)(vec, vec), ptrdiff_t rows, ptrdiff_t taps,
-                              const fnn_pool_columns *p, const real *x, real divisor, real *y) {
-    const ptrdiff_t channels = p->channels, step = p->dilation * channels, row_step = p->row_step;
-    for (ptrdiff_t c = 0; c < channels; c += VLEN) {
-        vec v = NAME(fold)(op, taps, step, x + c, VLEN);
-        for (ptrdiff_t row = 1; row < rows; row++)
-            v = op(v, NAME(fold)(op, taps, step, x + row * row_step + c, VLEN));
-        store(y + c, divisor == 1 ? v : v / splat(divisor));
-    }
+INLINE void NAME(fold_part)(vec (*op)(vec, vec), ptrdiff_t rows, ptrdiff_t taps, const fnn_pool_columns *p,
+                            const real *x, ptrdiff_t n, real divisor, real *y) {
+    const vec v = NAME(fold_pixels)(op, rows, taps, p, x, n);
+    NAME(store_first)(y, divisor == 1 ? v : v / splat(divisor), n);
 }
-
-/* How many windows from the first on have the same taps and divisor and begin `stride` pixels apart. */
-INLINE ptrdiff_t NAME(alike)(const fnn_window *w, ptrdiff_t count, ptrdiff_t stride) {
-    ptrdiff_t q = 1;
-    while (q < count && w[q].taps == w->taps && w[q].divisor == w->divisor &&
-           w[q].first - w[q - 1].first == stride)
-        q++;
-    return q;
-}
-
-/* Outputs of windows alike where a pixel is less than a vector: the fold at every element of the run, vectors
- * full, then of every stride-th pixel. */
-INLINE void NAME(fold_alike)(vec (*op)(vec, vec), ptrdiff_t outputs, ptrdiff_t stride, ptrdiff_t taps,
-                             const fnn_pool_columns *p, const real *x, real divisor, real *y) {
-    enum { ROOM = 512 };
-    const ptrdiff_t channels = p->channels, step = p->dilation * channels, jump = stride * channels;
-    const ptrdiff_t most = (ROOM - channels) / jump + 1;
-    real folded[ROOM + VLEN];
-    for (ptrdiff_t q = 0; q < outputs; q += most, x += most * jump) {
-        const ptrdiff_t count = outputs - q < most ? outputs - q : most;
-        const ptrdiff_t n = (count - 1) * jump + channels;
-        for (ptrdiff_t i = 0; i < n; i += VLEN) {
-            const vec v = NAME(fold)(op, taps, step, x + i, VLEN);
-            store(folded + i, divisor == 1 ? v : v / splat(divisor));
-        }
-        if (channels == 1)
-            for (ptrdiff_t k = 0; k < count; k++) *y++ = folded[k * stride];
-        else
-            for (ptrdiff_t k = 0; k < count; k++, y += channels)
-                for (ptrdiff_t c = 0; c < channels; c++) y[c] = folded[k * jump + c];
-    }
+INLINE void NAME(fold_window)(vec (*op)(vec, vec), ptrdiff_t rows, ptrdiff_t taps, const fnn_pool_columns *p,
+                              const real *x, real divisor, real *y) {
+    ptrdiff_t c = 0;
+    for (; c + VLEN <= p->channels; c += VLEN)
+        NAME(fold_part)(op, rows, taps, p, x + c, VLEN, divisor, y + c);
+    if (c < p->channels) NAME(fold_part)(op, rows, taps, p, x + c, p->channels - c, divisor, y + c);
 }
 
 INLINE void NAME(fold_columns)(vec (*op)(vec, vec), int mean, const fnn_pool_columns *p_) {
@@ -116,22 +113,11 @@ INLINE void NAME(fold_columns)(vec (*op)(vec, vec), int mean, const fnn_pool_col
     real *y = p.y;
     for (ptrdiff_t q = 0; q < p.outputs; q++, y += p.channels) {
         const fnn_window w = p.windows[q];
-        const ptrdiff_t stride = q + 1 < p.outputs ? p.windows[q + 1].first - w.first : 0;
         const real *x = (const real *)p.run + (w.first - p.origin) * p.channels;
         const real divisor = mean ? (real)((double)p.row_divisor * (double)w.divisor) : 1;
         if (w.taps == 0) /* on the padding alone */
             __builtin_memset(y, 0, (size_t)p.channels * sizeof(real));
-        else if (2 * p.channels <= VLEN && stride > 0 && stride * p.channels <= 64) {
-            const ptrdiff_t count = NAME(alike)(p.windows + q, p.outputs - q, stride);
-            if (w.taps == 2)
-                NAME(fold_alike)(op, count, stride, 2, &p, x, divisor, y);
-            else if (w.taps == 3)
-                NAME(fold_alike)(op, count, stride, 3, &p, x, divisor, y);
-            else
-                NAME(fold_alike)(op, count, stride, w.taps, &p, x, divisor, y);
-            q += count - 1;
-            y += (count - 1) * p.channels;
-        } else if (p.rows == 1 && w.taps == 2)
+        else if (p.rows == 1 && w.taps == 2)
             NAME(fold_window)(op, 1, 2, &p, x, divisor, y);
         else if (p.rows == 1 && w.taps == 3)
             NAME(fold_window)(op, 1, 3, &p, x, divisor, y);
@@ -142,53 +128,89 @@ INLINE void NAME(fold_columns)(vec (*op)(vec, vec), int mean, const fnn_pool_col
     }
 }
 
-static void NAME(max_columns)(const fnn_pool_columns *p) { NAME(fold_columns)(NAME(max2), 0, p); }
+static void NAME(max_columns)(const fnn_pool_columns *p) { NAME(fold_columns)(larger_or_nan, 0, p); }
 static void NAME(mean_columns)(const fnn_pool_columns *p) { NAME(fold_columns)(NAME(sum2), 1, p); }
 
-/* The maxima with their places, h * W + w: of equals, and of NaNs, the first in row order. After the
- * rows a place is h * W alone, to which the columns add w. */
+/* The maxima with their places; after the rows a place is h * W alone, to which the columns add w. */
 static void NAME(argmax_rows)(ptrdiff_t n, ptrdiff_t taps, ptrdiff_t stride, const void *x_,
                               ptrdiff_t place, ptrdiff_t place_step, void *run_, void *places_) {
     const real *x = x_;
     real *run = run_;
     bits *places = places_;
     for (ptrdiff_t i = 0; i < n; i += VLEN) {
-        vec best = NAME(load_first)(x + i, n - i);
-        mask where = NAME(splat_bits)(place);
-        for (ptrdiff_t tap = 1; tap < taps; tap++) {
-            const vec v = NAME(load_first)(x + tap * stride + i, n - i);
-            const mask stays = NAME(stays)(best, v), here = NAME(splat_bits)(place + tap * place_step);
-            best = select(stays, best, v);
-            where = (mask)select(stays, (vec)where, (vec)here);
-        }
-        store(run + i, best);
-        NAME(store_bits)(places + i, where);
+        const NAME(winner) w = NAME(arg_fold)(taps, stride, x + i, n - i, place, place_step);
+        store(run + i, w.best);
+        NAME(store_bits)(places + i, w.where, VLEN);
+    }
+}
+
+/* The window's pixels in row order, from the run or, without places of it, where they lie. */
+INLINE NAME(winner) NAME(arg_part)(ptrdiff_t rows, ptrdiff_t taps, const fnn_pool_columns *p, const real *x,
+                                   const bits *places, ptrdiff_t first, ptrdiff_t n) {
+    const ptrdiff_t step = p->dilation * p->channels;
+    NAME(winner) w = NAME(arg_fold)(places ? 1 : taps, step, x, n, p->place + first, p->dilation);
+    if (!places) {
+        for (ptrdiff_t row = 1; row < rows; row++)
+            for (ptrdiff_t tap = 0; tap < taps; tap++)
+                take_larger(&w.best, &w.where, NAME(load_first)(x + row * p->row_step + tap * step, n),
+                            NAME(splat_bits)(p->place + row * p->place_step + first + tap * p->dilation));
+        w.best = NAME(fold_pixels)(larger_or_nan, rows, taps, p, x, n);
+        return w;
+    }
+    w.where = NAME(first_bits)(places, n) + NAME(splat_bits)(first);
+    for (ptrdiff_t tap = 1; tap < taps; tap++)
+        w = NAME(winner2)(w, (NAME(winner)){NAME(load_first)(x + tap * step, n),
+                                            NAME(first_bits)(places + tap * step, n) +
+                                                NAME(splat_bits)(first + tap * p->dilation)});
+    return w;
+}
+
+INLINE void NAME(arg_window)(ptrdiff_t rows, ptrdiff_t taps, const fnn_pool_columns *p, ptrdiff_t q) {
+    const ptrdiff_t first = p->windows[q].first, begin = (first - p->origin) * p->channels;
+    const real *x = (const real *)p->run + begin;
+    const bits *places = p->places ? (const bits *)p->places + begin : NULL;
+    for (ptrdiff_t c = 0; c < p->channels; c += VLEN) {
+        const ptrdiff_t n = p->channels - c;
+        const NAME(winner) w = NAME(arg_part)(rows, taps, p, x + c, places ? places + c : NULL, first, n);
+        NAME(store_first)((real *)p->y + q * p->channels + c, w.best, n);
+        NAME(store_bits)((bits *)p->y_places + q * p->channels + c, w.where, n);
     }
 }
 
 static void NAME(argmax_columns)(const fnn_pool_columns *p_) {
     const fnn_pool_columns p = *p_;
-    const ptrdiff_t channels = p.channels, step = p.dilation * channels;
+    for (ptrdiff_t q = 0; q < p.outputs; q++) {
+        const ptrdiff_t taps = p.windows[q].taps;
+        if (p.rows == 2 && taps == 2)
+            NAME(arg_window)(2, 2, &p, q);
+        else if (p.rows == 3 && taps == 3)
+            NAME(arg_window)(3, 3, &p, q);
+        else
+            NAME(arg_window)(p.rows, taps, &p, q);
+    }
+}
+
+/* The gradient of the maxima at one row of pixels: each sums the outputs that it won, in order. Windows are here
+ * the outputs that cover a pixel. */
+static void NAME(max_gather)(const fnn_pool_columns *p_) {
+    const fnn_pool_columns p = *p_;
     real *y = p.y;
-    bits *y_places = p.y_places;
-    for (ptrdiff_t q = 0; q < p.outputs; q++, y += channels, y_places += channels) {
-        const ptrdiff_t first = p.windows[q].first, taps = p.windows[q].taps;
-        const real *x = (const real *)p.run + (first - p.origin) * channels;
-        const bits *places = (const bits *)p.places + (first - p.origin) * channels;
-        for (ptrdiff_t c = 0; c < channels; c += VLEN) {
-            vec best = load(x + c);
-            mask place = NAME(load_bits)(places + c) + NAME(splat_bits)(first);
-            for (ptrdiff_t tap = 1; tap < taps; tap++) {
-                const vec v = load(x + tap * step + c);
-                const mask here = NAME(load_bits)(places + tap * step + c) +
-                                  NAME(splat_bits)(first + tap * p.dilation);
-                const mask stays = NAME(stays)(best, v);
-                const mask equal = (best == v) | ((best != best) & (v != v));
-                place = (mask)select(stays & ~(equal & (here < place)), (vec)place, (vec)here);
-                best = select(stays, best, v);
+    for (ptrdiff_t q = 0; q < p.outputs; q++, y += p.channels) {
+        const mask here = NAME(splat_bits)(p.place + q);
+        const ptrdiff_t taps = p.windows[q].taps, begin = p.windows[q].first * p.channels;
+        for (ptrdiff_t c = 0; c < p.channels; c += VLEN) {
+            const ptrdiff_t n = p.channels - c;
+            vec sum = {0};
+            for (ptrdiff_t row = 0; row < p.rows; row++) {
+                const ptrdiff_t at = row * p.row_step + begin + c;
+                for (ptrdiff_t tap = 0; tap < taps; tap++) {
+                    const vec g = NAME(load_first)((const real *)p.run + at + tap * p.channels, n);
+                    const mask won =
+                        NAME(first_bits)((const bits *)p.places + at + tap * p.channels, n) == here;
+                    sum += (vec)(won & (mask)g);
+                }
             }
-            store(y + c, best);
-            NAME(store_bits)(y_places + c, place);
+            NAME(store_first)(y + c, sum, n);
         }
     }
 }

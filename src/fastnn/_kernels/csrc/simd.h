@@ -104,6 +104,8 @@ INLINE vec NAME(permute2)(vec x, vec y, mask from) {
 /* What the vector extensions have no word for.
  *
  *     lesser, larger  b where either is NaN
+ *     larger_or_nan   the larger one, a where they are equal; NaN where either is
+ *     take_larger     where v is larger than best, or the first NaN, it takes its place
  *     by_sign         one or the other by the sign bit of x
  *     times_power     x 2^k for whole numbers k, overflow and denormals as they should be
  *     square_rest     a^2 - square, exactly, where square is a^2 rounded
@@ -114,6 +116,12 @@ INLINE vec NAME(permute2)(vec x, vec y, mask from) {
 #else
 INLINE vec NAME(lesser)(vec a, vec b) { return NAME(select)(a < b, a, b); }
 INLINE vec NAME(larger)(vec a, vec b) { return NAME(select)(a > b, a, b); }
+INLINE vec NAME(larger_or_nan)(vec a, vec b) { return NAME(select)(b != b, b, NAME(larger)(b, a)); }
+INLINE void NAME(take_larger)(vec *best, mask *where, vec v, mask here) {
+    const mask stays = (*best >= v) | (*best != *best);
+    *best = NAME(select)(stays, *best, v);
+    *where = (mask)NAME(select)(stays, (vec)*where, (vec)here);
+}
 INLINE vec NAME(by_sign)(vec x, vec negative, vec positive) {
     return NAME(select)((mask)x < 0, negative, positive);
 }
@@ -158,6 +166,8 @@ INLINE vec NAME(rectify)(vec x, int relu) { return relu ? NAME(between)(x, NAME(
 #define select NAME(select)
 #define lesser NAME(lesser)
 #define larger NAME(larger)
+#define larger_or_nan NAME(larger_or_nan)
+#define take_larger NAME(take_larger)
 #define by_sign NAME(by_sign)
 #define square_rest NAME(square_rest)
 #define times_power NAME(times_power)

@@ -12,6 +12,26 @@ INLINE vec NAME(lesser)(vec a, vec b) {
 INLINE vec NAME(larger)(vec a, vec b) {
     return FLOAT ? (vec)_mm512_max_ps((__m512)a, (__m512)b) : (vec)_mm512_max_pd((__m512d)a, (__m512d)b);
 }
+/* Compared and moved under masks: half the instructions of what compilers make of comparisons and selections. */
+INLINE vec NAME(larger_or_nan)(vec a, vec b) {
+    return FLOAT ? (vec)_mm512_mask_max_ps((__m512)b, _mm512_cmp_ps_mask((__m512)b, (__m512)b, _CMP_ORD_Q),
+                                           (__m512)b, (__m512)a)
+                 : (vec)_mm512_mask_max_pd((__m512d)b, _mm512_cmp_pd_mask((__m512d)b, (__m512d)b, _CMP_ORD_Q),
+                                           (__m512d)b, (__m512d)a);
+}
+INLINE void NAME(take_larger)(vec *best, mask *where, vec v, mask here) {
+    if (FLOAT) {
+        const __m512 a = (__m512)*best, b = (__m512)v;
+        const __mmask16 takes = _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a, b, _CMP_NGE_UQ);
+        *best = (vec)_mm512_mask_mov_ps(a, takes, b);
+        *where = (mask)_mm512_mask_mov_epi32((__m512i)*where, takes, (__m512i)here);
+    } else {
+        const __m512d a = (__m512d)*best, b = (__m512d)v;
+        const __mmask8 takes = _mm512_mask_cmp_pd_mask(_mm512_cmp_pd_mask(a, a, _CMP_ORD_Q), a, b, _CMP_NGE_UQ);
+        *best = (vec)_mm512_mask_mov_pd(a, takes, b);
+        *where = (mask)_mm512_mask_mov_epi64((__m512i)*where, takes, (__m512i)here);
+    }
+}
 INLINE vec NAME(times_power)(vec x, vec k) {
     return FLOAT ? (vec)_mm512_scalef_ps((__m512)x, (__m512)k)
                  : (vec)_mm512_scalef_pd((__m512d)x, (__m512d)k);

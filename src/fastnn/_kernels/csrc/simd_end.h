@@ -15,6 +15,8 @@
 #undef select
 #undef lesser
 #undef larger
+#undef larger_or_nan
+#undef take_larger
 #undef by_sign
 #undef square_rest
 #undef times_power
@@ -26,6 +28,7 @@
 #undef vabs
 #undef vtanh
 #undef vsigmoid
+#undef vlog1p
 #undef vdistance
 #undef vgaussian
 #undef vnormal_tail

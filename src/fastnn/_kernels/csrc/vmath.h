@@ -82,6 +82,19 @@ INLINE vec NAME(vsigmoid)(vec x) {
     return quotient(by_sign(x, e, splat(1)), sum, e - (sum - 1));
 }
 
+/* log(1 + e) for 0 <= e <= 1: 2 atanh(s) with s = e / (2 + e), by polynomials of least error in s^2. */
+INLINE vec NAME(vlog1p)(vec e) {
+    static const real single[] = {(real)0.2322432922, (real)0.217065758, (real)0.2859235799,
+                                  (real)0.3999970633, (real)0.6666666732};
+    static const real twice[] = {
+        (real)0.15231262619428984839, (real)0.063341108517702453959, (real)0.099420248965547346282,
+        (real)0.10480399234365274052, (real)0.1176799776724103616,   (real)0.1333317694913817845,
+        (real)0.15384620253804162399, (real)0.18181818086005655452,  (real)0.22222222223331986844,
+        (real)0.28571428571421943297, (real)0.40000000000000015478,  (real)0.66666666666666666661};
+    const vec sum = 2 + e, s = quotient(e, sum, e - (sum - 2)), square = s * s;
+    return s * square * (FLOAT ? NAME(horner)(5, single, square) : NAME(horner)(12, twice, square)) + 2 * s;
+}
+
 /* |x|, or a number for which e^(-x^2 / 2) is below the denormals. NaN stays. */
 INLINE vec NAME(vdistance)(vec x) { return lesser(splat(FLOAT ? (real)14.5 : 39), NAME(vabs)(x)); }
 
@@ -120,6 +133,7 @@ INLINE vec NAME(vnormal_tail)(vec a) {
 #define vabs NAME(vabs)
 #define vtanh NAME(vtanh)
 #define vsigmoid NAME(vsigmoid)
+#define vlog1p NAME(vlog1p)
 #define vdistance NAME(vdistance)
 #define vgaussian NAME(vgaussian)
 #define vnormal_tail NAME(vnormal_tail)

@@ -7,11 +7,7 @@ import math
 import numpy as np
 
 from ..._kernels import elementwise as _elementwise
-from ...functional._layout import by_dtype
 from .registry import Known, check_float, contiguous, empty_as, steps_of
-
-_softmax = by_dtype(_elementwise.softmax)
-
 
 # --- Views
 
@@ -127,5 +123,5 @@ def softmax_steps(build, node, x):
     rows = contiguous(build, np.moveaxis(x, axis, -1))
     y = build.empty(rows.shape, x.dtype)
     matrix = (math.prod(rows.shape[:-1]), rows.shape[-1])
-    build.step(_softmax[x.dtype], rows.reshape(matrix), y.reshape(matrix), node.attributes["log"])
+    build.step(_elementwise.softmax, rows.reshape(matrix), y.reshape(matrix), node.attributes["log"])
     return np.moveaxis(y, -1, axis)

@@ -17,7 +17,7 @@ from ...functional._layout import by_dtype
 from ...functional._window import transposed_window
 from .registry import activate, check_float, contiguous, split_relu, steps_of
 
-_affine, _backward_input = by_dtype(_norm.column_affine), by_dtype(_conv.backward_input)
+_backward_input = by_dtype(_conv.backward_input)
 
 
 @steps_of("conv")
@@ -179,5 +179,5 @@ def conv_transpose_steps(build, node, x, weight, bias=None):
     build.step(_backward_input[x.dtype], pixels, weight, y, window.kernel)
     if bias is not None:
         rows, zeros = y.reshape(math.prod(y.shape[:3]), y.shape[3]), np.zeros_like(bias)
-        build.step(_affine[x.dtype], rows, zeros, np.ones_like(bias), bias, rows[:0], zeros, rows)
+        build.step(_norm.column_affine, rows, zeros, np.ones_like(bias), bias, None, None, rows)
     return activate(build, given["activation"], _as_given(y.transpose(0, 3, 1, 2), x.ndim, 2))

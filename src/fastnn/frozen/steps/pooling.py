@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..._kernels import pool as _pool
-from ...functional._layout import by_dtype
 from ...functional._pool_windows import Adaptive, lay_out
 from ...onnx.operators._windows import geometry
 from ...onnx.operators.pooling import _windows as of_onnx
 from .registry import check_float, contiguous, steps_of
-
-_max = by_dtype(_pool.max_pool)
-_mean = by_dtype(_pool.mean_pool)
 
 
 @steps_of("pool")
@@ -31,9 +25,9 @@ def pool_steps(build, node, x):
     pixels = contiguous(build, images.transpose(0, 2, 3, 1))
     y = build.empty((len(images), *layout.output, images.shape[1]), x.dtype)
     if node.attributes["kind"] == "max":
-        build.step(_max[x.dtype], pixels, layout.table, *layout.dilation, y, np.empty((0, 0, 0, 0), x.dtype))
+        build.step(_pool.max_pool, pixels, layout.table, *layout.dilation, y, None)
     else:
-        build.step(_mean[x.dtype], pixels, layout.table, y)
+        build.step(_pool.mean_pool, pixels, layout.table, y)
     y = y.transpose(0, 3, 1, 2)
     y = y if dims == 2 else y[:, :, 0]
     return y if x.ndim == dims + 2 else y[0]

@@ -8,12 +8,8 @@ import numpy as np
 
 from ..._kernels import gemm as _gemm
 from ..._kernels import norm as _norm
-from ...functional._layout import by_dtype
 from ...functional.linear import pack_weight
 from .registry import activate, check_float, contiguous, empty_as, split_relu, steps_of
-
-_affine, _layer_norm = by_dtype(_norm.column_affine), by_dtype(_norm.layer_norm)
-
 
 # --- Linear
 
@@ -48,9 +44,8 @@ def layer_norm_steps(build, node, x, weight=None, bias=None):
     in_place = build.overwrites(0) and x.flags.c_contiguous
     rows = contiguous(build, x).reshape(math.prod(x.shape[: x.ndim - len(shape)]), math.prod(shape))
     y = rows if in_place else build.empty(rows.shape, x.dtype)
-    none = np.empty(0, x.dtype)
-    weight, bias = (none if v is None else v.reshape(-1) for v in (weight, bias))
-    build.step(_layer_norm[x.dtype], rows, weight, bias, given["eps"], y)
+    weight, bias = (None if v is None else v.reshape(-1) for v in (weight, bias))
+    build.step(_norm.layer_norm, rows, weight, bias, given["eps"], y)
     activate(build, given["activation"], y)
     return y.reshape(x.shape)
 
@@ -71,8 +66,8 @@ def scale_steps(build, node, x, scale, shift):
     pixels = contiguous(build, pixels)
     y = pixels if in_place else build.empty(pixels.shape, x.dtype)
     rows = (math.prod(pixels.shape[:-1]), len(scale))
-    build.step(_affine[x.dtype], pixels.reshape(rows), np.zeros_like(scale), scale, shift,
-               np.empty((0, len(scale)), x.dtype), np.empty(0, x.dtype), y.reshape(rows))
+    build.step(_norm.column_affine, pixels.reshape(rows), np.zeros_like(scale), scale, shift, None, None,
+               y.reshape(rows))
     return activate(build, node.attributes["activation"], np.moveaxis(y, -1, 1))
 
 

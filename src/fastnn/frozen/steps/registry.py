@@ -16,12 +16,10 @@ import numpy as np
 from ..._checks import FLOAT32, FLOAT64
 from ..._kernels import elementwise as _elementwise
 from ...functional import piecewise as _piecewise
-from ...functional._layout import by_dtype
 
 STEPS: dict[str, Callable[..., Any]] = {}
 FLOATS = (FLOAT32, FLOAT64)
 
-_map = by_dtype(_elementwise.map)
 # Functions that have a kernel, by name; the second number is theirs.
 MAPS = {"relu": _elementwise.RELU, "leaky_relu": _elementwise.LEAKY_RELU, "sigmoid": _elementwise.SIGMOID,
         "tanh": _elementwise.TANH, "silu": _elementwise.SILU, "gelu": _elementwise.GELU,
@@ -124,7 +122,7 @@ def _apply(build: Any, activation: tuple[Any, ...], x: np.ndarray, y: np.ndarray
     elif name in PIECEWISE:
         build.step(_by_blocks, PIECEWISE[name], x, y, *numbers)
     else:
-        build.step(_map[x.dtype], MAPS[name], *(numbers or (0.0,)), x, y)
+        build.step(_elementwise.map, MAPS[name], *(numbers or (0.0,)), x, y)
 
 
 def _by_blocks(function: Callable[..., np.ndarray], x: np.ndarray, y: np.ndarray, *numbers: float) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ... import functional as F
 from ...functional.local_response import divide_by_neighbours, divide_by_neighbours_backward
+from ...functional.norm import exact_stats
 from ._broadcast import sum_to_shape
 from .registry import operator
 
@@ -17,10 +18,10 @@ def _batch_norm(call, x, scale, bias, mean, var, epsilon, momentum, by_batch):
     if not by_batch:
         call.saved = mean, var, False
         return F.batch_norm(x, mean, var, scale, bias, epsilon), mean, var
-    batch_mean, batch_var = F.batch_norm_stats(x)
+    batch_mean, batch_var = exact_stats(x)
     call.saved = batch_mean, batch_var, True
     share = x.dtype.type(momentum)
-    running = tuple(share * old + (1 - share) * new
+    running = tuple(share * old + (1 - share) * new.astype(x.dtype)
                     for old, new in ((mean, batch_mean), (var, batch_var)))
     call.session.track(call.node.inputs[3:5], running)
     return F.batch_norm(x, batch_mean, batch_var, scale, bias, epsilon), *running
@@ -74,7 +75,7 @@ def _as_one_batch(x, *vectors):
 def instance_norm(call, x, scale, bias, *, epsilon=1e-5):
     """Normalise each channel of each image by itself."""
     rows, weight, offset = _as_one_batch(x, scale, bias)
-    call.saved = mean, var = F.batch_norm_stats(rows)
+    call.saved = mean, var = exact_stats(rows)
     return F.batch_norm(rows, mean, var, weight, offset, epsilon).reshape(x.shape)
 
 
