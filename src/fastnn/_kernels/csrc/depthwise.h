@@ -4,91 +4,102 @@
  *     y[q, c] = f( bias[c] + sum_{r, s} filters[r, s, c] x_r[q stride + tap_w[s], c] )
  *     grad_filters[r, s, c] += sum_q grad_y[q, c] x_r[q stride + tap_w[s], c]
  *
- * The bodies take one row of outputs, a vector of channels at a time. Of a 3 x 3 filter the nine numbers of
- * each channel stay in registers, and so do the columns of the image that the next output reads again: each
- * input is loaded once a row. Padding is zeros: a row outside the image is one pixel of zeros, with step 0.
+ * The bodies take one row of outputs, a vector of channels at a time. Of a filter of up to 3 x 3 taps the numbers
+ * of each channel stay in registers, and so do the columns of the image that the next output reads again: each
+ * input is loaded once a row. Its height and width are constants of the code, and so is `kept`, the number of
+ * those columns. Padding is zeros: a row outside the image is one pixel of zeros, with step 0.
+ *
+ * Filters of fewer taps are those of the input's gradient under a stride: of the 3 x 3 of stride 2, each pixel
+ * sees 1 x 1, 1 x 2, 2 x 1 or 2 x 2 (96 channels of 112 x 112: 589 us with a load of each tap for each output,
+ * so 254).
  */
 
 /* The image under one filter, at one vector of channels, n of them used. */
 typedef struct {
     const real *row[3];
     ptrdiff_t step[3];
-} NAME(image3);
+} NAME(image);
 
-INLINE NAME(image3) NAME(image_under)(const fnn_row *t, ptrdiff_t c) {
-    NAME(image3) image;
+INLINE NAME(image) NAME(image_under)(const fnn_row *t, int height, ptrdiff_t c) {
+    NAME(image) image;
 #pragma GCC unroll 3
-    for (int r = 0; r < 3; r++) {
+    for (int r = 0; r < height; r++) {
         image.row[r] = (const real *)(t->rows[r] ? t->rows[r] : t->zeros) + c;
         image.step[r] = t->rows[r] ? t->x_pixel : 0;
     }
     return image;
 }
 
-/* Column w of the three rows. `inside`: known to lie in the image. */
-INLINE void NAME(column3)(const fnn_row *t, const NAME(image3) * image, int inside, ptrdiff_t w, ptrdiff_t n,
-                          vec *x) {
+/* Column w of the rows. `inside`: known to lie in the image. */
+INLINE void NAME(column)(const fnn_row *t, const NAME(image) * image, int height, int inside, ptrdiff_t w,
+                         ptrdiff_t n, vec *x) {
     const int there = inside || (0 <= w && w < t->w);
 #pragma GCC unroll 3
-    for (int r = 0; r < 3; r++) x[r] = there ? NAME(load_first)(image->row[r] + w * image->step[r], n) : (vec){0};
+    for (int r = 0; r < height; r++)
+        x[r] = there ? NAME(load_first)(image->row[r] + w * image->step[r], n) : (vec){0};
 }
 
 /* The columns that the window of the output before has read are moved over, not loaded again. */
-INLINE void NAME(window3)(const fnn_row *t, const NAME(image3) * image, int stride, int inside, ptrdiff_t q,
-                          ptrdiff_t c, ptrdiff_t n, vec *x) {
+INLINE void NAME(window)(const fnn_row *t, const NAME(image) * image, int height, int width, int kept, int inside,
+                         ptrdiff_t q, ptrdiff_t c, ptrdiff_t n, vec *x) {
     const ptrdiff_t w = q * t->stride + t->tap_w[0];
 #pragma GCC unroll 9
-    for (int i = 0; i < 9 - 3 * stride; i++) x[i] = x[i + 3 * stride];
+    for (int i = 0; i < kept * height; i++) x[i] = x[i + (width - kept) * height];
 #pragma GCC unroll 3
-    for (int i = 3 - stride; i < 3; i++) {
-        NAME(column3)(t, image, inside, w + i, n, x + 3 * i);
+    for (int i = kept; i < width; i++) {
+        NAME(column)(t, image, height, inside, w + i, n, x + height * i);
         if (t->ahead) __builtin_prefetch((const real *)t->ahead + (w + i) * t->x_pixel + c, 0, 2);
     }
 }
 
 /* Outputs q0 .. q1 - 1: `gradient` adds to f, else y is written. */
-INLINE void NAME(span3)(const fnn_row *t, const NAME(image3) * image, int stride, int inside, int gradient,
-                        ptrdiff_t q0, ptrdiff_t q1, ptrdiff_t c, ptrdiff_t n, vec bias, vec *f, vec *x) {
+INLINE void NAME(span)(const fnn_row *t, const NAME(image) * image, int height, int width, int kept, int inside,
+                       int gradient, ptrdiff_t q0, ptrdiff_t q1, ptrdiff_t c, ptrdiff_t n, vec bias, vec *f,
+                       vec *x) {
     real *y = (real *)t->y + q0 * t->y_pixel + c;
     for (ptrdiff_t q = q0; q < q1; q++, y += t->y_pixel) {
-        NAME(window3)(t, image, stride, inside, q, c, n, x);
+        NAME(window)(t, image, height, width, kept, inside, q, c, n, x);
         if (gradient) {
             const vec g = NAME(load_first)(y, n);
 #pragma GCC unroll 9
-            for (int i = 0; i < 9; i++) f[i] += g * x[i];
+            for (int i = 0; i < height * width; i++) f[i] += g * x[i];
         } else {
-            /* three sums, for a single one would wait for each multiplication in turn */
-            const vec start = t->accumulate ? bias + NAME(load_first)(y, n) : bias;
-            const vec sum = (start + f[0] * x[0] + f[1] * x[1] + f[2] * x[2])
-                            + (f[3] * x[3] + f[4] * x[4] + f[5] * x[5]) + (f[6] * x[6] + f[7] * x[7] + f[8] * x[8]);
-            NAME(store_first)(y, NAME(rectify)(sum, t->relu), n);
+            /* a sum for each column, for a single one would wait for each multiplication in turn */
+            vec sum[3] = {t->accumulate ? bias + NAME(load_first)(y, n) : bias};
+#pragma GCC unroll 9
+            for (int i = 0; i < height * width; i++)
+                sum[i / height] = i && i % height == 0 ? f[i] * x[i] : sum[i / height] + f[i] * x[i];
+#pragma GCC unroll 3
+            for (int i = 1; i < width; i++) sum[0] += sum[i];
+            NAME(store_first)(y, NAME(rectify)(sum[0], t->relu), n);
         }
     }
 }
 
-/* A row at one vector of channels; `stride` is a constant, 3 for all that keep no column. */
-INLINE void NAME(row3)(const fnn_row *t, int stride, int gradient, ptrdiff_t c, ptrdiff_t n) {
-    const NAME(image3) image = NAME(image_under)(t, c);
+/* A row at one vector of channels. */
+INLINE void NAME(row)(const fnn_row *t, int height, int width, int kept, int gradient, ptrdiff_t c, ptrdiff_t n) {
+    const NAME(image) image = NAME(image_under)(t, height, c);
     const vec bias = t->bias && !gradient ? NAME(load_first)((const real *)t->bias + c, n) : (vec){0};
-    /* Where all taps lie inside: first + q stride >= 0 and first + q stride + 2 < w. */
-    const ptrdiff_t first = t->tap_w[0], room = t->w - 2 - first;
+    /* Where all taps lie inside: first + q stride >= 0 and first + q stride + width - 1 < w. */
+    const ptrdiff_t first = t->tap_w[0], room = t->w - (width - 1) - first;
     ptrdiff_t q0 = first >= 0 ? 0 : (-first + t->stride - 1) / t->stride;
     ptrdiff_t q1 = room > 0 ? (room + t->stride - 1) / t->stride : 0;
     q1 = q1 < t->q ? q1 : t->q;
     q0 = q0 < q1 ? q0 : q1;
     vec f[9], x[9];
 #pragma GCC unroll 9
-    for (int i = 0; i < 9; i++) /* by columns, as x */
-        f[i] = NAME(load_first)((const real *)t->filters + (i % 3 * 3 + i / 3) * t->filter_step + c, n);
+    for (int i = 0; i < height * width; i++) /* by columns, as x */
+        f[i] = NAME(load_first)((const real *)t->filters + (i % height * width + i / height) * t->filter_step + c, n);
 #pragma GCC unroll 3
-    for (int i = stride; i < 3; i++) NAME(column3)(t, &image, 0, first + i - stride, n, x + 3 * i);
-    NAME(span3)(t, &image, stride, 0, gradient, 0, q0, c, n, bias, f, x);
-    NAME(span3)(t, &image, stride, 1, gradient, q0, q1, c, n, bias, f, x);
-    NAME(span3)(t, &image, stride, 0, gradient, q1, t->q, c, n, bias, f, x);
+    for (int i = 0; i < kept; i++)
+        NAME(column)(t, &image, height, 0, first + i, n, x + height * (i + width - kept));
+    NAME(span)(t, &image, height, width, kept, 0, gradient, 0, q0, c, n, bias, f, x);
+    NAME(span)(t, &image, height, width, kept, 1, gradient, q0, q1, c, n, bias, f, x);
+    NAME(span)(t, &image, height, width, kept, 0, gradient, q1, t->q, c, n, bias, f, x);
     if (gradient) {
 #pragma GCC unroll 9
-        for (int i = 0; i < 9; i++)
-            NAME(store_first)((real *)t->filters + (i % 3 * 3 + i / 3) * t->filter_step + c, f[i], n);
+        for (int i = 0; i < height * width; i++)
+            NAME(store_first)((real *)t->filters + (i % height * width + i / height) * t->filter_step + c, f[i], n);
     }
 }
 
@@ -119,23 +130,36 @@ INLINE void NAME(depthwise_any_gradient)(const fnn_row *t, ptrdiff_t c, ptrdiff_
         }
 }
 
-/* All channels of a row; stride and, but for the last vector, the number of channels are constants. */
-INLINE void NAME(depthwise_channels)(const fnn_row *t, int gradient) {
-    const int three = t->r == 3 && t->s == 3 && t->tap_w[1] == t->tap_w[0] + 1;
+/* The whole vectors of a row's channels; returns where they end. All sizes are constants. */
+INLINE ptrdiff_t NAME(whole_vectors)(const fnn_row *t, int height, int width, int kept, int gradient) {
     ptrdiff_t c = 0;
-    if (three && t->stride == 1)
-        for (; c + VLEN <= t->channels; c += VLEN) NAME(row3)(t, 1, gradient, c, VLEN);
-    else if (three && t->stride == 2)
-        for (; c + VLEN <= t->channels; c += VLEN) NAME(row3)(t, 2, gradient, c, VLEN);
-    for (; c < t->channels; c += VLEN) {
-        const ptrdiff_t n = t->channels - c;
-        if (three)
-            NAME(row3)(t, 3, gradient, c, n);
+    for (; c + VLEN <= t->channels; c += VLEN) NAME(row)(t, height, width, kept, gradient, c, VLEN);
+    return c;
+}
+
+INLINE void NAME(depthwise_channels)(const fnn_row *t, int gradient) {
+    const int dense = t->s == 1 || (t->tap_w[1] == t->tap_w[0] + 1 && t->s <= 3);
+    const ptrdiff_t size = dense && t->r <= 3 ? 10 * t->r + t->s : 0;
+    ptrdiff_t c = 0;
+    if (size == 33 && t->stride == 1)
+        c = NAME(whole_vectors)(t, 3, 3, 2, gradient);
+    else if (size == 33 && t->stride == 2)
+        c = NAME(whole_vectors)(t, 3, 3, 1, gradient);
+    else if (size == 22 && !gradient)
+        c = NAME(whole_vectors)(t, 2, 2, 0, 0);
+    else if (size == 21 && !gradient)
+        c = NAME(whole_vectors)(t, 2, 1, 0, 0);
+    else if (size == 12 && !gradient)
+        c = NAME(whole_vectors)(t, 1, 2, 0, 0);
+    else if (size == 11 && !gradient)
+        c = NAME(whole_vectors)(t, 1, 1, 0, 0);
+    for (; c < t->channels; c += VLEN)
+        if (size == 33)
+            NAME(row)(t, 3, 3, 0, gradient, c, t->channels - c);
         else if (gradient)
-            NAME(depthwise_any_gradient)(t, c, n);
+            NAME(depthwise_any_gradient)(t, c, t->channels - c);
         else
-            NAME(depthwise_any)(t, c, n);
-    }
+            NAME(depthwise_any)(t, c, t->channels - c);
 }
 
 static void NAME(depthwise_row)(const fnn_row *t) { NAME(depthwise_channels)(t, 0); }
