@@ -131,9 +131,10 @@ INLINE void NAME(depthwise_any_gradient)(const fnn_row *t, ptrdiff_t c, ptrdiff_
 }
 
 /* The whole vectors of a row's channels; returns where they end. All sizes are constants. */
-INLINE ptrdiff_t NAME(whole_vectors)(const fnn_row *t, int height, int width, int kept, int gradient) {
+INLINE ptrdiff_t NAME(whole_vectors)(const fnn_row *task, int height, int width, int kept, int gradient) {
+    const fnn_row t = *task; /* a copy, which no store to y can change */
     ptrdiff_t c = 0;
-    for (; c + VLEN <= t->channels; c += VLEN) NAME(row)(t, height, width, kept, gradient, c, VLEN);
+    for (; c + VLEN <= t.channels; c += VLEN) NAME(row)(&t, height, width, kept, gradient, c, VLEN);
     return c;
 }
 
