@@ -198,9 +198,11 @@ def test_layer(dtype, activation):
     layer = fn.Linear(6, 3, activation=activation, dtype=dtype)
     layer.weight, layer.bias = weight, bias
     y, grad_y, grad_x, grad_weight, grad_bias = run(functional, args, activation=activation)
-    for times in (1, 2):  # gradients are added up
-        assert_same_bits([layer(x), layer.backward(grad_y), layer.weight.grad, layer.bias.grad],
-                         [y, grad_x, times * grad_weight, times * grad_bias])
+    assert_same_bits([layer(x), layer.backward(grad_y), layer.weight.grad, layer.bias.grad],
+                     [y, grad_x, grad_weight, grad_bias])
+    # Gradients are added up, term by term.
+    assert_same_bits([layer(x), layer.backward(grad_y)], [y, grad_x])
+    assert_close([layer.weight.grad, layer.bias.grad], [2 * grad_weight, 2 * grad_bias], TOLERANCE[dtype])
     layer(x)
     assert layer.backward(grad_y, input_grad=False) is None
 

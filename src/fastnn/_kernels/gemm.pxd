@@ -33,3 +33,5 @@ cdef void add_slices(real* total, const real* slices, Py_ssize_t count, Py_ssize
 
 cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t m,
                       Py_ssize_t n) noexcept nogil
+
+cdef double product_ns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil

@@ -11,33 +11,19 @@ elements; A is read where it lies::
 
 Every element of C is summed over k in the same order whatever the cut, so the bits depend on neither
 the number of threads nor the other rows.
-
-`multiply_transposed`, the product of weight gradients (A^T B, both with the long axis k down the memory),
-packs B block by block in the tasks: all of it beforehand would be another array of the size of the input,
-written by one thread (16384 x 512 x 512: 118 -> 94 ms, on two threads 74 -> 48). A long k is cut in slices
-whose partial sums are added in order at the end.
 """
 
 from cython.parallel cimport prange
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from numpy import empty, ndarray
 
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
-    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task,
-    raise_interrupt, real, start, team_size
+    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, next_task, raise_interrupt,
+    real, start, team_size
 )
-
-cdef enum:
-    TASKS = 8                    # in which a transposed product is cut, if its size allows
-    SMALL_SUMS = 64 * 1024       # elements of a C that slices of SLICE steps may have each for themselves
-    SLICE = 512
-    LARGEST_SUMS = 1024 * 1024   # and of one that slices of LONG_SLICE steps may
-    LONG_SLICE = 2048
-
 
 cdef bint rows_collide(Py_ssize_t stride, Py_ssize_t columns, const fnn_kernels* kern) noexcept nogil:
     """Whether rows `stride` bytes apart would drive each other out of L1, and are worth a copy of their own.
@@ -133,52 +119,6 @@ cdef void multiply_share(fnn_tasks* tasks, int thread, Watch* watch, const fnn_k
         task = next_task(tasks, thread, watch)
 
 
-cdef struct Cut:
-    Py_ssize_t slices, depth   # slices of the sum over k, and the steps of one
-    Py_ssize_t blocks, width   # blocks of columns, and the columns of one: whole panels
-    Py_ssize_t parts, height   # parts of the rows, and the rows of one: whole tiles
-
-
-cdef Cut cut_transposed(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
-    """How a transposed product is shared.
-
-    A long sum is cut in slices, where a C for each of them is affordable. A short one writes more than it
-    reads and is cut by rows, so that long runs of C are written and a thread packs B but once; one between
-    is cut by columns, each of which is packed once.
-    """
-    cdef const fnn_kernels* kern = kernels(itemsize)
-    cdef Py_ssize_t nr = kern.nr, tiles = ceil_div(m, kern.mr), share
-    cdef Cut cut
-    cut.slices = 1
-    if m * n <= LARGEST_SUMS:
-        cut.slices = max(1, min(k // (SLICE if m * n < SMALL_SUMS else LONG_SLICE), <Py_ssize_t>TASKS))
-    cut.depth = ceil_div(k, cut.slices)
-    share = TASKS // cut.slices
-    cut.parts = max(1, tiles // 4) if k <= KC else 1
-    cut.width = max((4 if k <= KC else 1) * KC * NC // min(cut.depth, <Py_ssize_t>KC) // nr, 1) * nr
-    cut.width = balanced(n, min(cut.width, ceil_div(ceil_div(n, ceil_div(share, cut.parts)), nr) * nr), nr)
-    cut.blocks = ceil_div(n, cut.width)
-    if k > KC:
-        cut.parts = max(1, min(share // cut.blocks, tiles // 4))
-    cut.height = ceil_div(tiles, cut.parts) * kern.mr
-    return cut
-
-
-cdef Py_ssize_t block_elements(const Cut* cut) noexcept nogil:
-    """Elements of a packed block of B."""
-    return min(cut.depth, <Py_ssize_t>KC) * cut.width
-
-
-cdef Py_ssize_t gradient_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize,
-                                   int threads) noexcept nogil:
-    """Elements of workspace for multiply_transposed: a block of B a thread, and a C a slice but the first."""
-    cdef Cut cut
-    if k == 0:
-        return 0
-    cut = cut_transposed(m, n, k, itemsize)
-    return threads * block_elements(&cut) + (cut.slices - 1) * m * n
-
-
 cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offset, Py_ssize_t m0,
                        Py_ssize_t m1, real* c, Py_ssize_t c_stride) noexcept nogil:
     """Rows m0..m1 of C, `c_stride` apart, by gemm_columns; `offset` is the place of row 0 in each row of A.
@@ -205,75 +145,6 @@ cdef void add_slices(real* total, const real* slices, Py_ssize_t count, Py_ssize
     for s in range(count):
         for i in range(size):
             total[i] += slices[s * size + i]
-
-
-cdef void transposed_task(const fnn_kernels* kern, const Cut* cut, Py_ssize_t task, const real* a,
-                          Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride, real* c, real* partial,
-                          Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, real* panels, bint packed,
-                          Watch* watch) noexcept nogil:
-    """The sum over one slice of k, for one block of columns and one part of the rows.
-
-    `packed` says that `panels` holds the block of B.
-    """
-    cdef const void* a_rows[KC]
-    cdef fnn_tile tile
-    cdef Py_ssize_t slice = task // (cut.blocks * cut.parts)
-    cdef Py_ssize_t n0 = task // cut.parts % cut.blocks * cut.width, m0 = task % cut.parts * cut.height
-    cdef Py_ssize_t k0 = min(k, slice * cut.depth), k1 = min(k, k0 + cut.depth), zero = 0, block, i
-    cdef real* sums = c if slice == 0 else partial + (slice - 1) * m * n
-    tile.a, tile.b, tile.bias = a_rows, panels, NULL
-    tile.taps, tile.columns, tile.relu = 1, min(n - n0, cut.width), False
-    for block in range(max(ceil_div(k1 - k0, KC), <Py_ssize_t>1)):
-        if not go_on(watch):
-            return
-        tile.depth = min(<Py_ssize_t>KC, k1 - k0)
-        tile.b_panel = tile.depth * kern.nr
-        tile.accumulate = block > 0
-        for i in range(tile.depth):
-            a_rows[i] = a + (k0 + i) * a_stride
-        if not packed:
-            pack(b + k0 * b_stride + n0, &zero, 1, tile.depth, b_stride, tile.columns, 1, panels)
-        column_tiles(kern, &tile, 0, m0, min(m, m0 + cut.height), sums + n0, n)
-        k0 += KC
-
-
-cdef void transposed_share(fnn_tasks* tasks, int thread, const fnn_kernels* kern, const Cut* cut,
-                           const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride, real* c,
-                           real* partial, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, real* panels,
-                           Watch* watch) noexcept nogil:
-    """One thread's share. A block of B that is short enough to lie in `panels` stays for the next rows."""
-    cdef Py_ssize_t task = next_task(tasks, thread, watch), last = -1
-    while task >= 0:
-        transposed_task(kern, cut, task, a, a_stride, b, b_stride, c, partial, m, n, k, panels,
-                        cut.depth <= KC and task // cut.parts == last, watch)
-        last = task // cut.parts
-        task = next_task(tasks, thread, watch)
-
-
-cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride,
-                              real* c, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
-                              real* workspace, int threads, Watch* watch) noexcept nogil:
-    """C[m, n] = A^T B = sum_k a[k, m] b[k, n], C contiguous; overwritten, not added to.
-
-    `workspace` holds gradient_workspace(m, n, k, sizeof(real), threads) elements.
-    """
-    cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Cut cut
-    cdef fnn_tasks tasks
-    cdef int thread
-    cdef real* partial
-    if m == 0 or n == 0:
-        return
-    if k == 0:
-        memset(c, 0, m * n * sizeof(real))
-        return
-    cut = cut_transposed(m, n, k, sizeof(real))
-    partial = workspace + threads * block_elements(&cut)
-    deal(&tasks, cut.slices * cut.blocks * cut.parts, threads)
-    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-        transposed_share(&tasks, thread, kern, &cut, a, a_stride, b, b_stride, c, partial, m, n, k,
-                         workspace + thread * block_elements(&cut), watch)
-    add_slices(c, partial, cut.slices - 1, m * n)
 
 
 cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t m,
@@ -397,33 +268,3 @@ cdef class Prepared:
     cdef bint fits(self, const Py_buffer* x) noexcept:
         return (x.ndim == 2 and x.shape[1] == self.k and x.strides[1] == x.itemsize
                 and x.strides[0] == self.k * x.itemsize and <Py_ssize_t>x.buf % x.itemsize == 0)
-
-
-def linear_backward(const real[:, ::1] grad_y, const real[:, ::1] x, const real[:, ::1] weight,
-                    real[:, ::1] grad_x, real[:, ::1] grad_weight, real[::1] grad_bias):
-    """grad_x = grad_y W, grad_weight = grad_y^T x, grad_bias = the column sums of grad_y.
-
-    grad_x and grad_bias may have no rows: they are then not computed. weight is not empty.
-    """
-    cdef Environment _caller = default_environment()
-    cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = weight.shape[0], zero = 0
-    cdef int threads = team_size(product_ns(m, n, k))
-    cdef Py_ssize_t size = max(panel_elements(k, n, sizeof(real)),
-                               gradient_workspace(n, k, m, sizeof(real), threads), <Py_ssize_t>1)
-    cdef real* workspace
-    cdef Watch watch
-    workspace = <real*>malloc(size * sizeof(real))
-    if workspace is NULL:
-        raise MemoryError(f"linear_backward: no memory for a workspace of {size} elements")
-    start(&watch)
-    with nogil:
-        if m and grad_x.shape[0]:
-            pack(&weight[0, 0], &zero, 1, n, k, k, 1, workspace)
-            multiply(&grad_y[0, 0], n, workspace, <const real*>NULL, &grad_x[0, 0], k, m, k, n,
-                     False, False, threads, &watch)
-        multiply_transposed(&grad_y[0, 0] if m else NULL, n, &x[0, 0] if m else NULL, k,
-                            &grad_weight[0, 0], n, k, m, workspace, threads, &watch)
-        if grad_bias.shape[0]:
-            column_sums(&grad_y[0, 0] if m else NULL, n, &grad_bias[0], m, n)
-    free(workspace)
-    raise_interrupt()

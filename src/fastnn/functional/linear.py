@@ -8,11 +8,12 @@ import numpy as np
 
 from .. import _checks
 from .._kernels import gemm as _gemm
+from .._kernels import unpacked as _unpacked
 from . import _fused
 from ._layout import by_dtype
 
 _pack = by_dtype(_gemm.pack_weight)
-_backward = by_dtype(_gemm.linear_backward)
+_backward = by_dtype(_unpacked.linear_backward)
 _NONE = {dtype: np.empty(0, dtype) for dtype in _pack}
 _NO_ROWS = {dtype: np.empty((0, 1), dtype) for dtype in _pack}
 
@@ -29,13 +30,19 @@ def _rows(x):
     return np.ascontiguousarray(x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1]))
 
 
-def product(x, panels, bias, out_features, activation):
-    """The checked arguments' linear map: x (..., in), y (..., out)."""
-    dtype = x.dtype
+def product(x, weight, panels, bias, activation):
+    """The checked arguments' linear map: x (..., in), y (..., out).
+
+    `panels` are those of `weight`, or None where packing them for this call alone would not pay.
+    """
+    dtype, out_features = x.dtype, weight.shape[0]
     rows = _rows(x)
     y = np.empty((rows.shape[0], out_features), dtype)
     bias = None if bias is None else np.ascontiguousarray(bias)
-    _gemm.linear(rows, panels, bias, y, activation == "relu")
+    if panels is None:
+        _unpacked.linear(rows, np.ascontiguousarray(weight), bias, y, activation == "relu")
+    else:
+        _gemm.linear(rows, panels, bias, y, activation == "relu")
     y = _fused.forward(activation, y)
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], out_features)
 
@@ -95,7 +102,7 @@ def linear(x, weight, bias=None, *, activation=None):
     """
     x, weight, bias = _arguments("linear", x, weight, bias)
     _checks.choice("linear: activation", activation, _fused.NAMES)
-    return product(x, pack_weight(weight), bias, weight.shape[0], activation)
+    return product(x, weight, None, bias, activation)
 
 
 def linear_backward(grad_y, x, weight, bias=None, *, activation=None, y=None, input_grad=True):
@@ -128,16 +135,30 @@ def linear_backward(grad_y, x, weight, bias=None, *, activation=None, y=None, in
     return product_gradients(grad_z, x, weight, bias is not None, input_grad)
 
 
-def product_gradients(grad_z, x, weight, has_bias, input_grad):
-    """The checked arguments' gradients."""
+def add_gradients(grad_y, x, weight, grads, activation, y, input_grad):
+    """`linear_backward` of what a layer saved, added to `grads`, those of weight and bias or None; grad_x."""
+    shape = (*x.shape[:-1], weight.shape[0])
+    grad_z = _fused.gradient("linear_backward", activation, grad_y, y, shape, x.dtype)
+    return product_gradients(grad_z, x, weight, grads[1] is not None, input_grad, grads)[0]
+
+
+def product_gradients(grad_z, x, weight, has_bias, input_grad, into=None):
+    """The checked arguments' gradients; `into` has those of weight and bias, to add to: a layer's.
+
+    Adding in the kernel saves an array of the weight's size, and two ways through memory.
+    """
     dtype = x.dtype
     rows, grad_rows = _rows(x), _rows(grad_z)
+    grad_weight, total = (np.empty(weight.shape, dtype), None) if into is None else into
     if not weight.size:  # no features, or no outputs: sums of nothing, but for the bias
         grad_x = np.zeros(x.shape, dtype) if input_grad else None
-        return grad_x, np.empty(weight.shape, dtype), grad_rows.sum(0) if has_bias else None
-    grad_x = np.empty(rows.shape, dtype) if input_grad else _NO_ROWS[dtype]
-    grad_weight = np.empty(weight.shape, dtype)
-    grad_bias = np.empty(weight.shape[0], dtype) if has_bias else None
-    _backward[dtype](grad_rows, rows, np.ascontiguousarray(weight), grad_x, grad_weight,
-                     grad_bias if has_bias else _NONE[dtype])
-    return (grad_x.reshape(x.shape) if input_grad else None), grad_weight, grad_bias
+        grad_bias = grad_rows.sum(0) if has_bias else None
+    else:
+        grad_x = np.empty(rows.shape, dtype) if input_grad else _NO_ROWS[dtype]
+        grad_bias = np.empty(weight.shape[0], dtype) if has_bias else None
+        _backward[dtype](grad_rows, rows, np.ascontiguousarray(weight), grad_x, grad_weight,
+                         grad_bias if has_bias else _NONE[dtype], into is not None)
+        grad_x = grad_x.reshape(x.shape) if input_grad else None
+    if total is not None:
+        total += grad_bias
+    return grad_x, grad_weight, grad_bias

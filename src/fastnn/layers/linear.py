@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _checks, init
 from ..functional import _fused
-from ..functional.linear import check_input, linear_backward, pack_weight, prepare, product
+from ..functional.linear import add_gradients, check_input, pack_weight, prepare, product
 from .module import Module, Parameter
 
 
@@ -60,9 +60,9 @@ class Linear(Module):
                 return y
         weight = self.weight._data
         x = check_input("Linear", x, weight.shape, weight.dtype)
-        panels = self._cached("panels", lambda: pack_weight(weight))
+        panels = None if self.training else self._cached("panels", lambda: pack_weight(weight))
         bias = None if self.bias is None else self.bias._data
-        y = product(x, panels, bias, self.out_features, self.activation)
+        y = product(x, weight, panels, bias, self.activation)
         if not self.training and self.activation in (None, "relu"):
             self._cached("prepared", lambda: prepare(panels, bias, weight.shape, self.activation))
         self._save(x, y if self.activation else None)
@@ -71,14 +71,8 @@ class Linear(Module):
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray | None:
         """Add to the gradients of weight and bias, return that of x."""
         x, y = self._take()
-        bias = None if self.bias is None else self.bias._data
-        grad_x, grad_weight, grad_bias = linear_backward(
-            grad_y, x, self.weight._data, bias, activation=self.activation,
-            y=y, input_grad=input_grad)
-        self.weight._grad += grad_weight
-        if bias is not None:
-            self.bias._grad += grad_bias
-        return grad_x
+        grads = self.weight._grad, None if self.bias is None else self.bias._grad
+        return add_gradients(grad_y, x, self.weight._data, grads, self.activation, y, input_grad)
 
     def extra_repr(self) -> str:
         """Return the configuration as `repr` shows it."""

@@ -19,11 +19,12 @@ def gemm(call, a, b, c=None, *, alpha=1.0, beta=1.0, transA=0, transB=0):
         y = alpha * (a @ (b.T if transB else b)) + (0 if c is None else beta * c)
         return np.asarray(y).astype(a.dtype)
     # The product of a layer, x W^T, in which C, where it is a row, takes the part of the bias.
-    outputs = b.shape[0] if transB else b.shape[1]
+    weight = b if transB else b.T
+    outputs = weight.shape[0]
     is_row = c is not None and c.shape in ((outputs,), (1, outputs)) and beta == 1 and alpha == 1
-    panels = call.cached((1,), "panels", lambda: pack_weight(b if transB else b.T))
-    _check_inner(a, b.shape[1] if transB else b.shape[0])
-    y = product(a, panels, c.reshape(-1) if is_row else None, outputs, None)
+    panels = call.cached((1,), "panels", lambda: pack_weight(weight))
+    _check_inner(a, weight.shape[1])
+    y = product(a, weight, panels, c.reshape(-1) if is_row else None, None)
     if alpha != 1:
         y *= a.dtype.type(alpha)
     return y if c is None or is_row else y + a.dtype.type(beta) * c
@@ -48,7 +49,7 @@ def matmul(call, a, b):
         return np.matmul(a, b)
     _check_inner(a, b.shape[0])
     panels = call.cached((1,), "panels", lambda: pack_weight(b.T))
-    return product(a, panels, None, b.shape[1], None)
+    return product(a, b.T, panels, None, None)
 
 
 @matmul.gradient

@@ -1,0 +1,308 @@
+"""Products whose right-hand side B is used but once: a layer's weights in training, which each step changes.
+
+To pack all of B beforehand would take it through memory once more, written by one thread, and with the few
+rows of a mini-batch for longer than the product. A task packs one block of B at a time, which stays in L2
+while the rows of A pass by::
+
+    for each block of columns                          threads share them
+        for each block of k
+            pack B[k, n]
+            C[:, n] += A[:, k] B[k, n]                 multiply_task of gemm.pyx
+
+A step of training VGG-11 with few images: 1.87 -> 1.13 s. Sums are in the order of k as in gemm.pyx: the
+same bits.
+
+`multiply_transposed` is the product of a weight's gradient, A^T B, both with the long axis k down the memory.
+Packed beforehand, B would be another array of the size of the input (16384 x 512 x 512: 118 -> 94 ms, on two
+threads 74 -> 48). A long k is cut in slices whose partial sums are added in order at the end.
+"""
+
+from cython.parallel cimport prange
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, release
+from fastnn._kernels.environment cimport Environment, default_environment
+from fastnn._kernels.gemm cimport (
+    KC, LONGEST_KC, NC, add_slices, column_sums, column_tiles, multiply, multiply_task, product_ns
+)
+from fastnn._kernels.pack cimport pack, panel_elements
+from fastnn._kernels.runtime cimport (
+    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task,
+    raise_interrupt, real, start, team_size
+)
+
+cdef enum:
+    TASKS = 8                    # in which a product is cut, if its size allows
+    MANY_ROWS = 448              # from which B is packed beforehand: blocks of rows share it
+    SMALL_SUMS = 64 * 1024       # elements of a C that slices of SLICE steps may have each for themselves
+    SLICE = 512
+    LARGEST_SUMS = 1024 * 1024   # and of one that slices of LONG_SLICE steps may
+    LONG_SLICE = 2048
+
+
+cdef struct Block:
+    Py_ssize_t depth, columns    # of a block of B, in L2
+
+
+cdef Block block_of(const fnn_kernels* kern, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+                    bint columns_lie) noexcept nogil:
+    """Few rows are bound by memory: where columns of B lie contiguous, a block then has few, for long runs.
+
+    (8 rows, 4096 x 4096: 16.9 -> 14.2 ms.) Blocks are of a like length, of whole panels, and enough for some
+    threads.
+    """
+    cdef bint narrow = columns_lie and m <= kern.mr
+    cdef Py_ssize_t nr = kern.nr, most = nr if narrow else max(NC // nr, 1) * nr
+    cdef Block block
+    block.columns = balanced(n, max(nr, min(most, ceil_div(ceil_div(n, TASKS), nr) * nr)), nr)
+    block.depth = KC * NC // nr if narrow else LONGEST_KC
+    block.depth = ceil_div(k, max(ceil_div(k, block.depth), <Py_ssize_t>1))
+    return block
+
+
+cdef Py_ssize_t unpacked_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint columns_lie,
+                                   Py_ssize_t itemsize, int threads) noexcept nogil:
+    """Elements of workspace for multiply_unpacked: a block of B a thread, or all of it."""
+    cdef Block block
+    if m >= MANY_ROWS:
+        return panel_elements(n, k, itemsize)
+    block = block_of(kernels(itemsize), m, n, k, columns_lie)
+    return threads * block.depth * block.columns
+
+
+cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t depth_stride,
+                            Py_ssize_t n_stride, const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t m,
+                            Py_ssize_t n, Py_ssize_t k, int relu, real* workspace, int threads,
+                            Watch* watch) noexcept nogil:
+    """C[m, n] = f(A[m, k] B + bias), B(k, n) = b[k depth_stride + n n_stride], one of the strides 1.
+
+    `workspace` holds unpacked_workspace(m, n, k, depth_stride == 1, sizeof(real), threads) elements.
+    """
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Block block = block_of(kern, m, n, k, depth_stride == 1)
+    cdef Py_ssize_t zero = 0
+    cdef fnn_tasks tasks
+    cdef int thread
+    if m == 0 or n == 0:
+        return
+    if m >= MANY_ROWS:
+        pack(b, &zero, 1, k, depth_stride, n, n_stride, workspace)
+        multiply(a, a_stride, workspace, bias, c, c_stride, m, n, k, False, relu, threads, watch)
+        return
+    deal(&tasks, ceil_div(n, block.columns), threads)
+    if threads == 1:
+        unpacked_share(&tasks, 0, kern, a, a_stride, b, depth_stride, n_stride, bias, c, c_stride, m, n, k,
+                       &block, relu, workspace, watch)
+    else:
+        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+            unpacked_share(&tasks, thread, kern, a, a_stride, b, depth_stride, n_stride, bias, c, c_stride, m,
+                           n, k, &block, relu, workspace + thread * block.depth * block.columns, watch)
+
+
+cdef void unpacked_share(fnn_tasks* tasks, int thread, const fnn_kernels* kern, const real* a,
+                         Py_ssize_t a_stride, const real* b, Py_ssize_t depth_stride, Py_ssize_t n_stride,
+                         const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t m, Py_ssize_t n,
+                         Py_ssize_t k, const Block* block, int relu, real* panels,
+                         Watch* watch) noexcept nogil:
+    """One thread's share of the blocks of columns."""
+    cdef Py_ssize_t blocks = ceil_div(k, block.depth) if k else 1
+    cdef Py_ssize_t task = next_task(tasks, thread, watch), n0, columns, i, k0, depth, zero = 0
+    while task >= 0:
+        n0 = task * block.columns
+        columns = min(block.columns, n - n0)
+        for i in range(blocks):
+            if not go_on(watch):
+                return
+            k0 = i * block.depth
+            depth = min(block.depth, k - k0)
+            pack(b + k0 * depth_stride + n0 * n_stride, &zero, 1, depth, depth_stride, columns, n_stride,
+                 panels)
+            multiply_task(kern, a + k0, a_stride, panels, NULL if bias is NULL or i else bias + n0, c + n0,
+                          c_stride, 0, m, 0, columns, depth, i > 0, relu if i == blocks - 1 else 0)
+        task = next_task(tasks, thread, watch)
+
+
+cdef struct Cut:
+    Py_ssize_t slices, depth   # slices of the sum over k, and the steps of one
+    Py_ssize_t blocks, width   # blocks of columns, and the columns of one: whole panels
+    Py_ssize_t parts, height   # parts of the rows, and the rows of one: whole tiles
+
+
+cdef Cut cut_transposed(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
+    """How a transposed product is shared.
+
+    A long sum is cut in slices, where a C for each of them is affordable. A short one writes more than it
+    reads and is cut by rows, so that long runs of C are written and a thread packs B but once; one between
+    is cut by columns, each of which is packed once.
+    """
+    cdef const fnn_kernels* kern = kernels(itemsize)
+    cdef Py_ssize_t nr = kern.nr, tiles = ceil_div(m, kern.mr), share
+    cdef Cut cut
+    cut.slices = 1
+    if m * n <= LARGEST_SUMS:
+        cut.slices = max(1, min(k // (SLICE if m * n < SMALL_SUMS else LONG_SLICE), <Py_ssize_t>TASKS))
+    cut.depth = ceil_div(k, cut.slices)
+    share = TASKS // cut.slices
+    cut.parts = max(1, tiles // 4) if k <= KC else 1
+    cut.width = max((4 if k <= KC else 1) * KC * NC // min(cut.depth, <Py_ssize_t>KC) // nr, 1) * nr
+    cut.width = balanced(n, min(cut.width, ceil_div(ceil_div(n, ceil_div(share, cut.parts)), nr) * nr), nr)
+    cut.blocks = ceil_div(n, cut.width)
+    if k > KC:
+        cut.parts = max(1, min(share // cut.blocks, tiles // 4))
+    cut.height = ceil_div(tiles, cut.parts) * kern.mr
+    return cut
+
+
+cdef Py_ssize_t block_elements(const Cut* cut) noexcept nogil:
+    """Elements of a packed block of B."""
+    return min(cut.depth, <Py_ssize_t>KC) * cut.width
+
+
+cdef Py_ssize_t gradient_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize,
+                                   int threads) noexcept nogil:
+    """Elements of workspace for multiply_transposed: a block of B a thread, and a C a slice but the first."""
+    cdef Cut cut
+    if k == 0:
+        return 0
+    cut = cut_transposed(m, n, k, itemsize)
+    return threads * block_elements(&cut) + (cut.slices - 1) * m * n
+
+
+cdef void transposed_task(const fnn_kernels* kern, const Cut* cut, Py_ssize_t task, const real* a,
+                          Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride, real* c, real* partial,
+                          Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint accumulate, real* panels,
+                          bint packed, Watch* watch) noexcept nogil:
+    """The sum over one slice of k, for one block of columns and one part of the rows.
+
+    `packed` says that `panels` holds the block of B.
+    """
+    cdef const void* a_rows[KC]
+    cdef fnn_tile tile
+    cdef Py_ssize_t slice = task // (cut.blocks * cut.parts)
+    cdef Py_ssize_t n0 = task // cut.parts % cut.blocks * cut.width, m0 = task % cut.parts * cut.height
+    cdef Py_ssize_t k0 = min(k, slice * cut.depth), k1 = min(k, k0 + cut.depth), zero = 0, block, i
+    cdef real* sums = c if slice == 0 else partial + (slice - 1) * m * n
+    tile.a, tile.b, tile.bias = a_rows, panels, NULL
+    tile.taps, tile.columns, tile.relu = 1, min(n - n0, cut.width), False
+    for block in range(max(ceil_div(k1 - k0, KC), <Py_ssize_t>1)):
+        if not go_on(watch):
+            return
+        tile.depth = min(<Py_ssize_t>KC, k1 - k0)
+        tile.b_panel = tile.depth * kern.nr
+        tile.accumulate = block > 0 or (accumulate and slice == 0)
+        for i in range(tile.depth):
+            a_rows[i] = a + (k0 + i) * a_stride
+        if not packed:
+            pack(b + k0 * b_stride + n0, &zero, 1, tile.depth, b_stride, tile.columns, 1, panels)
+        column_tiles(kern, &tile, 0, m0, min(m, m0 + cut.height), sums + n0, n)
+        k0 += KC
+
+
+cdef void transposed_share(fnn_tasks* tasks, int thread, const fnn_kernels* kern, const Cut* cut,
+                           const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride, real* c,
+                           real* partial, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint accumulate,
+                           real* panels, Watch* watch) noexcept nogil:
+    """One thread's share. A block of B that is short enough to lie in `panels` stays for the next rows."""
+    cdef Py_ssize_t task = next_task(tasks, thread, watch), last = -1
+    while task >= 0:
+        transposed_task(kern, cut, task, a, a_stride, b, b_stride, c, partial, m, n, k, accumulate, panels,
+                        cut.depth <= KC and task // cut.parts == last, watch)
+        last = task // cut.parts
+        task = next_task(tasks, thread, watch)
+
+
+cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride,
+                              real* c, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint accumulate,
+                              real* workspace, int threads, Watch* watch) noexcept nogil:
+    """C[m, n] = or += A^T B = sum_k a[k, m] b[k, n], C contiguous.
+
+    `workspace` holds gradient_workspace(m, n, k, sizeof(real), threads) elements.
+    """
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Cut cut
+    cdef fnn_tasks tasks
+    cdef int thread
+    cdef real* partial
+    if m == 0 or n == 0:
+        return
+    if k == 0:
+        if not accumulate:
+            memset(c, 0, m * n * sizeof(real))
+        return
+    cut = cut_transposed(m, n, k, sizeof(real))
+    partial = workspace + threads * block_elements(&cut)
+    deal(&tasks, cut.slices * cut.blocks * cut.parts, threads)
+    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+        transposed_share(&tasks, thread, kern, &cut, a, a_stride, b, b_stride, c, partial, m, n, k,
+                         accumulate, workspace + thread * block_elements(&cut), watch)
+    add_slices(c, partial, cut.slices - 1, m * n)
+
+
+def linear(x, weight, bias, y, int relu):
+    """y [m, n] = f(x [m, k] W^T + bias), W [n, k], all contiguous; bias may be None."""
+    cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    cdef bint short_of_memory
+    arrays.count = 0
+    try:
+        acquire(&arrays, x, False)
+        acquire_others(&arrays, weight, y, bias)
+        if arrays.item[0].itemsize == sizeof(float):
+            short_of_memory = run_linear[float](&arrays, NULL, relu)
+        else:
+            short_of_memory = run_linear[double](&arrays, NULL, relu)
+    finally:
+        release(&arrays)
+    raise_interrupt()
+    if short_of_memory:
+        raise MemoryError("linear: no memory for a block of weights")
+
+
+cdef bint run_linear(Arrays* arrays, const real* of_dtype, int relu) noexcept:
+    """Whether memory is short."""
+    cdef Py_buffer* x = &arrays.item[0]
+    cdef Py_buffer* y = &arrays.item[2]
+    cdef const real* bias = <const real*>arrays.item[3].buf if arrays.count == 4 else NULL
+    cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = y.shape[1]
+    cdef int threads = team_size(product_ns(m, n, k))
+    cdef Py_ssize_t size = max(unpacked_workspace(m, n, k, True, sizeof(real), threads), <Py_ssize_t>1)
+    cdef real* workspace = <real*>malloc(size * sizeof(real))
+    cdef Watch watch
+    if workspace is NULL:
+        return True
+    with nogil:
+        start(&watch)
+        multiply_unpacked(<const real*>x.buf, k, <const real*>arrays.item[1].buf, 1, k, bias, <real*>y.buf, n,
+                          m, n, k, relu, workspace, threads, &watch)
+    free(workspace)
+    return False
+
+
+def linear_backward(const real[:, ::1] grad_y, const real[:, ::1] x, const real[:, ::1] weight,
+                    real[:, ::1] grad_x, real[:, ::1] grad_weight, real[::1] grad_bias, bint accumulate):
+    """grad_x = grad_y W, grad_weight = or += grad_y^T x, grad_bias = the column sums of grad_y.
+
+    grad_x and grad_bias may have no rows: they are then not computed. weight is not empty.
+    """
+    cdef Environment _caller = default_environment()
+    cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = weight.shape[0]
+    cdef int threads = team_size(product_ns(m, n, k))
+    cdef Py_ssize_t size = max(unpacked_workspace(m, k, n, False, sizeof(real), threads),
+                               gradient_workspace(n, k, m, sizeof(real), threads), <Py_ssize_t>1)
+    cdef real* workspace
+    cdef Watch watch
+    workspace = <real*>malloc(size * sizeof(real))
+    if workspace is NULL:
+        raise MemoryError(f"linear_backward: no memory for a workspace of {size} elements")
+    start(&watch)
+    with nogil:
+        if m and grad_x.shape[0]:
+            multiply_unpacked(&grad_y[0, 0], n, &weight[0, 0], k, 1, <const real*>NULL, &grad_x[0, 0], k, m,
+                              k, n, False, workspace, threads, &watch)
+        multiply_transposed(&grad_y[0, 0] if m else NULL, n, &x[0, 0] if m else NULL, k,
+                            &grad_weight[0, 0], n, k, m, accumulate, workspace, threads, &watch)
+        if grad_bias.shape[0]:
+            column_sums(&grad_y[0, 0] if m else NULL, n, &grad_bias[0], m, n)
+    free(workspace)
+    raise_interrupt()
