@@ -26,15 +26,15 @@ from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC
 from fastnn._kernels.rows cimport band_task, describe
 from fastnn._kernels.runtime cimport (
-    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, kernels, next_task, real, start,
+    Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, kernels, like_parts, next_task, real, start,
     team_size, whole_lines
 )
 from fastnn._kernels.walk cimport Walk, find_interior
 
 cdef enum:
     MAX_STAGES = 8
-    BAND_PIXELS = 28          # of a band's outputs, at least: two register tiles
-    BAND_NS = 20000           # and so much work, beside which calls and tables are nothing
+    BAND_PIXELS = 14          # of a band's outputs, at least: a register tile
+    BAND_NS = 10000           # and so much work, beside which calls and tables are nothing
     SPARE = 2                 # rows of so many more bands are kept before those in use are moved ...
     KEPT_BYTES = 384 * 1024   # ... if there is room in L2, beside filters, x and y
 
@@ -63,7 +63,7 @@ cdef struct Stage:
 cdef struct Job:
     int stages
     Stage stage[MAX_STAGES]
-    Py_ssize_t images, bands, band      # bands of an image, of `band` rows
+    Py_ssize_t images, bands, band      # bands of an image, of at most `band` rows
     Py_ssize_t memory                   # numbers, of a thread
     Py_ssize_t zeros, table             # where in it
     double cost                         # of a call, in nanoseconds
@@ -146,8 +146,8 @@ cdef void share(fnn_tasks* tasks, int thread, Watch* watch, const Job* job, cons
     task = next_task(tasks, thread, watch)
     while task >= 0:
         n = task // job.bands
-        p0 = task % job.bands * job.band
-        p1 = min(stage.walk.p, p0 + job.band)
+        p0 = task % job.bands * stage.walk.p // job.bands
+        p1 = (task % job.bands + 1) * stage.walk.p // job.bands
         if n != kept.image:
             kept.image = n
             memset(kept.first, 0, sizeof(kept.first))
@@ -282,8 +282,8 @@ cdef class Chain:
         job.cost = cost * job.images
         cost = max(cost / last.walk.p, 1e-3)
         job.band = min(last.walk.p, <Py_ssize_t>max(ceil_div(BAND_PIXELS, last.walk.q), BAND_NS / cost))
-        job.band = balanced(last.walk.p, max(job.band, <Py_ssize_t>1), 1)
-        job.bands = ceil_div(last.walk.p, job.band)
+        job.bands = like_parts(last.walk.p, max(job.band, <Py_ssize_t>1))
+        job.band = ceil_div(last.walk.p, job.bands)
         while spare and self.lay_out(spare) * self.itemsize > KEPT_BYTES:
             spare -= 1
         job.memory = self.lay_out(spare)

@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 
 from fastnn._kernels.gemm cimport A_COPY, KC, MAX_MR, MC, NC, PITCH, rows_collide
 from fastnn._kernels.runtime cimport (
-    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, next_task, real, start,
+    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, like_parts, next_task, real, start,
     team_size
 )
 from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_rows, target_rows
@@ -140,8 +140,8 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t pixels = walk.n * walk.p * walk.q
-    cdef Py_ssize_t mc = balanced(pixels, MC // kern.mr * kern.mr, kern.mr), nc = NC // kern.nr * kern.nr
-    cdef Py_ssize_t m_tasks, n_tasks
+    cdef Py_ssize_t m_tasks = like_parts(pixels, MC // kern.mr * kern.mr), nc = NC // kern.nr * kern.nr
+    cdef Py_ssize_t n_tasks
     cdef Py_ssize_t table_size = max(walk.taps, <Py_ssize_t>1) * kern.mr
     cdef int threads = team_size(pixels * columns * groups * (0.02 * walk.taps * depth + 0.12))
     cdef const void** tables
@@ -151,10 +151,12 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     cdef int thread
     if pixels == 0 or columns == 0 or groups == 0:
         return 0
-    if pixels <= 4 * mc:
-        nc = 2 * kern.nr  # few pixels: share the filters as well
-    m_tasks = ceil_div(pixels, mc)
+    if m_tasks <= 4:
+        # Few pixels: share the filters as well, an even number of tasks.
+        nc = (1 if ceil_div(columns, kern.nr) % 4 else 2) * kern.nr
     n_tasks = ceil_div(columns, nc)
+    if m_tasks == 1 and groups * n_tasks % 2 and pixels > kern.mr:
+        m_tasks = 2
     tables = <const void**>malloc(threads * table_size * sizeof(void*))
     zeros = <real*>calloc(depth * groups + 1, sizeof(real))
     if tables is NULL or zeros is NULL:
@@ -165,11 +167,11 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     deal(&tasks, groups * n_tasks * m_tasks, threads)
     if threads == 1:
         convolve_share(&tasks, 0, &watch, kern, walk, x, zeros, panels, panel_taps, depth, bias, y, columns,
-                       m_tasks, mc, n_tasks, nc, accumulate, relu, tables)
+                       m_tasks, n_tasks, nc, accumulate, relu, tables)
     else:
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
             convolve_share(&tasks, thread, &watch, kern, walk, x, zeros, panels, panel_taps, depth, bias, y,
-                           columns, m_tasks, mc, n_tasks, nc, accumulate, relu, tables + thread * table_size)
+                           columns, m_tasks, n_tasks, nc, accumulate, relu, tables + thread * table_size)
     free(tables)
     free(zeros)
     return -1 if watch.interrupted else 0
@@ -178,16 +180,17 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
 cdef void convolve_share(fnn_tasks* tasks, int thread, Watch* watch, const fnn_kernels* kern,
                          const Walk* walk, const real* x, const real* zeros, const real* panels,
                          Py_ssize_t panel_taps, Py_ssize_t depth, const real* bias, real* y,
-                         Py_ssize_t columns, Py_ssize_t m_tasks, Py_ssize_t mc, Py_ssize_t n_tasks,
-                         Py_ssize_t nc, bint accumulate, int relu, const void** table) noexcept nogil:
+                         Py_ssize_t columns, Py_ssize_t m_tasks, Py_ssize_t n_tasks, Py_ssize_t nc,
+                         bint accumulate, int relu, const void** table) noexcept nogil:
     """One thread's share: groups first, then blocks of filters, then of pixels."""
-    cdef Py_ssize_t pixels = walk.n * walk.p * walk.q, group, m0, n0
+    cdef Py_ssize_t pixels = walk.n * walk.p * walk.q, group, m, n0
     cdef Py_ssize_t group_panels = ceil_div(columns, kern.nr) * kern.nr * panel_taps * depth
     cdef Py_ssize_t task = next_task(tasks, thread, watch)
     while task >= 0:
         group = task // (n_tasks * m_tasks)
-        m0 = task % m_tasks * mc
+        m = task % m_tasks
         n0 = task // m_tasks % n_tasks * nc
         convolve_task(kern, walk, x, zeros, panels + group * group_panels, panel_taps, depth, bias, y, group,
-                      columns, n0, min(columns, n0 + nc), m0, min(pixels, m0 + mc), accumulate, relu, table)
+                      columns, n0, min(columns, n0 + nc), m * pixels // m_tasks, (m + 1) * pixels // m_tasks,
+                      accumulate, relu, table)
         task = next_task(tasks, thread, watch)

@@ -17,12 +17,13 @@ from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.gemm cimport add_slices
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, kernels, next_task, real, start, team_size
+    Watch, deal, fnn_kernels, fnn_row, fnn_tasks, kernels, like_parts, next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk
 
 cdef enum:
-    BAND = 16                # rows of outputs in a task
+    BAND = 16                # rows of outputs in a task, at most ...
+    BAND_NS = 10000          # ... and no more than take so long, if they are few in all
     MAX_SLICES = 8
 
 
@@ -96,7 +97,9 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef void (*body)(const fnn_row*) noexcept nogil
     cdef Py_ssize_t rows = walk.n * walk.p
-    cdef int threads = team_size(0.05 * rows * walk.q * channels * group * walk.taps)
+    cdef double cost = 0.05 * walk.q * channels * group * walk.taps  # of a row, in nanoseconds
+    cdef Py_ssize_t bands = like_parts(rows, max(<Py_ssize_t>1, <Py_ssize_t>min(<double>BAND, BAND_NS / cost)))
+    cdef int threads = team_size(rows * cost)
     cdef const void** tables = <const void**>malloc(threads * (walk.taps + 1) * sizeof(void*))
     cdef real* zeros = <real*>calloc(channels, sizeof(real))
     cdef fnn_row shared
@@ -112,12 +115,12 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
     shared.accumulate, shared.relu = accumulate, relu
     body = kern.depthwise_row if group == 1 else kern.grouped_row
     start(&watch)
-    deal(&tasks, ceil_div(rows, BAND), threads)
+    deal(&tasks, bands, threads)
     if threads == 1:
-        convolve_share(&tasks, 0, &watch, kern, body, walk, &shared, x, y, filters, tables)
+        convolve_share(&tasks, 0, &watch, kern, body, walk, &shared, x, y, filters, bands, tables)
     else:
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-            convolve_share(&tasks, thread, &watch, kern, body, walk, &shared, x, y, filters,
+            convolve_share(&tasks, thread, &watch, kern, body, walk, &shared, x, y, filters, bands,
                            tables + thread * (walk.taps + 1))
     free(tables)
     free(zeros)
@@ -126,12 +129,13 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
 
 cdef void convolve_share(fnn_tasks* tasks, int thread, Watch* watch, const fnn_kernels* kern,
                          void (*body)(const fnn_row*) noexcept nogil, const Walk* walk, const fnn_row* shared,
-                         const real* x, real* y, const real* filters, const void** table) noexcept nogil:
+                         const real* x, real* y, const real* filters, Py_ssize_t bands,
+                         const void** table) noexcept nogil:
     """One thread's share of the bands of rows."""
     cdef Py_ssize_t rows = walk.n * walk.p, task = next_task(tasks, thread, watch)
     while task >= 0:
-        band_task(kern, body, walk, shared, x, y, <real*>filters, task * BAND, min(rows, (task + 1) * BAND),
-                  table)
+        band_task(kern, body, walk, shared, x, y, <real*>filters, task * rows // bands,
+                  (task + 1) * rows // bands, table)
         task = next_task(tasks, thread, watch)
 
 

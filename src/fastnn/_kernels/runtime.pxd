@@ -224,6 +224,11 @@ cdef inline Py_ssize_t balanced(Py_ssize_t size, Py_ssize_t block, Py_ssize_t un
     cdef Py_ssize_t blocks = ceil_div(size, block)
     return block if blocks <= 1 else ceil_div(ceil_div(size, blocks + blocks % 2), unit) * unit
 
+cdef inline Py_ssize_t like_parts(Py_ssize_t size, Py_ssize_t part) noexcept nogil:
+    """Into how many like parts of about `part` to cut `size`: one, or an even number for two threads."""
+    cdef Py_ssize_t parts = ceil_div(size, part)
+    return max(min(parts + parts % 2, size), <Py_ssize_t>1) if parts > 1 else 1
+
 # Kept by a driver whose work may take long, so that Ctrl-C ends it: `start`, then `go_on` before each task,
 # and `raise_interrupt` with the GIL, after the driver's memory is freed.
 cdef struct Watch:
