@@ -38,8 +38,6 @@ from report import chart, processor, table
 from suites import SUITES
 from workers import PEERS, Fastnn
 
-ROUNDS = 7
-
 
 class Worker:
     """A library in its process: told a shape, it answers with the seconds of a call."""
@@ -148,11 +146,12 @@ def main():
     parser.add_argument("--isa", choices=["best", "avx2"], default="best", help="held to AVX2 all alike")
     parser.add_argument("--algorithm", choices=["auto", "direct", "winograd"], default="auto",
                         help="of fastnn's convolutions; where it cannot be, the shape is left out")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=int, help="by default 7, of whole networks and steps of training 3")
     parser.add_argument("--output", type=Path, help="save the table (.md) here, and a chart (.png) beside it")
     options = parser.parse_args()
     suite = SUITES[options.suite]
     suite.with_batches(options.batches)
+    options.rounds = options.rounds or suite.rounds
     libraries = list(dict.fromkeys(["fastnn", *(options.libraries or suite.peers)]))
     times, errors, versions = run(libraries, options)
     title = f"{suite.title}, {options.threads} thread{'s' * (options.threads > 1)}"

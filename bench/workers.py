@@ -16,7 +16,7 @@ import numpy as np
 from suites import SUITES
 from suites.suite import Case
 
-# A measurement is as many calls as take this long, after as many again to warm up.
+# A measurement is as many calls as take this long, after as many again to warm up; one, if that takes longer.
 SECONDS = 0.05
 
 
@@ -146,6 +146,8 @@ def seconds_of(call):
         elapsed = time.perf_counter() - started
         if elapsed < SECONDS / 2:
             calls = max(calls + 1, min(10 * calls, int(calls * SECONDS / max(elapsed, 1e-7))))
+    if calls == 1 and elapsed >= SECONDS:
+        return elapsed
     started = time.perf_counter()
     for _ in range(calls):
         call()

@@ -1,9 +1,11 @@
 """``python -m fastnn``: what it writes and prints, and how it refuses."""
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ from arrays import draw
 import fastnn as fn
 
 pytest.importorskip("onnx")
+
+from fastnn import cli
+from fastnn.cli.progress import progress
 
 
 def command(*arguments, folder, status=0, **environment):
@@ -141,10 +146,44 @@ def test_bench_of_nodes_as_the_file_has_them(folder):
     assert re.search(r"\nConv +\d+\.\d% ", operators)
 
 
-def test_bench_has_a_bar_after_a_second(folder):
+def test_there_is_a_bar_after_a_second(capsys):
+    """Also while one piece takes long; and when all is done, it is gone."""
     pytest.importorskip("tqdm")
-    out = command("bench", "net.onnx", "--shape", "1,3,256,256", "--seconds", 3, folder=folder)
-    assert re.search(r"measuring: +\d+%\|", out)
+    with progress("running", 2, "node") as done:
+        time.sleep(0.1)
+        done()
+        assert "running" not in capsys.readouterr().err
+        time.sleep(1.5)
+        assert re.search(r"\rrunning: +50%\|.*1/2 ", capsys.readouterr().err)
+    assert re.search(r"\r +\r$", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(("arguments", "bars"), [
+    ("run net.onnx --input x.npy --output y.npy", {"reading", "freezing", "running"}),
+    ("info net.onnx --shape 2,3,8,8", {"reading", "running"}),
+    ("info net.npz", {"reading"}),
+    ("bench net.onnx --shape 1,3,8,8 --seconds 0.01",
+     {"reading", "running", "freezing", "preparing", "measuring"}),
+])
+def test_all_that_may_take_long_has_a_bar(folder, monkeypatch, capsys, arguments, bars):
+    shown = []
+
+    @contextlib.contextmanager
+    def recorded(label, total, unit):
+        shown.append([label, total, 0])
+
+        def done():
+            shown[-1][2] += 1
+
+        yield done
+
+    monkeypatch.chdir(folder)
+    for module in (cli.run, cli.info, cli.bench):
+        monkeypatch.setattr(module, "progress", recorded)
+    assert cli.main(arguments.split()) == 0
+    assert {label for label, _, _ in shown} == bars
+    for label, total, done in shown:
+        assert done == total or label in ("reading", "freezing"), label
 
 
 def test_bench_in_ascii_and_with_a_picture(folder):

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -404,6 +405,30 @@ def test_activations_are_computed_in_place(activation):
         assert_same_network(net, frozen, x)
         (graph,) = frozen._graphs.values()
         assert len(graph.nodes) == 1
+
+
+def test_slopes_of_channels_take_no_memory_of_their_own():
+    """NaN, infinities and zeros of either sign; an infinite slope is kept from the zeros."""
+    special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 3.0, -3.0, 1e-45], np.float32)
+    x = np.stack([special] * 4, 1)[:, :, None, None] * np.ones((1, 1, 2, 3), np.float32)
+    for slopes in ([0.25, 0.0, -2.0, 1.5], [0.25, np.inf, np.nan, 1.0]):
+        layer = fn.PReLU(4)
+        layer.weight.data[:] = slopes
+        frozen = layer.eval().freeze()
+        for _ in range(2):
+            with np.errstate(invalid="ignore"):
+                np.testing.assert_array_equal(frozen(x), layer(x))
+    net = fn.Sequential(fn.Conv2d(3, 4, 3, rng=0), fn.PReLU(4)).eval()
+    frozen, image = net.freeze(), draw(1, 3, 200, 200).astype(np.float32)
+    for _ in range(2):
+        np.testing.assert_array_equal(frozen(image), net(image))
+    tracemalloc.start()
+    try:
+        frozen(image)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.1 * net(image).nbytes, "the output and nothing besides"
 
 
 def test_norms_after_convolutions_overwrite_them():

@@ -125,6 +125,7 @@ class Networks(Suite):
     """
 
     title, unit, peers = "Whole networks", "ms", TORCHES + RUNTIMES
+    rounds = 3
 
     def __init__(self):
         super().__init__()
@@ -253,6 +254,7 @@ class TrainingSteps(Suite):
     """
 
     title, unit, shapes, peers = "Steps of training", "ms", TRAINING, TORCHES
+    rounds = 3                # of up to a second for a step
     _sgd = {"lr": 1e-3, "momentum": 0.9}  # noqa: RUF012 - a table
 
     def kind(self, shape):

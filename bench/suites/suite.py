@@ -66,6 +66,7 @@ class Suite:
     shapes: list[Any]
     peers: tuple[str, ...] = ()
     training_peers: tuple[str, ...] = ("torch",)
+    rounds = 7                # unless --rounds says otherwise
 
     def __init__(self, backward: bool = False):
         self.backward = backward

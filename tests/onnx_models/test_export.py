@@ -21,20 +21,25 @@ from fastnn.onnx.export_graph import _EMITTERS
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}
 
 
-def run_onnxruntime(path, x):
+def run_onnxruntime(path, feeds):
     runtime = pytest.importorskip("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     session = runtime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"input": x})
+    return session.run(None, feeds if isinstance(feeds, dict) else {"input": feeds})
 
 
-def run_fastnn(path, x):
-    y = fn.onnx.load(path)(x)
-    return list(y) if isinstance(y, tuple) else [y]
+def run_fastnn(path, feeds):
+    model = fn.onnx.load(path)
+    return list(model.run(feeds if isinstance(feeds, dict) else {"input": feeds}).values())
 
 
-RUNNERS = {"onnxruntime": run_onnxruntime, "fastnn": run_fastnn}
+def run_frozen(path, feeds):
+    frozen = fn.onnx.load(path).freeze()
+    return list(frozen.run(feeds if isinstance(feeds, dict) else {"input": feeds}).values())
+
+
+RUNNERS = {"onnxruntime": run_onnxruntime, "fastnn": run_fastnn, "frozen": run_frozen}
 
 
 @pytest.fixture(params=RUNNERS)
@@ -296,6 +301,68 @@ def test_free_sizes_have_their_names(path):
 
 
 # --- What has been read
+
+
+# --- Initial states and lengths as inputs of the file
+
+
+@pytest.mark.parametrize("inputs", [("hx",), ("lengths",), ("lengths", "hx")], ids="+".join)
+@pytest.mark.parametrize("options", [{}, {"num_layers": 3, "bidirectional": True, "batch_first": True},
+                                     {"num_layers": 2, "bias": False}], ids=["one", "deep", "no bias"])
+@pytest.mark.parametrize("kind", [fn.RNN, fn.LSTM, fn.GRU])
+def test_states_and_lengths_are_inputs(run, path, kind, options, inputs):
+    layer = kind(4, 5, **options, rng=0).eval()
+    fn.onnx.save(layer, path, inputs=inputs)
+    onnx.checker.check_model(os.fspath(path), full_check=True)
+    rows = layer.num_layers * (1 + layer.bidirectional)
+    for batch in (3, 2):
+        x = draw(batch, 7, 4, dtype=np.float32) if layer.batch_first else draw(7, batch, 4, dtype=np.float32)
+        states = [draw(rows, batch, 5, seed=seed, dtype=np.float32) for seed in (1, 2)[: layer._cell.states]]
+        lengths = np.array([2, 7, 5], np.int32)[:batch]
+        feeds, arguments = {"input": x}, {}
+        if "hx" in inputs:
+            arguments["hx"] = tuple(states) if kind is fn.LSTM else states[0]
+            feeds.update(zip(("h_0", "c_0"), states, strict=False))
+        if "lengths" in inputs:
+            arguments["lengths"] = feeds["lengths"] = lengths
+        y, final = layer(x, **arguments)
+        expected = [y, *(final if isinstance(final, tuple) else [final])]
+        for found, e in zip(run(path, feeds), expected, strict=True):
+            np.testing.assert_allclose(found, e, **TOLERANCE)
+
+
+def test_states_of_a_single_sequence_are_inputs(run, path):
+    layer = fn.LSTM(4, 5, 2, rng=0).eval()
+    fn.onnx.save(layer, path, ("time", 4), inputs=["hx"])
+    x, h, c = draw(6, 4, dtype=np.float32), draw(2, 5, dtype=np.float32), draw(2, 5, seed=1, dtype=np.float32)
+    y, (h_n, c_n) = layer(x, (h, c))
+    for found, e in zip(run(path, {"input": x, "h_0": h, "c_0": c}), (y, h_n, c_n), strict=True):
+        np.testing.assert_allclose(found, e, **TOLERANCE)
+
+
+def test_a_state_goes_from_one_run_to_the_next(path):
+    """What "h_n" and "c_n" give is what "h_0" and "c_0" take: a stream, a chunk at a time."""
+    layer, x = fn.LSTM(4, 5, 2, rng=0).eval(), draw(9, 2, 4, dtype=np.float32)
+    fn.onnx.save(layer, path, inputs=("hx",))
+    model = fn.onnx.load(path)
+    feeds, parts = {"h_0": np.zeros((2, 2, 5), np.float32), "c_0": np.zeros((2, 2, 5), np.float32)}, []
+    for chunk in np.split(x, 3):
+        found = model.run({"input": chunk, **feeds})
+        parts.append(found["output"])
+        feeds = {"h_0": found["h_n"], "c_0": found["c_n"]}
+    np.testing.assert_allclose(np.concatenate(parts), layer(x)[0], **TOLERANCE)
+
+
+@pytest.mark.parametrize(("words", "model", "shape", "inputs"), [
+    ("inputs is 'hx', expected names", fn.LSTM(4, 3), None, "hx"),
+    (r"inputs is \('h0',\), expected names", fn.LSTM(4, 3), None, ("h0",)),
+    ("which a Sequential does not take; a recurrent", fn.Sequential(fn.LSTM(4, 3)), None, ("hx",)),
+    ("takes no lengths", fn.GRU(4, 3), ("time", 4), ("lengths",)),
+])
+def test_inputs_that_do_not_fit_are_one_clear_line(path, words, model, shape, inputs):
+    with pytest.raises(ValueError, match=rf"^onnx\.save: .*{words}"):
+        fn.onnx.save(model, path, shape, inputs=inputs)
+    assert os.listdir(path.parent) == []
 
 
 def test_what_was_read_is_written_with_what_it_has_learnt(run, path, tmp_path):

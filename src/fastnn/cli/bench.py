@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from .. import onnx
 from .._kernels.runtime import get_num_threads
 from ..io.atomic import replacing
 from ..onnx.graph import Node as OnnxNode
-from ..onnx.walk import walk
+from ..onnx.walk import Visit, nodes, walk
 from .inputs import add_shape_argument, make_inputs
 from .progress import progress
 from .table import bar, count, duration, shape, table
@@ -56,7 +56,8 @@ def command(options: argparse.Namespace) -> None:
     if not 0 < options.seconds < float("inf"):
         raise ValueError(f"--seconds {options.seconds}: expected a number above 0")
     figure = _figure(options.chart) if options.chart else None
-    model = onnx.load(options.model)
+    with progress("reading", 1, "file"):
+        model = onnx.load(options.model)
     feeds = make_inputs(model, options.shape)
     parts, calls = (_measure_nodes if options.unfrozen else _measure_frozen)(model, feeds, options.seconds)
     whole = median(calls)
@@ -93,7 +94,7 @@ def _row(part: Part, seconds: float, total: float) -> tuple[str, ...]:
 def _measure_nodes(model: onnx.OnnxModel, feeds: Feeds, seconds: float) -> tuple[list[Part], list[float]]:
     """Return the nodes, and the times of whole calls, which no clock interrupts."""
     parts = [Part(_name(visit.node), visit.node.op, " ".join(map(shape, visit.shapes)), visit.macs, [])
-             for visit in walk(model, feeds, {})]  # packs weights, wakes threads
+             for visit in _visits(model, feeds)]  # packs weights, wakes threads
 
     def visit() -> list[float]:
         return [visit.seconds for visit in walk(model, feeds, {})]
@@ -103,9 +104,11 @@ def _measure_nodes(model: onnx.OnnxModel, feeds: Feeds, seconds: float) -> tuple
 
 def _measure_frozen(model: onnx.OnnxModel, feeds: Feeds, seconds: float) -> tuple[list[Part], list[float]]:
     """Likewise of the frozen model: what became of its nodes."""
-    visits = {next(filter(None, visit.node.outputs)): visit for visit in walk(model, feeds, {})}
-    frozen = model.freeze()
-    frozen.run(feeds)
+    visits = {next(filter(None, visit.node.outputs)): visit for visit in _visits(model, feeds)}
+    with progress("freezing", 1, "model"):
+        frozen = model.freeze()
+    with progress("preparing", len(frozen.nodes(feeds)), "node") as done:
+        frozen.run(feeds, done)
     parts = []
     for node, _ in frozen.timed(feeds):
         covered = [visits[name] for name in node.covers]
@@ -117,6 +120,14 @@ def _measure_frozen(model: onnx.OnnxModel, feeds: Feeds, seconds: float) -> tupl
         return [elapsed for _, elapsed in frozen.timed(feeds)]
 
     return parts, _rounds(parts, lambda: frozen.run(feeds), visit, seconds)
+
+
+def _visits(model: onnx.OnnxModel, feeds: Feeds) -> Iterator[Visit]:
+    """The nodes, one after the other."""
+    with progress("running", len(nodes(model)), "node") as done:
+        for visit in walk(model, feeds, {}):
+            yield visit
+            done()
 
 
 def _rounds(parts: list[Part], call: Callable[[], object], visit: Callable[[], list[float]],

@@ -33,7 +33,9 @@ def command(options: argparse.Namespace) -> None:
 
 
 def _print_weights(path: str) -> None:
-    rows = [(name, *about) for name, *about in _leaves("", io.load(path))]
+    with progress("reading", 1, "file"):
+        state = io.load(path)
+    rows = [(name, *about) for name, *about in _leaves("", state)]
     arrays = [value for *_, value in rows if isinstance(value, np.ndarray)]
     cells = [(name, str(value.dtype), shape(value.shape), size(value.nbytes)) if isinstance(value, np.ndarray)
              else (name, type(value).__name__, "", "") for name, value in rows]
@@ -61,7 +63,8 @@ def _is_plain(value: Any) -> bool:
 
 
 def _print_model(path: str, shapes: list[str]) -> None:
-    model = onnx.load(path)
+    with progress("reading", 1, "file"):
+        model = onnx.load(path)
     visits, note = _run(model, shapes)
     print(f"{path}: opset {model.graph.opset}, {len(nodes(model))} nodes")
     print(f"takes {described(model.inputs)}")

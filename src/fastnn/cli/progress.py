@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 try:
@@ -10,12 +12,32 @@ try:
 except ImportError:  # an extra
     tqdm = None
 
+_DELAY, _TICK = 1.0, 0.5  # seconds until there is a bar, and until its time is written anew
+
 
 @contextlib.contextmanager
 def progress(label: str, total: int, unit: str) -> Iterator[Callable[[], object]]:
-    """Yield what is to be called after each of `total` pieces; on the error stream, after a second."""
+    """Yield what is to be called after each of `total` pieces; on the error stream, after a second.
+
+    A thread writes the bar, so that it is there while one piece takes long.
+    """
     if tqdm is None:
         yield lambda: None
         return
-    with tqdm(desc=label, total=total, unit=unit, delay=1, leave=False, dynamic_ncols=True) as bar:
-        yield bar.update
+    with tqdm(desc=label, total=total, unit=unit, delay=_DELAY, leave=False, dynamic_ncols=True) as bar:
+        ended = threading.Event()
+        ticker = threading.Thread(target=_tick, args=(bar, ended), daemon=True)
+        ticker.start()
+        try:
+            yield bar.update
+        finally:
+            ended.set()
+            ticker.join()
+
+
+def _tick(bar: tqdm, ended: threading.Event) -> None:
+    wait = _DELAY
+    while not ended.wait(wait):
+        bar.refresh()
+        bar.last_print_t = time.time()  # or closing it would not take it away again
+        wait = _TICK

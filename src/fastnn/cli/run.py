@@ -28,12 +28,14 @@ def command(options: argparse.Namespace) -> None:
         raise ValueError(f"--output {target}: expected a name that ends in .npy or .npz")
     if not target.absolute().parent.is_dir():  # said before the work and not after it
         raise ValueError(f"--output {target}: there is no folder {target.absolute().parent}")
-    model = onnx.load(options.model)
+    with progress("reading", 1, "file"):
+        model = onnx.load(options.model)
     if target.suffix.lower() == ".npy" and len(model.outputs) != 1:
         raise ValueError(f"--output {target}: the model has several outputs ({described(model.outputs)}), "
                          "which go to an .npz file")
     feeds = read_inputs(model, options.input)
-    frozen = model.freeze()
+    with progress("freezing", 1, "model"):
+        frozen = model.freeze()
     with progress("running", len(frozen.nodes(feeds)), "node") as done:
         outputs = frozen.run(feeds, done)
     if target.suffix.lower() == ".npz":

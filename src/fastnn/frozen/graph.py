@@ -11,6 +11,7 @@ Nothing here runs. How a node runs is found by its `op` in the table of `steps`:
     layer_norm  x, weight, bias                     shape, eps, dtype, activation
     scale       x, scale, shift (by channel)        dtype, ranks, activation
     map         x                                   activation
+    prelu       x, slope                            by_channel (or as it spreads over x)
     pool        x                                   kind, windows
     add, mul    x, y                                same_shape, activation
     concat      x, ...                              axis

@@ -213,8 +213,10 @@ def _hardswish(view):
 def _prelu(view):
     """One slope for all is a leaky ReLU."""
     slope = view.constant(1)
-    if not view.is_float() or slope is None or slope.shape not in ((), (1,)):
+    if not view.is_float() or not _is_float(slope) or not np.isfinite(slope).all():
         return None
+    if slope.shape not in ((), (1,)):
+        return view.add("prelu", view.input(0), view.input(1), by_channel=False)
     return view.add("map", view.input(0), activation=("leaky_relu", slope.item()))
 
 

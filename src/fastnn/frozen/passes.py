@@ -58,8 +58,8 @@ def ranks_of(graph: Graph, ranks: Sequence[int]) -> dict[str, int | None]:
             rank = None if None in both else max(both)
         elif rank is None and node.op == "conv":
             rank = known.get(node.inputs[1])
-        elif node.op not in ("conv", "conv_transpose", "linear", "layer_norm", "scale", "map", "pool",
-                             "concat", "transpose", "softmax", "identity"):
+        elif node.op not in ("conv", "conv_transpose", "linear", "layer_norm", "scale", "map", "prelu",
+                             "pool", "concat", "transpose", "softmax", "identity"):
             rank = None
         known.update(dict.fromkeys(node.outputs, rank))
     return known

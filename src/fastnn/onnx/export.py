@@ -19,11 +19,14 @@ from .graph import Graph, Node, Value
 from .model import OnnxModel
 from .reader import import_onnx
 
+_RECURRENT = (nn.RNN, nn.LSTM, nn.GRU)
+
 # Protocol buffers end at 2 GiB; beyond this the arrays go to a file beside the model.
 _LARGEST = 2**31 - 2**20
 
 
-def save(model: Module, path: str | os.PathLike[str], input_shape: Sequence[Size] | None = None) -> None:
+def save(model: Module, path: str | os.PathLike[str], input_shape: Sequence[Size] | None = None, *,
+         inputs: Sequence[str] = ()) -> None:
     """Write a network as an ONNX model, as it computes in eval mode.
 
     Parameters
@@ -38,6 +41,10 @@ def save(model: Module, path: str | os.PathLike[str], input_shape: Sequence[Size
         The shape of the input: sizes that are fixed as numbers, others as names of one's choice or None. By
         default what the first layer expects, all else free: ("batch", 3, "height", "width"). Poolings to a
         given size, and some with ceil_mode, need the numbers.
+    inputs : sequence of str, default ()
+        Of a model that is a recurrent layer, the arguments of its call that are inputs of the file, too:
+        "hx", which comes as "h_0" and, of the LSTM, "c_0", and "lengths", in int32. Without them the layer
+        starts from zeros and takes sequences of one length.
 
     Raises
     ------
@@ -56,10 +63,11 @@ def save(model: Module, path: str | os.PathLike[str], input_shape: Sequence[Size
     --------
     >>> fastnn.onnx.save(net, "net.onnx")
     >>> fastnn.onnx.save(net, "net.onnx", ("batch", 3, 224, 224))
+    >>> fastnn.onnx.save(lstm, "lstm.onnx", inputs=("hx", "lengths"))
     """
     onnx = import_onnx()
     target = Path(os.fsdecode(path))
-    proto = _model(onnx, graph_of(model, input_shape))
+    proto = _model(onnx, graph_of(model, input_shape, inputs))
     with replacing(target) as temporary:
         if sum(len(tensor.raw_data) for tensor in proto.graph.initializer) > _LARGEST:
             _move_arrays(onnx, proto, target)
@@ -69,10 +77,11 @@ def save(model: Module, path: str | os.PathLike[str], input_shape: Sequence[Size
 # --- From a model to a graph
 
 
-def graph_of(model: Module, input_shape: Sequence[Size] | None = None) -> Graph:
+def graph_of(model: Module, input_shape: Sequence[Size] | None = None, inputs: Sequence[str] = ()) -> Graph:
     """Return the graph of a network in eval mode; see `save`."""
     if not isinstance(model, Module):
         raise TypeError(f"onnx.save: model is a {type(model).__name__}, expected a Module")
+    _check_inputs(model, inputs)
     if isinstance(model, OnnxModel):
         graph = model.graph
         return Graph(graph.inputs, graph.outputs, graph.nodes, model._initial(), graph.name, graph.opset)
@@ -83,7 +92,10 @@ def graph_of(model: Module, input_shape: Sequence[Size] | None = None) -> Graph:
     builder = Builder(type(model).__name__)
     integers = _first_is_embedding(model)
     builder.input("input", np.int64 if integers else model.dtype, _input_shape(model, input_shape))
-    outputs = builder.run("", model, builder.graph.inputs[0])
+    x = builder.graph.inputs[0]
+    if inputs:
+        export_recurrent.add_arguments(builder, model, x, inputs)
+    outputs = builder.run("", model, x)
     names = ("output", "h_n", "c_n")
     for name, value in zip(names, outputs if isinstance(outputs, tuple) else (outputs,), strict=False):
         # A node of its own, so that the output has a name to rely on.
@@ -92,6 +104,14 @@ def graph_of(model: Module, input_shape: Sequence[Size] | None = None) -> Graph:
         builder.graph.outputs.append(renamed)
     _prune(builder.graph)
     return builder.graph
+
+
+def _check_inputs(model: Module, inputs: Sequence[str]) -> None:
+    if isinstance(inputs, str) or not all(name in ("hx", "lengths") for name in inputs):
+        raise ValueError(f'onnx.save: inputs is {inputs!r}, expected names among "hx" and "lengths"')
+    if inputs and not isinstance(model, _RECURRENT):
+        raise ValueError(f"onnx.save: inputs are {', '.join(inputs)}, which a {type(model).__name__} does "
+                         "not take; a recurrent layer by itself does")
 
 
 def _prune(graph: Graph) -> None:
@@ -136,7 +156,7 @@ def _expected(layer: Module) -> tuple[Size, ...] | None:
         return ("batch", layer.in_features)
     if isinstance(layer, nn.LayerNorm):
         return ("batch", *layer.normalized_shape)
-    if isinstance(layer, (nn.RNN, nn.LSTM, nn.GRU)):
+    if isinstance(layer, _RECURRENT):
         return (*(("batch", "time") if layer.batch_first else ("time", "batch")), layer.input_size)
     if isinstance(layer, nn.Embedding):
         return ("batch", "length")
@@ -144,7 +164,8 @@ def _expected(layer: Module) -> tuple[Size, ...] | None:
 
 
 # The layers that take any shape and keep it, behind which the first that tells may stand.
-_SHAPELESS = (nn.Identity, nn.Dropout, nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU)
+_SHAPELESS = (nn.Identity, nn.Dropout, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.Hardtanh, nn.Hardsigmoid,
+              nn.Hardswish, nn.Softplus, nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU, nn.LocalResponseNorm)
 
 
 def _input_shape(model: Module, given: Sequence[Size] | None) -> tuple[Size, ...]:

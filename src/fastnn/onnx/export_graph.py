@@ -50,11 +50,14 @@ class Builder:
     graph : Graph
     path : str
         Where in the model the layer is that appends itself, as "encoder.0"; the parameters' names begin so.
+    arguments : dict of str to list of Value
+        What the model's call takes besides its input, where the model is a recurrent layer.
     """
 
     def __init__(self, name: str):
         self.graph = Graph([], [], [], {}, name, OPSET)
         self.path = ""
+        self.arguments: dict[str, list[Value]] = {}
         self._used: set[str] = set()
         self._parameters: dict[int, Value] = {}
 

@@ -5,6 +5,7 @@ ONNX has other orders of gates, a bias of both kinds in one row, and states (dir
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,31 @@ def _weights(builder: Builder, op: str, layer: Any, index: int) -> list[Value]:
             for name, array in zip("WRB", arrays, strict=False)]
 
 
+def add_arguments(builder: Builder, layer: Any, x: Value, names: Sequence[str]) -> None:
+    """Append inputs for arguments of a recurrent layer's call: "hx" as h_0 and c_0, "lengths" by its name."""
+    single = rank(x, 2, 3) == 2
+    batch = () if single else (x.shape[0 if layer.batch_first else 1],)
+    if "hx" in names:
+        shape = (layer.num_layers * len(layer._suffixes), *batch, layer.hidden_size)
+        builder.arguments["hx"] = [builder.input(name, x.dtype, shape)
+                                   for name in ("h_0", "c_0")[: layer._cell.states]]
+    if "lengths" in names:
+        if single:
+            raise ValueError("onnx.save: a single sequence, (time, features), takes no lengths")
+        builder.arguments["lengths"] = [builder.input("lengths", np.dtype(np.int32), batch)]
+
+
+def _initial(builder: Builder, layer: Any, single: bool) -> list[list[Value]]:
+    """For each layer of the stack the states (directions, N, H) that it starts from; none for zeros."""
+    count, directions = layer.num_layers, len(layer._suffixes)
+    given = [builder.unsqueeze(h, 1) if single else h for h in builder.arguments.get("hx", ())]
+    if count == 1:
+        return [given]
+    parts = [builder.add_many("Split", h, shapes=[(directions, *h.shape[1:])] * count, axis=0,
+                              num_outputs=count) for h in given]
+    return [list(states) for states in zip(*parts, strict=True)] if parts else [[]] * count
+
+
 @emits(nn.RNN, nn.LSTM, nn.GRU)
 def _recurrent(builder: Builder, layer: Any, x: Value) -> tuple[Value, ...]:
     op = next(kind.__name__ for kind in type(layer).__mro__ if kind.__name__ in _GATES)
@@ -47,12 +73,14 @@ def _recurrent(builder: Builder, layer: Any, x: Value) -> tuple[Value, ...]:
         attributes["activations"] = (layer.nonlinearity.capitalize(),) * directions
     y = builder.unsqueeze(x, 1) if single else builder.transpose(x, 1, 0, 2) if layer.batch_first else x
     steps, batch = y.shape[:2]
+    (lengths,) = builder.arguments.get("lengths", (None,))
     states = []
-    for index in range(layer.num_layers):
+    for index, initial in enumerate(_initial(builder, layer, single)):
         state_shape = (directions, batch, hidden)
         shapes = [(steps, directions, batch, hidden), state_shape, *([state_shape] if op == "LSTM" else [])]
         weights = _weights(builder, op, layer, index)
-        out, *state = builder.add_many(op, y, *weights, shapes=shapes, **attributes)
+        w, r, bias = (*weights, None)[:3]
+        out, *state = builder.add_many(op, y, w, r, bias, lengths, *initial, shapes=shapes, **attributes)
         states.append(state)
         # (T, directions, N, H) to (T, N, directions * H)
         out = builder.transpose(out, 0, 2, 1, 3)

@@ -149,3 +149,21 @@ def map_steps(build, node, x):
     y = x if build.overwrites(0) else empty_as(build, x)
     _apply(build, node.attributes["activation"], flat(x), flat(y))
     return y
+
+
+@steps_of("prelu")
+def prelu_steps(build, node, x, slope):
+    """A leaky ReLU with slopes of channels: max(x, 0) + slope min(x, 0), in two arrays of the plan's."""
+    check_float(node, x, slope.dtype)
+    if node.attributes["by_channel"]:
+        if x.ndim < 2 or x.shape[1] != len(slope):
+            raise ValueError(f"{node.label}: x has shape {x.shape}, expected {len(slope)} channels in "
+                             "dimension 1")
+        slope = slope.reshape(-1, *(1,) * (x.ndim - 2))
+    below = empty_as(build, x)
+    y = x if build.overwrites(0) else empty_as(build, x)
+    build.step(np.clip, x, None, 0, below)
+    build.step(np.multiply, below, slope, below)
+    build.step(np.clip, x, 0, None, y)
+    build.step(np.add, y, below, y)
+    return y
