@@ -139,6 +139,79 @@ def test_networks(mode, isa):
     assert_same_bits(found, expected)
 
 
+def made_layer(name, dtype):
+    """A layer whose gradients are not zero, so that what is added to them is rounded, and its input."""
+    sizes = dict.fromkeys(fuzz_cases.AXES, 5) | {"R": 3, "S": 3}
+    if name in BLOCKS:
+        net, x = BLOCKS[name](dtype), draw(4, 5, dtype=dtype)
+    else:
+        arguments = fuzz_cases.LAYERS[name](sizes, dtype)
+        x = arguments.pop("x")
+        net = getattr(fn, name)(**arguments)
+    for p in net.parameters():
+        p.grad[...] = draw(*p.shape, dtype=dtype, seed=1)
+    return net, x
+
+
+BLOCKS = {
+    "Embedding": lambda dtype: fn.Sequential(Places(), fn.Embedding(3, 7, dtype=dtype, rng=0)),
+    "Parallel": lambda dtype: fn.Parallel(fn.Linear(5, 5, dtype=dtype, rng=0), fn.Tanh(), merge="sum"),
+    "Residual": lambda dtype: fn.Residual(fn.Linear(5, 5, dtype=dtype, rng=0), activation="tanh"),
+}
+
+
+class Places(fn.Module):
+    """Rows of a table, of which some are read more than once."""
+
+    def forward(self, x):
+        return np.arange(x.size).reshape(x.shape) % 3
+
+    def backward(self, grad_y):
+        return grad_y
+
+
+@pytest.mark.parametrize("name", [*fuzz_cases.LAYERS, *BLOCKS])
+def test_layers(name, dtype):
+    def computed(net, x):
+        y = net(x)
+        grad_x = net.backward(y[0] if isinstance(y, tuple) else y)
+        return flat([y, grad_x, *(p.grad for p in net.parameters()), *(b for _, b in net.named_buffers())])
+
+    expected = computed(*made_layer(name, dtype))
+    for mode in MODES:
+        made = made_layer(name, dtype)
+        with environment(mode):
+            found = computed(*made)
+        assert_same_bits(found, expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_training(mode):
+    """`fit`, first batch to last: losses and their means, rates, clipping, dropout, running statistics."""
+    x, y = draw(40, 1, 8, 8, dtype=np.float32), np.arange(40) % 3
+
+    def made():
+        net = fn.Sequential(
+            fn.Conv2d(1, 6, 3, padding=1, rng=0), fn.BatchNorm2d(6),
+            fn.Residual(fn.Conv2d(6, 6, 3, padding=1, activation="relu", rng=1)),
+            fn.Parallel(fn.Conv2d(6, 4, 1, rng=2), fn.Conv2d(6, 4, 3, padding=1, rng=3), merge="sum"),
+            fn.Flatten(), fn.Dropout(0.3, rng=4), fn.Linear(256, 3, rng=5))
+        optimizer = fn.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+        return net, optimizer, fn.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=7)
+
+    def trained(net, optimizer, scheduler):
+        loss = fn.losses.CrossEntropyLoss(label_smoothing=0.1)
+        history = net.fit(x, y, loss=loss, optimizer=optimizer, scheduler=scheduler, epochs=3, batch_size=7,
+                          clip_grad_norm=0.5, validation_data=(x[:11], y[:11]), progress=False, rng=0)
+        numbers = [history[name] for name in ("loss", "val_loss", "lr")]
+        return [np.array(numbers), *net.state_dict().values(), net.predict(x)]
+
+    expected, other = trained(*made()), made()
+    with environment(mode):
+        found = trained(*other)
+    assert_same_bits(found, expected)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", [fn.optim.SGD, fn.optim.Adam, fn.optim.AdamW, fn.optim.RMSprop])
 def test_optimizers(mode, kind):

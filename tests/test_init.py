@@ -106,6 +106,7 @@ def test_gains():
     assert init.calculate_gain("relu") == math.sqrt(2)
     assert init.calculate_gain("leaky_relu") == pytest.approx(math.sqrt(2 / (1 + 0.01**2)))
     assert init.calculate_gain("leaky_relu", 1) == 1
+    assert init.calculate_gain("leaky_relu", 1e200) == 0
     with pytest.raises(ValueError, match="calculate_gain: nonlinearity"):
         init.calculate_gain("swish")
 

@@ -1,5 +1,6 @@
 """Ctrl-C ends a long call within a second, and leaves everything as usable as before."""
 
+import math
 import os
 import signal
 import tempfile
@@ -67,6 +68,27 @@ def few_pixels(n):
     return lambda: F.conv2d_backward(grad_y, x, w, algorithm="direct", input_grad=False)
 
 
+def few_tiles(n, gradient=False):
+    """Winograd's tiles of 2 x 2 outputs, for small images of many channels."""
+    channels = 512 * math.isqrt(n)
+    x = np.zeros((1, channels, 14, 14), np.float32)
+    w = np.zeros((channels, channels, 3, 3), np.float32)
+    if gradient:
+        return lambda: F.conv2d_backward(x, x, w, padding=1)
+    return lambda: F.conv2d(x, w, padding=1)
+
+
+def in_c_order(n):
+    """Images of many channels that are copied before all else, and by as few operations as can be."""
+    x, w = np.zeros((n, 64, 64, 64), np.float32), np.zeros((2, 64, 1, 1), np.float32)
+    return lambda: F.conv2d_backward(F.conv2d(x, w), x, w)
+
+
+def padded_copies(n):
+    x, w = np.zeros((n, 3, 64, 64), np.float32), np.zeros((2, 3, 2, 2), np.float32)
+    return lambda: F.conv2d_backward(F.conv2d(x, w), x, w, np.zeros(2, np.float32))
+
+
 def conv_transpose(n):
     x, w = images(n), np.zeros((64, 64, 3, 3), np.float32)
     return lambda: F.conv_transpose2d(x, w, stride=2)
@@ -88,6 +110,18 @@ def gru(steps):
     return lambda: layer(x)
 
 
+def gru_backward(steps):
+    layer, x = fn.GRU(64, 256, rng=0), np.zeros((4 * steps, 32, 64), np.float32)
+    out, _ = layer(x)
+    return lambda: layer.backward(out)
+
+
+def rnn_shared_by_threads(steps):
+    """One long sequence, whose steps are long enough for threads to share their columns."""
+    layer, x = fn.LSTM(64, 768, rng=0).eval(), np.zeros((steps, 1, 64), np.float32)
+    return lambda: layer(x)
+
+
 def cnn():
     return fn.Sequential(fn.Conv2d(64, 64, 3, padding=1, rng=0), fn.BatchNorm2d(64), fn.ReLU(),
                          fn.Conv2d(64, 64, 3, padding=1, rng=0)).eval()
@@ -95,6 +129,15 @@ def cnn():
 
 def frozen(n):
     network, x = cnn().freeze(), images(n)
+    return lambda: network(x)
+
+
+def chain(n):
+    """An inverted residual of MobileNetV2, whose convolutions go band by band."""
+    block = fn.Residual(fn.Sequential(fn.Conv2d(32, 192, 1, rng=0), fn.ReLU6(),
+                                      fn.Conv2d(192, 192, 3, padding=1, groups=192, rng=1), fn.ReLU6(),
+                                      fn.Conv2d(192, 32, 1, rng=2)))
+    network, x = fn.Sequential(block).eval().freeze(), images(n, 32)
     return lambda: network(x)
 
 
@@ -128,27 +171,42 @@ CASES = {
     "conv2d_backward depthwise": lambda n: depthwise(n, gradient=True),
     "conv2d narrow groups": lambda n: depthwise(n, 4),
     "conv2d_backward narrow groups": lambda n: depthwise(n, 4, gradient=True),
+    "conv2d few tiles": few_tiles,
+    "conv2d_backward few tiles": lambda n: few_tiles(n, gradient=True),
+    "conv2d in C order": in_c_order,
+    "conv2d padded copies": padded_copies,
     "conv_transpose2d": conv_transpose,
     "lstm": lstm,
     "lstm_backward": lstm_backward,
     "gru": gru,
+    "gru_backward": gru_backward,
+    "lstm shared by threads": rnn_shared_by_threads,
     "frozen": frozen,
+    "frozen in bands": chain,
     "onnx": from_onnx,
 }
 
 
 def long_enough(make):
-    """The case at the size at which it takes SECONDS, estimated from a hundredth of that."""
+    """The case at the size that takes SECONDS of processor time, estimated from a hundredth of that."""
     make(1)()  # what is done once, such as imports, is not the call's
     size = 1
     while True:
         call = make(size)
-        start = time.perf_counter()
+        start = time.process_time()
         call()
-        taken = time.perf_counter() - start
+        taken = time.process_time() - start
         if taken > SECONDS / 100:
             return make(int(size * SECONDS / taken) + 1)
         size *= 2
+
+
+@pytest.fixture(autouse=True)
+def _interrupts_are_heard():
+    """Also where this process was started in the background by a shell that ignores them there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def interrupted(call):

@@ -171,6 +171,7 @@ BAD = {
     "class too large": (F.cross_entropy, (ROWS, np.array([0, 3])), {}, ValueError, r"target\[1\] = 3"),
     "class negative": (F.cross_entropy, (ROWS, np.array([-1, 0])), {}, ValueError, r"target\[0\] = -1"),
     "number of targets": (F.cross_entropy, (ROWS, np.array([0])), {}, ValueError, "target has shape"),
+    "ragged target": (F.cross_entropy, (ROWS, [[1.0], [1.0, 2.0]]), {}, ValueError, "target cannot be made"),
     "integer logits": (F.cross_entropy, (np.ones((2, 3), int), CLASSES), {}, TypeError, "logits"),
     "float targets": (F.cross_entropy, (ROWS, np.array([0.0, 1.0])), {}, TypeError, "target"),
     "weights": (F.cross_entropy, (ROWS, CLASSES), {"weight": np.ones(2)}, ValueError, "weight"),

@@ -207,6 +207,9 @@ def test_zero_grad():
 
 BAD = {
     "no parameters": (lambda p: SGD([]), ValueError, "params is empty"),
+    "an array of no dimensions": (lambda p: Adam(np.array(0.0)), TypeError, "params must be a Module or a"),
+    "a group without": (lambda p: SGD([{"lr": 0.1}]), TypeError, "params must be a Module or a list"),
+    "no group": (lambda p: SGD([{"params": p}, 3]), TypeError, "params has a int beside a group"),
     "not a parameter": (lambda p: SGD([np.ones(3)]), TypeError, "params has a ndarray"),
     "twice": (lambda p: SGD([p[0], p[0]]), ValueError, "twice"),
     "lr": (lambda p: SGD(p, lr=-1.0), ValueError, "SGD: lr"),
@@ -217,6 +220,8 @@ BAD = {
     "option": (lambda p: SGD([{"params": p, "speed": 1}]), ValueError, "speed"),
     "alpha": (lambda p: RMSprop(p, alpha=2.0), ValueError, "alpha"),
     "max_norm": (lambda p: clip_grad_norm_(p, -1.0), ValueError, "max_norm"),
+    "error_if_nonfinite": (lambda p: clip_grad_norm_(p, 1.0, error_if_nonfinite=np.array([])), TypeError,
+                           "error_if_nonfinite must be True or False"),
     "maximize": (lambda p: SGD(p, maximize=1), TypeError, "maximize"),
     "amsgrad": (lambda p: Adam(p, amsgrad="no"), TypeError, "amsgrad"),
     "centered": (lambda p: RMSprop(p, centered=0.0), TypeError, "centered"),

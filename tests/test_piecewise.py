@@ -128,6 +128,16 @@ def test_reprs():
     assert repr(fn.LocalResponseNorm(5)) == "LocalResponseNorm(size=5, alpha=0.0001, beta=0.75, k=1.0)"
 
 
+def test_window_of_more_channels_than_there_are():
+    """Of any size: no work is done for channels that do not exist."""
+    x, grad_y = draw(2, 3, 4), draw(2, 3, 4, seed=1)
+    for size in (7, 2**31 - 1):
+        alpha = 0.1 * size  # which is divided by the size
+        expected = x / (1 + 0.1 * np.square(x).sum(1, keepdims=True)) ** 0.75
+        np.testing.assert_allclose(functional.local_response_norm(x, size, alpha), expected, rtol=1e-14)
+        functional.local_response_norm_backward(grad_y, x, size, alpha)
+
+
 @pytest.mark.parametrize(("kind", "words", "call"), [
     (TypeError, r"^elu: x has dtype int64", lambda: functional.elu(np.arange(3))),
     (TypeError, r"^elu: alpha must be a number", lambda: functional.elu(np.ones(2), "1")),

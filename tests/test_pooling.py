@@ -381,6 +381,10 @@ IMAGE = np.zeros((1, 2, 4, 4), np.float32)
         (ValueError, "input_shape must be at least", lambda: F.avg_pool2d_backward(IMAGE, (1, 2, -8, 8), 2)),
         (ValueError, "grad_y has shape", lambda: F.avg_pool2d_backward(IMAGE, (1, 2, 6, 8), 2)),
         (ValueError, "input_shape is", lambda: F.adaptive_avg_pool2d_backward(IMAGE, (2, 8, 8))),
+        (ValueError, "grad_y must be at least 1", lambda: F.adaptive_avg_pool2d_backward(
+            IMAGE[..., :0], (1, 2, 8, 8))),
+        (ValueError, "grad_y must be at least 1", lambda: F.adaptive_avg_pool1d_backward(
+            IMAGE[0, ..., :0], (2, 8, 8))),
     ],
 )
 def test_bad_input_is_named(error, words, call):

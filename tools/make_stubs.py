@@ -17,7 +17,7 @@ NOTE = "# Made by tools/make_stubs.py.\n"
 C_TYPES = {"bint": "bool", "int": "int", "Py_ssize_t": "int", "double": "float", "tuple": "tuple[int, ...]"}
 RETURNS = {"loss": "float", "cross_entropy": "float", "class_weights": "tuple[float, int]",
            "available_isas": "list[str]", "get_isa": "str", "build_flags": "str", "stream": "Any",
-           "in_default_environment": "Any"}
+           "in_default_environment": "T"}  # what it decorates keeps its type
 
 
 def pyx_functions(text):
@@ -45,9 +45,14 @@ def compiled_stub(pyx):
     lines = []
     for name, parameters, body in pyx_functions(pyx.read_text(encoding="utf-8")):
         returns = RETURNS.get(name, "int") if re.search(r"^ +return +\S", body, re.M) else "None"
-        lines.append(wrapped(f"def {name}(", [pyx_parameter(p) for p in parameters], f") -> {returns}: ..."))
+        declared = [pyx_parameter(p) for p in parameters]
+        if returns == "T":
+            declared = [p.replace(": Any", ": T") for p in declared]
+        lines.append(wrapped(f"def {name}(", declared, f") -> {returns}: ..."))
     text = "\n".join(lines)
     imports = "from typing import Any\n\n" if "Any" in text else ""
+    if "-> T:" in text:
+        imports = 'from typing import Any, TypeVar\n\nT = TypeVar("T")\n\n'
     arrays = "from numpy.typing import NDArray\n\nArray = NDArray[Any]\n\n" if "Array" in text else ""
     if arrays and not imports:
         imports = "from typing import Any\n\n"

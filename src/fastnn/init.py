@@ -111,7 +111,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     if nonlinearity != "leaky_relu":
         return gains[nonlinearity]
     slope = 0.01 if param is None else _checks.real("calculate_gain: param", param)
-    return math.sqrt(2 / (1 + slope**2))
+    return math.sqrt(2 / (1 + slope * slope))  # the square of a large number is infinite, its power an error
 
 
 def fan_in_and_fan_out(tensor: Any) -> tuple[int, int]:

@@ -91,12 +91,12 @@ cdef void make_rows(const fnn_kernels* kern, const Job* job, const Stage* stage,
     cdef Py_ssize_t block
     cdef fnn_row row
     if stage.kind == PAD:
-        pad_rows(x, &stage.pad, p0, p1, y)
+        pad_rows(x, &stage.pad, p0, p1, y, NULL)
     elif stage.kind == DEPTHWISE:
         describe(walk, &row, stage.columns, 1, memory + job.zeros)
         row.bias = bias
         row.accumulate, row.relu = accumulate, stage.relu
-        band_task(kern, kern.depthwise_row, walk, &row, x, y, <real*>panels, p0, p1, table)
+        band_task(kern, kern.depthwise_row, walk, &row, x, y, <real*>panels, p0, p1, table, NULL)
     else:
         for block in range(ceil_div(stage.columns, NC)):
             convolve_task(kern, walk, x, memory + job.zeros, panels, walk.taps, stage.depth, bias, y, 0,

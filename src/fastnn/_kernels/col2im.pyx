@@ -19,7 +19,7 @@ from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.memory cimport give, take_zeros
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, kernels, next_task, real, start, team_size
+    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, go_on, kernels, next_task, real, start, team_size
 )
 
 cdef enum:
@@ -60,7 +60,7 @@ cdef void band_task(const fnn_kernels* kern, const Image* image, const Bands* ba
         rows = min(bands.lines, p1 - first)
         pixels = rows * image.q
         pack(grad_y + (band // bands.count * image.p + first) * image.q * image.k, &zero, 1, image.k, 1,
-             pixels, image.k, panels)
+             pixels, image.k, panels, NULL)
         multiply_task(kern, terms, image.k, panels, <const real*>NULL, t, pixels, 0, bands.terms, 0, pixels,
                       image.k, False, False)
         add_terms(image, bands, t, first - p0, rows, sums)
@@ -138,8 +138,9 @@ cdef int input_gradient(const Image* image, const real* grad_y, const real* weig
                       workspace + thread * size, workspace + thread * size + panel_size)
             task = next_task(&tasks, thread, &watch)
     for task in prange(image.n * image.h, schedule="static", num_threads=threads):
-        write_row(image, &bands, sums + task // image.h * bands.count * bands.size, task % image.h,
-                  grad_x + task * row_size)
+        if go_on(&watch):
+            write_row(image, &bands, sums + task // image.h * bands.count * bands.size, task % image.h,
+                      grad_x + task * row_size)
     free(terms)
     give(sums, sums_size)
     free(workspace)

@@ -1,6 +1,6 @@
 """What other drivers of convolutions need of the interface: windows, and images with their padding."""
 
-from fastnn._kernels.runtime cimport real
+from fastnn._kernels.runtime cimport Watch, real
 
 cdef struct Filter:
     # The window of a convolution, in the order in which the interface takes it.
@@ -15,5 +15,5 @@ cdef struct Padding:
 cdef Filter window(tuple geometry)
 cdef Py_ssize_t padded(Py_ssize_t size, Py_ssize_t pad, Py_ssize_t output, Py_ssize_t stride,
                        Py_ssize_t reach) noexcept nogil
-cdef void pad_rows(const real* images, const Padding* pad, Py_ssize_t first, Py_ssize_t last,
-                   real* y) noexcept nogil
+cdef void pad_rows(const real* images, const Padding* pad, Py_ssize_t first, Py_ssize_t last, real* y,
+                   Watch* watch) noexcept nogil

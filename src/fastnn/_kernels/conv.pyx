@@ -20,7 +20,9 @@ from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.rows cimport (
     convolve_rows, narrow_group, pack_rows, pack_rows_transposed, rows_gradient
 )
-from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, real, team_size
+from fastnn._kernels.runtime cimport (
+    Watch, ceil_div, fnn_kernels, go_on, kernels, raise_interrupt, real, start, team_size
+)
 from fastnn._kernels.walk cimport Walk, find_interior
 from fastnn._kernels.winograd cimport winograd_forward
 
@@ -32,22 +34,27 @@ cdef enum:
     FEW_PIXELS = 2    # a filter: with fewer, its gradient is computed filter by filter (im2col.pyx)
 
 
-cdef void pad_images(const real* x, const Padding* pad, real* y, int threads) noexcept nogil:
-    """Copy images into [n][padded_h][padded_w][c], zeros around them."""
+cdef int pad_images(const real* x, const Padding* pad, real* y, int threads) noexcept nogil:
+    """Copy images into [n][padded_h][padded_w][c], zeros around them. Returns -1 when interrupted."""
     cdef Py_ssize_t rows = pad.n * pad.padded_h
+    cdef Watch watch
     cdef int thread
+    start(&watch)
     if threads == 1:
-        pad_rows(x, pad, 0, rows, y)
+        pad_rows(x, pad, 0, rows, y, &watch)
     else:
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-            pad_rows(x, pad, rows * thread // threads, rows * (thread + 1) // threads, y)
+            pad_rows(x, pad, rows * thread // threads, rows * (thread + 1) // threads, y, &watch)
+    return -1 if watch.interrupted else 0
 
 
-cdef void pad_rows(const real* images, const Padding* pad, Py_ssize_t first, Py_ssize_t last,
-                   real* y) noexcept nogil:
+cdef void pad_rows(const real* images, const Padding* pad, Py_ssize_t first, Py_ssize_t last, real* y,
+                   Watch* watch) noexcept nogil:
     """The padded rows first..last, all images' counted through."""
     cdef Py_ssize_t n = first // pad.padded_h, h = first % pad.padded_h - pad.top, row
     for row in range(first, last):
+        if not go_on(watch):
+            return
         pad_row(images, pad, n, h, y + row * pad.padded_w * pad.c)
         h += 1
         if h == pad.padded_h - pad.top:
@@ -110,18 +117,24 @@ cdef int filter_walk(Walk* walk, Py_ssize_t n, Py_ssize_t p, Py_ssize_t q, Py_ss
 
 cdef real* padded_source(Walk* walk, const real* x, Py_ssize_t h, Py_ssize_t w, Py_ssize_t c, Py_ssize_t x_n,
                          Py_ssize_t x_h, Py_ssize_t x_w, Py_ssize_t x_c, const Filter* f) noexcept nogil:
-    """Copy the images with their padding, and walk over the copy by filter rows. NULL without memory."""
+    """Copy the images with their padding, and walk over the copy by filter rows.
+
+    Returns NULL without memory, or when interrupted.
+    """
     cdef Py_ssize_t row
     cdef Py_ssize_t padded_h = padded(h, f.pad_h, walk.p, f.stride_h, (f.r - 1) * f.dilation_h + 1)
     cdef Py_ssize_t padded_w = padded(w, f.pad_w, walk.q, f.stride_w, f.s)
-    cdef real* copy = <real*>take(walk.n * padded_h * padded_w * c * sizeof(real))
+    cdef size_t size = walk.n * padded_h * padded_w * c * sizeof(real)
+    cdef real* copy = <real*>take(size)
     cdef Padding pad
     if copy is NULL:
         return NULL
     pad.n, pad.h, pad.w, pad.c, pad.x_n, pad.x_h, pad.x_w, pad.x_c = walk.n, h, w, c, x_n, x_h, x_w, x_c
     pad.top, pad.left, pad.padded_h, pad.padded_w = f.pad_h, f.pad_w, padded_h, padded_w
     # By several threads sooner than the copy is worth it: each then convolves what it wrote.
-    pad_images(x, &pad, copy, team_size(2.0 * walk.n * h * w * c))
+    if pad_images(x, &pad, copy, team_size(2.0 * walk.n * h * w * c)) != 0:
+        give(copy, size)
+        return NULL
     walk.h, walk.w = padded_h, padded_w
     walk.x_n, walk.x_h, walk.x_w = padded_h * padded_w * c, padded_w * c, c
     walk.taps = f.r
@@ -148,11 +161,13 @@ def packed_size(Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t taps, Py_ssi
 
 def pack_filters(const real[:, :, :, ::1] weight, Py_ssize_t groups, real[::1] panels):
     """Pack filters (K, C / groups, R, S) for `forward`; `panels` holds packed_size elements."""
+    cdef Environment _caller = default_environment()
     cdef Py_ssize_t columns = weight.shape[0] // groups, depth = weight.shape[1]
     cdef Py_ssize_t taps = weight.shape[2] * weight.shape[3], g, tap
     cdef Py_ssize_t group = narrow_group(depth * groups, weight.shape[0], groups, sizeof(real))
     cdef Py_ssize_t size = panel_elements(columns, taps * depth, sizeof(real))
     cdef Py_ssize_t* offsets
+    cdef Watch watch
     if panels.shape[0] == 0:
         return
     if group:
@@ -161,13 +176,15 @@ def pack_filters(const real[:, :, :, ::1] weight, Py_ssize_t groups, real[::1] p
     offsets = <Py_ssize_t*>malloc(taps * sizeof(Py_ssize_t))
     if offsets is NULL:
         raise MemoryError("conv2d: no memory to pack the filters")
+    start(&watch)
     with nogil:
         for tap in range(taps):
             offsets[tap] = tap
         for g in range(groups):
             pack(&weight[g * columns, 0, 0, 0], offsets, taps, depth, taps, columns, depth * taps,
-                 &panels[g * size])
+                 &panels[g * size], &watch)
     free(offsets)
+    raise_interrupt()
 
 
 def forward(x, panels, bias, y, tuple geometry, int relu, bint accumulate=False):
@@ -297,7 +314,7 @@ cdef class Prepared:
 
 cdef int source_walk(Walk* walk, const real* x, const Py_ssize_t* shape, const Py_ssize_t* strides,
                      const Filter* f, Py_ssize_t p, Py_ssize_t q, Py_ssize_t y_pixel, real** copy) noexcept:
-    """The forward walk over x, or over a padded copy where channels are few. -1 without memory.
+    """The forward walk over x, or over a padded copy where channels are few. -1: no memory, or interrupted.
 
     `shape` and `strides`, in bytes, of x (N, H, W, C); pixels of y are `y_pixel` numbers apart.
     """
@@ -343,6 +360,7 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     cdef Py_ssize_t* order
     cdef size_t panels_size
     cdef real* panels
+    cdef Watch watch
     cdef int status = 0
     if grad_x.size == 0:
         return
@@ -366,13 +384,15 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
             walk.n, walk.h, walk.w = grad_y.shape[0], grad_y.shape[1], grad_y.shape[2]
             walk.x_n, walk.x_h, walk.x_w = walk.h * walk.w * k, walk.w * k, k
             used = tap_order(&f, classes_h, classes_w, order)
+            start(&watch)
             size = panel_elements(columns, used * depth, sizeof(real))
             if group:
                 pack_rows_transposed(&weight[0, 0, 0, 0], order, used, c, group, taps, panels)
             elif used:
                 for g in range(f.groups):
                     pack(&weight[g * depth, 0, 0, 0], order, used, depth, columns * taps, columns, taps,
-                         panels + g * size)
+                         panels + g * size, &watch)
+                status = -1 if watch.interrupted else 0
             for a in range(classes_h):
                 for b in range(classes_w):
                     if status:

@@ -63,7 +63,8 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
         tile.depth = min(<Py_ssize_t>GRADIENT_PIXELS, m1 - m)
         tile.b_panel = tile.depth * kern.nr
         tile.accumulate = chunk > 0
-        pack(grad_y + m * y_pixel + group * columns, &zero, 1, tile.depth, y_pixel, columns, 1, panels)
+        pack(grad_y + m * y_pixel + group * columns, &zero, 1, tile.depth, y_pixel, columns, 1, panels,
+             NULL)
         for tap in range(tile0 // tiles_per_tap, ceil_div(tile1, tiles_per_tap)):
             source_rows(walk, x, zeros, pixel_at(walk, m), <int>tile.depth, 0, tap, tap + 1, sources)
             column_tiles(kern, &tile, group * depth,
@@ -112,7 +113,7 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
             task = next_task(&tasks, thread, &watch)
     for g in prange(groups, num_threads=min(threads, <int>groups)):
         finish_gradient(sums + g * cut.count * rows * columns, cut.count, walk.taps, depth, columns,
-                        grad_weight + g * columns * rows)
+                        grad_weight + g * columns * rows, &watch)
     free(panels)
     give(sums, sums_size)
     free(zeros)
@@ -120,6 +121,6 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
 
 
 cdef void finish_gradient(real* sums, Py_ssize_t slices, Py_ssize_t taps, Py_ssize_t depth,
-                          Py_ssize_t columns, real* grad_weight) noexcept nogil:
+                          Py_ssize_t columns, real* grad_weight, Watch* watch) noexcept nogil:
     add_slices(sums, sums + taps * depth * columns, slices - 1, taps * depth * columns)
-    filters_first(sums, taps, depth, columns, grad_weight)
+    filters_first(sums, taps, depth, columns, grad_weight, watch)

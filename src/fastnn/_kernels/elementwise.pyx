@@ -11,7 +11,7 @@ from libc.string cimport memset
 
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, release
 from fastnn._kernels.environment cimport Environment, default_environment
-from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, team_size
+from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, raise_interrupt
 from fastnn._kernels.share cimport share
 
 cdef extern from "kernels.h" nogil:
@@ -65,7 +65,7 @@ cdef void run_map(int op, double alpha, const Py_buffer* grad_y, const Py_buffer
     job.op, job.alpha = op, alpha
     job.x, job.y = <const char*>x.buf, <char*>y.buf
     job.grad_y = NULL if grad_y is NULL else <const char*>grad_y.buf
-    share(map_blocks, &job, ceil_div(job.size, BLOCK), team_size(cost(op, job.size)))
+    share(map_blocks, &job, ceil_div(job.size, BLOCK), cost(op, job.size))
 
 
 def map(int op, double alpha, x, y):
@@ -80,6 +80,7 @@ def map(int op, double alpha, x, y):
             run_map(op, alpha, NULL, &arrays.item[0], &arrays.item[1])
     finally:
         release(&arrays)
+    raise_interrupt()
 
 
 def map_backward(int op, double alpha, grad_y, saved, grad_x):
@@ -95,6 +96,7 @@ def map_backward(int op, double alpha, grad_y, saved, grad_x):
             run_map(op, alpha, &arrays.item[0], &arrays.item[1], &arrays.item[2])
     finally:
         release(&arrays)
+    raise_interrupt()
 
 
 # --- Losses, element by element
@@ -166,12 +168,13 @@ def loss(int op, y, target, weight, pos_weight, losses):
         if job.totals is NULL:
             raise MemoryError("loss: no memory for the workspace")
         with nogil:
-            share(loss_blocks, &job, blocks, team_size(2 * NS_FUNCTION * job.size))
+            share(loss_blocks, &job, blocks, 2 * NS_FUNCTION * job.size)
         for block in range(blocks):
             total += job.totals[block]
         free(job.totals)
     finally:
         release(&arrays)
+    raise_interrupt()
     return total
 
 
@@ -186,9 +189,10 @@ def loss_backward(int op, double scale, y, target, weight, pos_weight, grad_y):
         describe_losses(&job, &arrays)
         job.op, job.scale, job.totals = op, scale, NULL
         with nogil:
-            share(loss_blocks, &job, ceil_div(job.size, BLOCK), team_size(2 * NS_FUNCTION * job.size))
+            share(loss_blocks, &job, ceil_div(job.size, BLOCK), 2 * NS_FUNCTION * job.size)
     finally:
         release(&arrays)
+    raise_interrupt()
 
 
 # --- Rows along the last axis
@@ -225,7 +229,7 @@ cdef void run_softmax(const Py_buffer* grad_y, const Py_buffer* x, const Py_buff
     job.log = log
     job.x, job.y = <const char*>x.buf, <char*>y.buf
     job.grad_y = NULL if grad_y is NULL else <const char*>grad_y.buf
-    share(softmax_rows, &job, x.len // job.bytes, team_size(cost(FNN_EXP, x.len // x.itemsize)))
+    share(softmax_rows, &job, x.len // job.bytes, cost(FNN_EXP, x.len // x.itemsize))
 
 
 def softmax(x, y, bint log):
@@ -240,6 +244,7 @@ def softmax(x, y, bint log):
             run_softmax(NULL, &arrays.item[0], &arrays.item[1], log)
     finally:
         release(&arrays)
+    raise_interrupt()
 
 
 def softmax_backward(grad_y, y, grad_x, bint log):
@@ -255,6 +260,7 @@ def softmax_backward(grad_y, y, grad_x, bint log):
             run_softmax(&arrays.item[0], &arrays.item[1], &arrays.item[2], log)
     finally:
         release(&arrays)
+    raise_interrupt()
 
 
 # --- Cross entropy: rows x [count, n], a class for each, targets [count]
@@ -336,7 +342,7 @@ cdef Py_ssize_t run_classes(const Arrays* arrays, double* losses, char* grad_x, 
     job.ignore, job.weight, job.scale = ignore, weight, scale
     job.x, job.targets = <const char*>x.buf, <const Py_ssize_t*>arrays.item[1].buf
     job.losses, job.grad_x = losses, grad_x
-    share(cross_entropy_rows, &job, rows, team_size(cost(FNN_EXP, rows * job.n)))
+    share(cross_entropy_rows, &job, rows, cost(FNN_EXP, rows * job.n))
     return rows
 
 
@@ -357,6 +363,7 @@ def cross_entropy(x, targets, Py_ssize_t ignore, const double[::1] weight, doubl
             total += losses[row]
     finally:
         release(&arrays)
+    raise_interrupt()
     return total
 
 
@@ -374,3 +381,4 @@ def cross_entropy_backward(x, targets, Py_ssize_t ignore, const double[::1] weig
                         NULL if weight is None else &weight[0], scale)
     finally:
         release(&arrays)
+    raise_interrupt()

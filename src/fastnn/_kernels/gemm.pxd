@@ -31,7 +31,7 @@ cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offse
 
 cdef void add_slices(real* total, const real* slices, Py_ssize_t count, Py_ssize_t size) noexcept nogil
 
-cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t m,
-                      Py_ssize_t n) noexcept nogil
+cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t m, Py_ssize_t n,
+                      Watch* watch) noexcept nogil
 
 cdef double product_ns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil

@@ -21,9 +21,10 @@ from numpy import empty, ndarray
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
-    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, next_task, raise_interrupt,
-    real, start, team_size
+    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task,
+    raise_interrupt, real, start, team_size
 )
+
 
 cdef bint rows_collide(Py_ssize_t stride, Py_ssize_t columns, const fnn_kernels* kern) noexcept nogil:
     """Whether rows `stride` bytes apart would drive each other out of L1, and are worth a copy of their own.
@@ -147,8 +148,8 @@ cdef void add_slices(real* total, const real* slices, Py_ssize_t count, Py_ssize
             total[i] += slices[s * size + i]
 
 
-cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t m,
-                      Py_ssize_t n) noexcept nogil:
+cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t m, Py_ssize_t n,
+                      Watch* watch) noexcept nogil:
     """sums[j] = sum_i a[i, j], m rows of n: the gradient of a bias.
 
     Blocks of 128 rows are summed first and then added: the error of a long float32 sum grows with the
@@ -161,6 +162,8 @@ cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t
     for j0 in range(0, n, 256):
         width = min(<Py_ssize_t>256, n - j0)
         for i0 in range(0, m, 128):
+            if not go_on(watch):
+                return
             for j in range(width):
                 block[j] = 0
             for i in range(i0, min(i0 + 128, m)):
@@ -177,11 +180,15 @@ cdef double product_ns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
 
 def pack_weight(const real[:, ::1] weight, real[::1] panels):
     """Pack W [n, k] as the right-hand side B = W^T of a product; `panels` holds panel_size(n, k)."""
+    cdef Environment _caller = default_environment()
     cdef Py_ssize_t zero = 0, n = weight.shape[0], k = weight.shape[1]
+    cdef Watch watch
     if n == 0 or k == 0:
         return
+    start(&watch)
     with nogil:
-        pack(&weight[0, 0], &zero, 1, k, 1, n, k, &panels[0])
+        pack(&weight[0, 0], &zero, 1, k, 1, n, k, &panels[0], &watch)
+    raise_interrupt()
 
 
 def panel_size(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize):
@@ -192,8 +199,14 @@ def panel_size(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize):
 def row_total(const real[:, ::1] rows, real[::1] total):
     """total[j] = sum_i rows[i, j]."""
     cdef Environment _caller = default_environment()
-    column_sums(&rows[0, 0] if rows.size else NULL, rows.shape[1], &total[0] if total.shape[0] else NULL,
-                rows.shape[0], rows.shape[1])
+    cdef Watch watch
+    if total.shape[0] == 0:
+        return
+    start(&watch)
+    with nogil:
+        column_sums(&rows[0, 0] if rows.shape[0] else NULL, rows.shape[1], &total[0], rows.shape[0],
+                    rows.shape[1], &watch)
+    raise_interrupt()
 
 
 def linear(x, panels, bias, y, int relu):

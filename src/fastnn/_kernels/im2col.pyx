@@ -20,7 +20,7 @@ from libc.string cimport memcpy
 
 from fastnn._kernels.gemm cimport MAX_MR
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, next_task, real, start, team_size
+    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
@@ -58,7 +58,8 @@ cdef void pack_chunk(const fnn_kernels* kern, const Walk* walk, const real* x, c
 
 cdef void block_task(const fnn_kernels* kern, const Walk* walk, const Block* block, const real* x,
                      const real* zeros, const real* grad_y, Py_ssize_t y_pixel, Py_ssize_t channels,
-                     real* grad_weight, const void** sources, real* run, real* panels) noexcept nogil:
+                     real* grad_weight, const void** sources, real* run, real* panels,
+                     Watch* watch) noexcept nogil:
     """Some channels of all filters of a group; x, grad_y and grad_weight start at the first of them."""
     cdef const void* pixels[CHUNK]
     cdef void* rows[MAX_MR]
@@ -76,6 +77,8 @@ cdef void block_task(const fnn_kernels* kern, const Walk* walk, const Block* blo
     tile.bias = NULL
     tile.relu = False
     for chunk in range(ceil_div(total, block.pixels)):
+        if not go_on(watch):
+            return
         m = chunk * block.pixels
         tile.depth = min(block.pixels, total - m)
         tile.b_panel = tile.depth * kern.nr
@@ -127,7 +130,7 @@ cdef int filter_gradient_by_filters(const Walk* walk, const real* x, const real*
                        grad_y + task // blocks * columns, groups * columns, min(block.channels, depth - c0),
                        grad_weight + (task // blocks * columns * depth + c0) * walk.taps,
                        tables + thread * walk.taps, workspace + thread * (block.run + block.panel),
-                       workspace + thread * (block.run + block.panel) + block.run)
+                       workspace + thread * (block.run + block.panel) + block.run, &watch)
             task = next_task(&tasks, thread, &watch)
     free(tables)
     free(workspace)

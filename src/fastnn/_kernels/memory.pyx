@@ -13,6 +13,9 @@ cdef extern from "blocks.h" nogil:
     void fnn_block_give(void* data)
     void fnn_block_release()
 
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
 cdef enum:
     # Bytes from which on glibc asks the system, which fills its pages with zeros, time and again. Forward and
     # backward of an RNN, (100, 32, 64, 128), whose arrays take 1.6 MB each: 8.6 ms before, 5.8 where kept.
@@ -67,6 +70,8 @@ cdef class Block:
 def empty(tuple shape, dtype):
     """numpy.empty, in memory that was used before where the array is large."""
     size = dtype.itemsize * prod(shape)
+    if size > PY_SSIZE_T_MAX:  # of which NumPy says that it is a wrong value
+        raise MemoryError(f"no memory for an array of shape {shape} and dtype {dtype}")
     if not SMALLEST <= size <= LARGEST:
         return _empty(shape, dtype)
     return frombuffer(Block(size), dtype).reshape(shape)

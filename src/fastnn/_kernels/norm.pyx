@@ -12,7 +12,7 @@ from libc.string cimport memset
 
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, release
 from fastnn._kernels.environment cimport Environment, default_environment
-from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, real, team_size
+from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, raise_interrupt, real
 from fastnn._kernels.share cimport share
 
 cdef enum:
@@ -108,11 +108,12 @@ def column_moments(x, center, g, sums):
             raise MemoryError("batch_norm: no memory for the workspace")
         with nogil:
             if job.c:
-                share(moments_blocks, &job, blocks, team_size(NS_ELEMENT * job.m * job.c))
+                share(moments_blocks, &job, blocks, NS_ELEMENT * job.m * job.c)
             add_parts(job.out, itemsize, blocks, width, <double*>arrays.item[3].buf)
         free(job.out)
     finally:
         release(&arrays)
+    raise_interrupt()
 
 
 def column_affine(x, center, a, b, g, d, y):
@@ -135,9 +136,10 @@ def column_affine(x, center, a, b, g, d, y):
         job.d, job.out = <const char*>arrays.item[5].buf, <char*>arrays.item[6].buf
         with nogil:
             if job.c:
-                share(affine_blocks, &job, ceil_div(job.m, BLOCK), team_size(NS_ELEMENT * job.m * job.c))
+                share(affine_blocks, &job, ceil_div(job.m, BLOCK), NS_ELEMENT * job.m * job.c)
     finally:
         release(&arrays)
+    raise_interrupt()
 
 
 # --- Rows: x [..., n] as m rows
@@ -200,9 +202,10 @@ def layer_norm(x, w, b, double eps, y):
         describe_rows(&job, &arrays.item[0], &arrays.item[1], &arrays.item[3], eps)
         job.b = <const char*>arrays.item[2].buf
         with nogil:
-            share(norm_rows, &job, job.m, team_size(2 * NS_ELEMENT * job.m * job.n))
+            share(norm_rows, &job, job.m, 2 * NS_ELEMENT * job.m * job.n)
     finally:
         release(&arrays)
+    raise_interrupt()
 
 
 def layer_norm_backward(grad_y, x, w, double eps, grad_x, grads):
@@ -225,8 +228,9 @@ def layer_norm_backward(grad_y, x, w, double eps, grad_x, grads):
         if job.sums is NULL:
             raise MemoryError("layer_norm_backward: no memory for the workspace")
         with nogil:
-            share(norm_backward_blocks, &job, blocks, team_size(4 * NS_ELEMENT * job.m * job.n))
+            share(norm_backward_blocks, &job, blocks, 4 * NS_ELEMENT * job.m * job.n)
             add_parts(job.sums, itemsize, blocks, 2 * job.n, <double*>arrays.item[4].buf)
         free(job.sums)
     finally:
         release(&arrays)
+    raise_interrupt()

@@ -6,7 +6,7 @@ between them are transpositions of 16 x 16 blocks in registers (csrc/transpose.h
 
 from libc.string cimport memcpy, memset
 
-from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, real
+from fastnn._kernels.runtime cimport Watch, ceil_div, fnn_kernels, go_on, kernels, real
 
 cdef enum:
     BLOCK = 16      # rows of a block on its way
@@ -20,16 +20,20 @@ cdef Py_ssize_t panel_elements(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) 
 
 
 cdef void pack(const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps, Py_ssize_t depth,
-               Py_ssize_t depth_stride, Py_ssize_t n, Py_ssize_t n_stride, real* panels) noexcept nogil:
+               Py_ssize_t depth_stride, Py_ssize_t n, Py_ssize_t n_stride, real* panels,
+               Watch* watch) noexcept nogil:
     """Panels [n / NR][tap][depth][NR] of B[(tap, d), j] = b[taps[tap] + d * depth_stride + j * n_stride].
 
     The columns past n in the last panel are zero. One of three axes is contiguous: columns (n_stride 1),
     depth with its taps (depth_stride is the number of taps in memory), or columns with theirs (n_stride is).
+    `watch`, asked before each panel, is NULL where B is a block of a task.
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t nr = kern.nr, panel, j0, width
     cdef real* to
     for panel in range(ceil_div(n, nr)):
+        if not go_on(watch):
+            return
         j0 = panel * nr
         width = min(nr, n - j0)
         to = panels + j0 * n_taps * depth
@@ -91,12 +95,14 @@ cdef void pack_taps(const fnn_kernels* kern, const real* b, const Py_ssize_t* ta
 
 
 cdef void filters_first(const real* sums, Py_ssize_t taps, Py_ssize_t depth, Py_ssize_t columns,
-                        real* grad_weight) noexcept nogil:
+                        real* grad_weight, Watch* watch) noexcept nogil:
     """From [tap][channel][filter] to [filter][channel][tap]."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef real rows[BUFFER]
     cdef Py_ssize_t run = depth * taps, k_block, block, k0, e0, e, width, count, c, tap
     for k_block in range(ceil_div(columns, BLOCK)):
+        if not go_on(watch):
+            return
         k0 = k_block * BLOCK
         width = min(<Py_ssize_t>BLOCK, columns - k0)
         c = tap = 0

@@ -35,11 +35,12 @@ from fastnn._kernels.runtime cimport (
     fnn_pool_narrow,
     fnn_window,
     kernels,
+    raise_interrupt,
     real,
     team_size,
     whole_lines,
 )
-from fastnn._kernels.share cimport share
+from fastnn._kernels.share cimport share, share_among
 
 cdef extern from "kernels.h" nogil:
     int FNN_MAX, FNN_ARGMAX, FNN_MEAN, FNN_GROUP_BYTES
@@ -162,9 +163,10 @@ cdef void narrow_rows(const void* job_, Py_ssize_t first, Py_ssize_t last, int t
 cdef int pool(Pooling* job) noexcept nogil:
     """Cut the outputs into tasks and run them. Returns -1 where there is no memory."""
     cdef Py_ssize_t pixel = job.channels * job.itemsize, spare = (job.kern.lanes - 1) * job.itemsize
-    cdef int threads = team_size(NS_PER_BYTE * pixel * job.images * job.out_height
-                                 * (job.width * (1.0 + job.rows[job.out_height // 2].taps)
-                                    + job.out_width * (1.0 + job.columns[job.out_width // 2].taps)))
+    cdef double serial_ns = (NS_PER_BYTE * pixel * job.images * job.out_height
+                             * (job.width * (1.0 + job.rows[job.out_height // 2].taps)
+                                + job.out_width * (1.0 + job.columns[job.out_width // 2].taps)))
+    cdef int threads = team_size(serial_ns)
     cdef void* memory = malloc(job.out_width * max(<Py_ssize_t>FNN_GROUP_BYTES, <Py_ssize_t>sizeof(Block)))
     cdef void* scratch
     cdef Block* blocks = <Block*>memory
@@ -172,7 +174,7 @@ cdef int pool(Pooling* job) noexcept nogil:
     if memory is NULL:
         return -1
     if job.kern.pool_groups(job.columns, job.out_width, job.channels, job.column_dilation, memory):
-        pool_few_channels(job, memory, threads)
+        pool_few_channels(job, memory, serial_ns, threads)
         free(memory)
         return 0
     length = max(job.out_width * RUN_BYTES // (job.width * pixel * (2 if job.kind == FNN_ARGMAX else 1)),
@@ -187,13 +189,14 @@ cdef int pool(Pooling* job) noexcept nogil:
     scratch = malloc(threads * 2 * job.run_size + CACHE_LINE)
     if scratch is not NULL:
         job.scratch = <char*>scratch + whole_lines(<uintptr_t>scratch) - <uintptr_t>scratch
-        share(pool_blocks, job, job.images * job.out_height * job.count, threads)
+        share_among(threads, pool_blocks, job, job.images * job.out_height * job.count, serial_ns)
     free(scratch)
     free(memory)
     return 0 if scratch is not NULL else -1
 
 
-cdef void pool_few_channels(const Pooling* job, const void* groups, int threads) noexcept nogil:
+cdef void pool_few_channels(const Pooling* job, const void* groups, double serial_ns,
+                            int threads) noexcept nogil:
     cdef Narrow narrow
     narrow.kern = job.kern
     narrow.p.kind = job.kind
@@ -203,7 +206,7 @@ cdef void pool_few_channels(const Pooling* job, const void* groups, int threads)
     narrow.p.row_dilation, narrow.p.dilation = job.row_dilation, job.column_dilation
     narrow.p.rows, narrow.p.groups = job.rows, groups
     narrow.p.x, narrow.p.y, narrow.p.y_places = job.x, job.y, job.places
-    share(narrow_rows, &narrow, job.images * job.out_height, threads)
+    share_among(threads, narrow_rows, &narrow, job.images * job.out_height, serial_ns)
 
 
 cdef bint are_apart(const fnn_window* windows, Py_ssize_t count, Py_ssize_t dilation) noexcept nogil:
@@ -256,6 +259,7 @@ def max_pool(x, windows, Py_ssize_t row_dilation, Py_ssize_t column_dilation, y,
         status = run_pool(FNN_MAX if places is None else FNN_ARGMAX, &arrays, row_dilation, column_dilation)
     finally:
         release(&arrays)
+    raise_interrupt()
     if status:
         raise MemoryError("max_pool: no memory for the workspace")
 
@@ -274,6 +278,7 @@ def mean_pool(x, windows, y):
         status = run_pool(FNN_MEAN, &arrays, 1, 1)
     finally:
         release(&arrays)
+    raise_interrupt()
     if status:
         raise MemoryError("avg_pool: no memory for the workspace")
 
@@ -325,9 +330,10 @@ def max_gather(grad_y, places, covering, grad_x):
         job.x, job.places, job.y = <const char*>item[0].buf, <char*>item[1].buf, <char*>item[3].buf
         with nogil:
             share(gather_rows, &job, job.images * job.out_height,
-                  team_size(NS_PER_BYTE * (2 * item[0].len + item[3].len)))
+                  NS_PER_BYTE * (2 * item[0].len + item[3].len))
     finally:
         release(&arrays)
+    raise_interrupt()
 
 
 cdef struct Scatter:
@@ -408,6 +414,7 @@ def max_scatter(grad_y, places, grad_x):
             job.slices = ceil_div(job.channels, job.width)
             with nogil:
                 share(scatter_slices, &job, images * job.slices,
-                      team_size(NS_PER_BYTE * (2 * item[0].len + item[2].len)))
+                      NS_PER_BYTE * (2 * item[0].len + item[2].len))
     finally:
         release(&arrays)
+    raise_interrupt()

@@ -190,9 +190,13 @@ cdef void backward_share(Layer* layers, Py_ssize_t directions, Py_ssize_t batch,
 
 def backward_panels(const real[:, ::1] weight, real[::1] panels):
     """Pack W_hh or W_ih as `backward` takes it: panel_size(H, G H) or panel_size(D, G H) elements."""
+    cdef Environment _caller = default_environment()
     cdef Py_ssize_t zero = 0, n = weight.shape[0], h = weight.shape[1]
+    cdef Watch watch
+    start(&watch)
     with nogil:
-        pack(&weight[0, 0], &zero, 1, n, h, h, 1, &panels[0])
+        pack(&weight[0, 0], &zero, 1, n, h, h, 1, &panels[0], &watch)
+    raise_interrupt()
 
 
 def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const real[:, ::1] state_panels,
@@ -296,20 +300,23 @@ cdef void add_product(const fnn_kernels* kern, const real* panels, Py_ssize_t co
 
 
 cdef void weights_task(const Gradient* g, Py_ssize_t slice, Py_ssize_t c0, Py_ssize_t c1, real* panels,
-                       real* sums) noexcept nogil:
+                       real* sums, Watch* watch) noexcept nogil:
     """Over the rows of one slice, columns c0 .. c1 of the gates: sums for W_ih^T, then for W_hh^T."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef const real* grad_gates = <const real*>g.grad_gates
     cdef Py_ssize_t row0 = g.rows * slice // g.slices, row1 = g.rows * (slice + 1) // g.slices, zero = 0
     cdef Py_ssize_t i, k0, k1
     for i in range(ceil_div(row1 - row0, GRADIENT_ROWS)):
+        if not go_on(watch):
+            return
         k0 = row0 + i * GRADIENT_ROWS
         k1 = min(row1, k0 + GRADIENT_ROWS)
-        pack(grad_gates + k0 * g.width + c0, &zero, 1, k1 - k0, g.width, c1 - c0, 1, panels)
+        pack(grad_gates + k0 * g.width + c0, &zero, 1, k1 - k0, g.width, c1 - c0, 1, panels,
+             NULL)
         add_product(kern, panels, c1 - c0, <const real*>g.x, g.depth, k0, k1, i > 0, sums)
         if g.width > g.products:  # the GRU's state has other gradients
             pack(grad_gates + k0 * g.width + g.width - g.products + c0, &zero, 1, k1 - k0, g.width, c1 - c0,
-                 1, panels)
+                 1, panels, NULL)
         add_product(kern, panels, c1 - c0, <const real*>g.h_prev, g.hidden, k0, k1, i > 0,
                     sums + g.depth * (c1 - c0))
 
@@ -322,7 +329,7 @@ cdef void weights_share(const Gradient* g, fnn_tasks* tasks, int thread, real* p
         c0 = task % blocks * g.block
         c1 = min(g.products, c0 + g.block)
         weights_task(g, task // blocks, c0, c1, panels,
-                     sums + (task // blocks * g.products + c0) * (g.depth + g.hidden))
+                     sums + (task // blocks * g.products + c0) * (g.depth + g.hidden), watch)
         task = next_task(tasks, thread, watch)
 
 
@@ -368,6 +375,6 @@ def gradients(Py_ssize_t products, const real[:, ::1] grad_gates, const real[:, 
                            &grad_weight_ih[c0, 0], g.depth)
             kern.transpose(g.hidden, width, sums + c0 * (g.depth + g.hidden) + g.depth * width, width,
                            &grad_weight_hh[c0, 0], g.hidden)
-        column_sums(&grad_gates[0, 0], g.width, &grad_bias[0], g.rows, g.width)
+        column_sums(&grad_gates[0, 0], g.width, &grad_bias[0], g.rows, g.width, &watch)
     give(workspace, (threads * panels + g.slices * size) * sizeof(real))
     raise_interrupt()

@@ -1,6 +1,6 @@
 """Drivers of depthwise convolution, and of groups of a few channels."""
 
-from fastnn._kernels.runtime cimport fnn_kernels, fnn_row, real
+from fastnn._kernels.runtime cimport Watch, fnn_kernels, fnn_row, real
 from fastnn._kernels.walk cimport Walk
 
 cdef Py_ssize_t narrow_group(Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t groups,
@@ -19,4 +19,4 @@ cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssiz
                    const real* zeros) noexcept nogil
 cdef void band_task(const fnn_kernels* kern, void (*body)(const fnn_row*) noexcept nogil, const Walk* walk,
                     const fnn_row* shared, const real* x, real* y, real* filters, Py_ssize_t row0,
-                    Py_ssize_t row1, const void** table) noexcept nogil
+                    Py_ssize_t row1, const void** table, Watch* watch) noexcept nogil

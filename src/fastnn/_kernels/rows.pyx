@@ -17,7 +17,8 @@ from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.gemm cimport add_slices
 from fastnn._kernels.runtime cimport (
-    Watch, deal, fnn_kernels, fnn_row, fnn_tasks, kernels, like_parts, next_task, real, start, team_size
+    Watch, deal, fnn_kernels, fnn_row, fnn_tasks, go_on, kernels, like_parts, next_task, real, start,
+    team_size
 )
 from fastnn._kernels.walk cimport Walk
 
@@ -98,7 +99,8 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
     cdef void (*body)(const fnn_row*) noexcept nogil
     cdef Py_ssize_t rows = walk.n * walk.p
     cdef double cost = 0.05 * walk.q * channels * group * walk.taps  # of a row, in nanoseconds
-    cdef Py_ssize_t bands = like_parts(rows, max(<Py_ssize_t>1, <Py_ssize_t>min(<double>BAND, BAND_NS / cost)))
+    cdef Py_ssize_t bands = like_parts(rows, max(<Py_ssize_t>1,
+                                                 <Py_ssize_t>min(<double>BAND, BAND_NS / cost)))
     cdef int threads = team_size(rows * cost)
     cdef const void** tables = <const void**>malloc(threads * (walk.taps + 1) * sizeof(void*))
     cdef real* zeros = <real*>calloc(channels, sizeof(real))
@@ -135,19 +137,24 @@ cdef void convolve_share(fnn_tasks* tasks, int thread, Watch* watch, const fnn_k
     cdef Py_ssize_t rows = walk.n * walk.p, task = next_task(tasks, thread, watch)
     while task >= 0:
         band_task(kern, body, walk, shared, x, y, <real*>filters, task * rows // bands,
-                  (task + 1) * rows // bands, table)
+                  (task + 1) * rows // bands, table, NULL)
         task = next_task(tasks, thread, watch)
 
 
 cdef void band_task(const fnn_kernels* kern, void (*body)(const fnn_row*) noexcept nogil, const Walk* walk,
                     const fnn_row* shared, const real* x, real* y, real* filters, Py_ssize_t row0,
-                    Py_ssize_t row1, const void** table) noexcept nogil:
-    """Rows row0..row1, all images' counted through; each thread has its own description of a row."""
+                    Py_ssize_t row1, const void** table, Watch* watch) noexcept nogil:
+    """Rows row0..row1, all images' counted through; each thread has its own description of a row.
+
+    `watch` may be NULL, where the rows are few.
+    """
     cdef fnn_row task = shared[0]
     cdef Py_ssize_t row, n, p
     task.rows = table
     task.filters = filters
     for row in range(row0, row1):
+        if not go_on(watch):
+            return
         n = row // walk.p
         p = row % walk.p
         point_rows(walk, &task, x + n * walk.x_n, p, table)
@@ -187,7 +194,7 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
         while task >= 0:
             band_task(kern, kern.depthwise_gradient if group == 1 else kern.grouped_gradient, walk, &shared,
                       x, <real*>grad_y, sums + task * size, task * rows // slices,
-                      (task + 1) * rows // slices, tables + thread * (walk.taps + 1))
+                      (task + 1) * rows // slices, tables + thread * (walk.taps + 1), &watch)
             task = next_task(&tasks, thread, &watch)
     add_slices(sums, sums + size, slices - 1, size)
     for k in range(channels):

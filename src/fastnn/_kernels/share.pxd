@@ -3,4 +3,8 @@
 # Does the tasks first .. last - 1 of `job`, a struct of the driver's own; `thread` is for scratch memory.
 ctypedef void (*Body)(const void* job, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil
 
-cdef void share(Body body, const void* job, Py_ssize_t tasks, int threads) noexcept nogil
+# `serial_ns` is what one thread would take. Where that is long, Ctrl-C ends the loop before its time, and
+# `raise_interrupt` is due with the GIL. `share_among` is for drivers that asked `team_size` themselves.
+cdef void share(Body body, const void* job, Py_ssize_t tasks, double serial_ns) noexcept nogil
+cdef void share_among(int threads, Body body, const void* job, Py_ssize_t tasks,
+                      double serial_ns) noexcept nogil

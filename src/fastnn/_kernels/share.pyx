@@ -6,33 +6,46 @@ a row of ten numbers. One thread calls the body at once: OpenMP's region would c
 
 from cython.parallel cimport prange
 
-from fastnn._kernels.runtime cimport ceil_div, deal, fnn_tasks, next_task
+from fastnn._kernels.runtime cimport Watch, ceil_div, deal, fnn_tasks, next_task, start, team_size
 
 cdef enum:
     PIECES = 4      # of each thread's run: what a slower thread leaves, another takes
 
+cdef double PIECE_NS = 5e6      # at most, between two looks for Ctrl-C; new memory can take ten times as long
 
-cdef void share(Body body, const void* job, Py_ssize_t tasks, int threads) noexcept nogil:
+
+cdef void share(Body body, const void* job, Py_ssize_t tasks, double serial_ns) noexcept nogil:
     """Do all tasks of `job`."""
+    share_among(team_size(serial_ns), body, job, tasks, serial_ns)
+
+
+cdef void share_among(int threads, Body body, const void* job, Py_ssize_t tasks,
+                      double serial_ns) noexcept nogil:
     cdef fnn_tasks pieces
     cdef Py_ssize_t count, size
+    cdef Watch watch
     cdef int thread
     if tasks <= 0:
         return
-    if threads == 1:
+    if threads == 1 and serial_ns < PIECE_NS:
         body(job, 0, tasks, 0)
         return
-    size = ceil_div(tasks, threads * PIECES)
+    count = max(<Py_ssize_t>(serial_ns / PIECE_NS), threads * PIECES)
+    size = ceil_div(tasks, count)
     count = ceil_div(tasks, size)
+    start(&watch)
     deal(&pieces, count, threads)
+    if threads == 1:
+        work(body, job, tasks, size, &pieces, 0, &watch)
+        return
     for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-        work(body, job, tasks, size, &pieces, thread)
+        work(body, job, tasks, size, &pieces, thread, &watch)
 
 
 cdef void work(Body body, const void* job, Py_ssize_t tasks, Py_ssize_t size, fnn_tasks* pieces,
-               int thread) noexcept nogil:
+               int thread, Watch* watch) noexcept nogil:
     """One thread's share."""
-    cdef Py_ssize_t piece = next_task(pieces, thread, NULL)
+    cdef Py_ssize_t piece = next_task(pieces, thread, watch)
     while piece >= 0:
         body(job, piece * size, min(tasks, (piece + 1) * size), thread)
-        piece = next_task(pieces, thread, NULL)
+        piece = next_task(pieces, thread, watch)

@@ -87,7 +87,7 @@ cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, P
     if m == 0 or n == 0:
         return
     if m >= MANY_ROWS:
-        pack(b, &zero, 1, k, depth_stride, n, n_stride, workspace)
+        pack(b, &zero, 1, k, depth_stride, n, n_stride, workspace, watch)
         multiply(a, a_stride, workspace, bias, c, c_stride, m, n, k, False, relu, threads, watch)
         return
     deal(&tasks, ceil_div(n, block.columns), threads)
@@ -117,7 +117,7 @@ cdef void unpacked_share(fnn_tasks* tasks, int thread, const fnn_kernels* kern, 
             k0 = i * block.depth
             depth = min(block.depth, k - k0)
             pack(b + k0 * depth_stride + n0 * n_stride, &zero, 1, depth, depth_stride, columns, n_stride,
-                 panels)
+                 panels, NULL)
             multiply_task(kern, a + k0, a_stride, panels, NULL if bias is NULL or i else bias + n0, c + n0,
                           c_stride, 0, m, 0, columns, depth, i > 0, relu if i == blocks - 1 else 0)
         task = next_task(tasks, thread, watch)
@@ -194,7 +194,8 @@ cdef void transposed_task(const fnn_kernels* kern, const Cut* cut, Py_ssize_t ta
         for i in range(tile.depth):
             a_rows[i] = a + (k0 + i) * a_stride
         if not packed:
-            pack(b + k0 * b_stride + n0, &zero, 1, tile.depth, b_stride, tile.columns, 1, panels)
+            pack(b + k0 * b_stride + n0, &zero, 1, tile.depth, b_stride, tile.columns, 1, panels,
+                 NULL)
         column_tiles(kern, &tile, 0, m0, min(m, m0 + cut.height), sums + n0, n)
         k0 += KC
 
@@ -303,6 +304,6 @@ def linear_backward(const real[:, ::1] grad_y, const real[:, ::1] x, const real[
         multiply_transposed(&grad_y[0, 0] if m else NULL, n, &x[0, 0] if m else NULL, k,
                             &grad_weight[0, 0], n, k, m, accumulate, workspace, threads, &watch)
         if grad_bias.shape[0]:
-            column_sums(&grad_y[0, 0] if m else NULL, n, &grad_bias[0], m, n)
+            column_sums(&grad_y[0, 0] if m else NULL, n, &grad_bias[0], m, n, &watch)
     free(workspace)
     raise_interrupt()

@@ -22,8 +22,8 @@ from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
-    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, kernels, next_task, real, start, team_size,
-    thread_id
+    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, go_on, kernels, next_task, raise_interrupt,
+    real, start, team_size, thread_id
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
@@ -97,7 +97,7 @@ cdef Plan make_plan(const fnn_kernels* kern, const Walk* walk, Py_ssize_t tiles,
 cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
                      const real* zeros, const real* panels, const real* bias, real* y, Py_ssize_t tile0,
                      Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint new_tiles, bint accumulate,
-                     int relu, real* v, real* m) noexcept nogil:
+                     int relu, real* v, real* m, Watch* watch) noexcept nogil:
     """The tiles tile0..tile1 and filters k0..k1; V is made anew for new tiles."""
     cdef const void* sources[MOST_PRODUCTS]
     cdef void* targets[16]
@@ -108,6 +108,8 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk
             source_rows(walk, x, zeros, pixel_at(walk, tile0 + t), 1, 1, 0, plan.products, sources)
             kern.winograd_input(plan.outputs + 2, sources, plan.c, v + t * plan.c, plan.v_stride)
     for i in range(plan.products):
+        if not go_on(watch):
+            return
         multiply_task(kern, v + i * plan.v_stride, plan.c, panels + i * matrix + k0 * plan.c,
                       <const real*>NULL, m + i * plan.m_stride, width, 0, tiles, 0, width, plan.c,
                       False, False)
@@ -120,14 +122,14 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk
 cdef void tile_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
                     const real* zeros, const real* panels, const real* bias, real* y, Py_ssize_t tile0,
                     Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint accumulate, int relu,
-                    real* workspace) noexcept nogil:
+                    real* workspace, Watch* watch) noexcept nogil:
     """The tiles tile0..tile1: their inputs are transformed once for all blocks of the filters k0..k1."""
     cdef Py_ssize_t block, k
     for block in range(ceil_div(k1 - k0, plan.filters)):
         k = k0 + block * plan.filters
         block_task(kern, plan, walk, x, zeros, panels, bias, y, tile0, tile1, k,
                    min(k1, k + plan.filters), block == 0, accumulate, relu, workspace,
-                   workspace + plan.products * plan.v_stride)
+                   workspace + plan.products * plan.v_stride, watch)
 
 
 cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, const real* bias, real* y,
@@ -164,7 +166,7 @@ cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, 
             tile_task(kern, &plan, walk, x, zeros, panels, bias, y, task % blocks * plan.block,
                       min(tiles, (task % blocks + 1) * plan.block), task // blocks * k_task,
                       min(k, (task // blocks + 1) * k_task), accumulate, relu,
-                      workspace + thread * size)
+                      workspace + thread * size, &watch)
             task = next_task(&tasks, thread, &watch)
     free(workspace)
     free(zeros)
@@ -195,7 +197,7 @@ cdef void pack_panel(const fnn_kernels* kern, int outputs, const real* weight, P
     for block in range(ceil_div(channels, CHANNELS)):
         c0 = block * CHANNELS
         size = min(<Py_ssize_t>CHANNELS, channels - c0)
-        pack(weight + c0 * c_stride, offsets, 9, size, c_stride, width, k_stride, taps)
+        pack(weight + c0 * c_stride, offsets, 9, size, c_stride, width, k_stride, taps, NULL)
         kern.winograd_filter(outputs + 2, taps, size * kern.nr, size * kern.nr, panel + c0 * kern.nr, matrix)
 
 
@@ -212,14 +214,18 @@ def pack_filters(int outputs, const real[:, :, :, ::1] weight, bint transposed, 
     cdef Py_ssize_t k_stride = 9 if transposed else 9 * c, c_stride = 9 * k if transposed else 9
     cdef Py_ssize_t nr = kern.nr, matrix = matrix_elements(k, c, sizeof(real)), panel
     cdef int threads = team_size(8.0 * k * c)
+    cdef Watch watch
     cdef real* taps = <real*>malloc(threads * 9 * CHANNELS * nr * sizeof(real))
     if taps is NULL:
         raise MemoryError("conv2d: no memory to transform the filters")
+    start(&watch)
     for panel in prange(ceil_div(k, nr), nogil=True, num_threads=threads):
-        pack_panel(kern, outputs, &weight[0, 0, 0, 0] + panel * nr * k_stride, k_stride, c_stride,
-                   transposed, c, min(nr, k - panel * nr), matrix, &panels[panel * nr * c],
-                   taps + thread_id() * 9 * CHANNELS * nr)
+        if go_on(&watch):
+            pack_panel(kern, outputs, &weight[0, 0, 0, 0] + panel * nr * k_stride, k_stride, c_stride,
+                       transposed, c, min(nr, k - panel * nr), matrix, &panels[panel * nr * c],
+                       taps + thread_id() * 9 * CHANNELS * nr)
     free(taps)
+    raise_interrupt()
 
 
 def forward(x, panels, bias, y, int outputs, Py_ssize_t pad_h, Py_ssize_t pad_w, int relu,

@@ -131,7 +131,7 @@ cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     add_slices(sums, sums + sums_of_slice, plan.slices - 1, sums_of_slice)
     taps = sums + plan.slices * sums_of_slice
     kern.winograd_filter_gradient(plan.outputs + 2, sums, plan.matrix, c * k, taps)
-    filters_first(taps, 9, c, k, grad_weight)
+    filters_first(taps, 9, c, k, grad_weight, &watch)
     free(workspace)
     give(sums, sums_size)
     free(zeros)

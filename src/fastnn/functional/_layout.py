@@ -6,6 +6,9 @@ import numpy as np
 
 from .._kernels.memory import empty
 
+# Bytes that are copied between two looks for Ctrl-C: some 0.1 s.
+AT_ONCE = 64 << 20
+
 # The kernels' fused types by the dtype of the arrays.
 SPECIALISATION = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
@@ -21,12 +24,23 @@ def by_dtype(kernel):
 def to_channels_last(x: np.ndarray) -> np.ndarray:
     """View (N, C, H, W) as (N, H, W, C), copied only where channels are not contiguous."""
     y = x.transpose(0, 2, 3, 1)
-    return y if y.strides[3] == y.itemsize or y.shape[3] == 1 else np.ascontiguousarray(y)
+    return y if y.strides[3] == y.itemsize or y.shape[3] == 1 else _contiguous(y)
 
 
 def contiguous_channels_last(x: np.ndarray) -> np.ndarray:
     """View (N, C, H, W) as a contiguous (N, H, W, C), copied where it is not."""
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    return _contiguous(x.transpose(0, 2, 3, 1))
+
+
+def _contiguous(x: np.ndarray) -> np.ndarray:
+    """numpy.ascontiguousarray; what is large is copied a few images at a time, so that Ctrl-C ends it."""
+    if x.nbytes <= AT_ONCE or x.flags.c_contiguous:
+        return np.ascontiguousarray(x)
+    y = empty(x.shape, x.dtype)
+    images = max(AT_ONCE // x[0].nbytes, 1)
+    for i in range(0, len(x), images):
+        y[i : i + images] = x[i : i + images]
+    return y
 
 
 def from_channels_last(y: np.ndarray) -> np.ndarray:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
+from .._kernels.runtime import in_default_environment
 from .._random import as_generator
 
 
+@in_default_environment
 def dropout_mask(shape: tuple[int, ...], p: float, rng: Any = None, dtype: Any = np.float32) -> np.ndarray:
     """An array of 0 with probability p and 1 / (1 - p) else, whose mean is 1 (Srivastava et al., 2014).
 
@@ -27,3 +29,9 @@ def dropout_mask(shape: tuple[int, ...], p: float, rng: Any = None, dtype: Any =
     dtype = _checks.float_dtype("dropout_mask: dtype", dtype)
     kept = as_generator("dropout_mask: rng", rng).random(shape, np.float32) >= p
     return np.asarray(kept * dtype.type(1 / (1 - p) if p < 1 else 0))  # an array of shape () too
+
+
+@in_default_environment
+def masked(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """x times its mask."""
+    return np.asarray(x * mask)  # an array of shape () too

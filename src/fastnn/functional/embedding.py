@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import _checks
+from .._kernels.runtime import in_default_environment
 
 
 def padding_row(name, padding_idx, rows):
@@ -42,6 +43,7 @@ def embedding(indices, weight, padding_idx=None):
     return np.take(weight, indices, axis=0)
 
 
+@in_default_environment
 def embedding_backward(grad_y, indices, num_embeddings, padding_idx=None):
     """grad_weight[i] = sum of grad_y over the places where indices = i; zero for padding_idx.
 

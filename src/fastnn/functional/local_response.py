@@ -11,7 +11,7 @@ from .._kernels.runtime import in_default_environment
 def channel_sums(x, before, after):
     """Sums over the channels from c - before to c + after, those that there are."""
     y = x.copy("K")
-    for shift in range(1, max(before, after) + 1):
+    for shift in range(1, min(max(before, after), x.shape[1] - 1) + 1):
         if shift <= before:
             y[:, shift:] += x[:, :-shift]
         if shift <= after:

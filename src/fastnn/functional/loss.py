@@ -108,7 +108,7 @@ class _Classes:
             self.weight = _checks.as_float_array(f"{name}: weight", weight, 1, logits.dtype)
             _checks.same_shape(f"{name}: weight", self.weight, (self.classes,), "one number a class")
             self.exact_weight = self.weight.astype(np.float64)
-        target = np.asarray(target) if not isinstance(target, np.ndarray) else target
+        target = _checks.plain_array(f"{name}: target", target, "classes or probabilities")
         self.soft = target.shape == logits.shape and target.dtype.kind == "f"
         if self.soft:
             target = _checks.as_float_array(f"{name}: target", target, None, logits.dtype)

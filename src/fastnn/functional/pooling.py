@@ -244,7 +244,7 @@ def adaptive_avg_pool2d_backward(grad_y, input_shape):
     """
     name = "adaptive_avg_pool2d_backward"
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, (3, 4))
-    windows = _pooling.adaptive(name, 2, grad_y.shape[-2:])
+    windows = _pooling.adaptive(name, 2, grad_y.shape[-2:], "a size of grad_y")
     return _pooling.mean_pool_backward(name, windows, grad_y, input_shape)
 
 
@@ -258,7 +258,7 @@ def adaptive_avg_pool1d_backward(grad_y, input_shape):
     """The gradient of `adaptive_avg_pool1d`: each output's is spread evenly over its window."""
     name = "adaptive_avg_pool1d_backward"
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, (2, 3))
-    windows = _pooling.adaptive(name, 1, grad_y.shape[-1:])
+    windows = _pooling.adaptive(name, 1, grad_y.shape[-1:], "a size of grad_y")
     return _pooling.mean_pool_backward(name, windows, grad_y, input_shape)
 
 

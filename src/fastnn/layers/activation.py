@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
+from .._kernels.runtime import in_default_environment
 from ..functional import activation as F
 from ..functional.prelu import prelu, prelu_backward
 from .module import Module, Parameter
@@ -132,6 +133,7 @@ class PReLU(Module):
         self._save(x)
         return y
 
+    @in_default_environment
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray:
         """Add to the gradient of the slopes, return that of x."""
         (x,) = self._take()

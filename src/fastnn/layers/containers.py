@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import _checks, functional
+from .._kernels.runtime import in_default_environment
 from .module import Module
 
 
@@ -178,6 +179,7 @@ class Residual(_Container):
             _checks.choice("Residual: activation", activation, (None, "relu", "sigmoid", "tanh"))
         self.activation = activation
 
+    @in_default_environment
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return f(body(x) + shortcut(x)); the two must have one shape."""
         y: np.ndarray = _first(self.body(x))
@@ -192,6 +194,7 @@ class Residual(_Container):
         self._save(y if isinstance(self.activation, str) else None)
         return y
 
+    @in_default_environment
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> Any:
         """Return the sum of the gradients that come through the body and the shortcut."""
         (y,) = self._take()
@@ -229,6 +232,7 @@ class Parallel(_ModuleSequence):
         self.merge = _checks.choice("Parallel: merge", merge, ("concat", "sum"))
         self.dim = _checks.integer("Parallel: dim", dim, minimum=-_checks.MAX_SIZE)
 
+    @in_default_environment
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the branches' outputs as one array."""
         outputs: list[np.ndarray] = [_first(branch(x)) for branch in self]
@@ -247,6 +251,7 @@ class Parallel(_ModuleSequence):
         self._save([s[dim] for s in shapes], dim)
         return np.concatenate(outputs, axis=dim)
 
+    @in_default_environment
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> Any:
         """Return the sum of the gradients that come through the branches."""
         pieces = self._pieces(np.asarray(grad_y), *self._take())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import _checks, init
+from .._kernels.runtime import in_default_environment
 from ..functional import _fused
 from ..functional import conv as F
 from ..functional.conv1d import conv1d_backward
@@ -80,6 +81,7 @@ class _Convolution(Module):
             self._cached(shape, lambda: F.prepare(shape, packed, bias, filters, window, self.activation))
         return F.convolve(images, packed, bias, self.out_channels, window, self.activation)
 
+    @in_default_environment
     def _add(self, grad_weight, grad_bias):
         self.weight._grad += grad_weight
         if grad_bias is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _checks, init
-from ..functional.dropout import dropout_mask
+from ..functional.dropout import dropout_mask, masked
 from .module import Module
 
 
@@ -37,14 +37,14 @@ class Dropout(Module):
             return x
         mask = dropout_mask(x.shape, self.p, self._rng, x.dtype)
         self._save(mask)
-        return np.asarray(x * mask)  # an array of shape () too
+        return masked(x, mask)
 
     def backward(self, grad_y: np.ndarray) -> np.ndarray:
         """Return grad_y times the mask of the last call."""
         (mask,) = self._take()
         grad_y = _checks.as_float_array("Dropout.backward: grad_y", grad_y, None, mask.dtype)
         _checks.same_shape("Dropout.backward: grad_y", grad_y, mask.shape, "as the output has")
-        return np.asarray(grad_y * mask)
+        return masked(grad_y, mask)
 
     def extra_repr(self) -> str:
         """Return the configuration as `repr` shows it."""

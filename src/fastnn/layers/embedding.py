@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _checks, init
+from .._kernels.runtime import in_default_environment
 from ..functional.embedding import embedding, embedding_backward, padding_row
 from .module import Module, Parameter
 
@@ -47,6 +48,7 @@ class Embedding(Module):
         self._save(x)
         return y
 
+    @in_default_environment
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> None:
         """Add to the gradient of the table; integers have none, so None is returned."""
         (x,) = self._take()

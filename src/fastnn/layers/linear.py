@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import _checks, init
+from .._kernels.runtime import in_default_environment
 from ..functional import _fused
 from ..functional.linear import add_gradients, check_input, pack_weight, prepare, product
 from .module import Module, Parameter
@@ -68,6 +69,7 @@ class Linear(Module):
         self._save(x, y if self.activation else None)
         return y
 
+    @in_default_environment
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray | None:
         """Add to the gradients of weight and bias, return that of x."""
         x, y = self._take()

@@ -65,6 +65,7 @@ class _BatchNorm(Module):
         # The unbiased variance is tracked, the biased one normalises: as in torch.
         self.running_var += share * (var * (count / (count - 1)) - self.running_var)
 
+    @in_default_environment
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray:
         """Add to the gradients of weight and bias, return that of x."""
         x, mean, var, by_batch = self._take()
@@ -158,6 +159,7 @@ class LayerNorm(Module):
         self._save(x)
         return y
 
+    @in_default_environment
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray:
         """Add to the gradients of weight and bias, return that of x."""
         (x,) = self._take()

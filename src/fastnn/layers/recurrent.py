@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from .. import _checks, init
+from .._kernels.runtime import in_default_environment
 from ..functional import _recurrence
 from ..functional._recurrence import CELLS, Cell, Packed, Ragged, Weights
-from ..functional.dropout import dropout_mask
+from ..functional.dropout import dropout_mask, masked
 from .activation import Softmax
 from .linear import Linear
 from .module import Module, Parameter
@@ -112,7 +113,7 @@ class _Recurrent(Module):
         for layer in range(self.num_layers):
             mask = self._dropout_mask(y) if layer else None
             if mask is not None:
-                y = y * mask
+                y = masked(y, mask)
             y, keep = _recurrence.forward(self._cell, y, ragged, self._packed(layer),
                                           *self._of_layer(states, layer), keep=self.training)
             kept.append(keep)
@@ -125,6 +126,7 @@ class _Recurrent(Module):
                 self.hidden_size, self.batch_first))
         return output, self._leave(states, ragged, single)
 
+    @in_default_environment
     def backward(self, grad_out: np.ndarray | None, grad_state: Any = None, *, truncate: int | None = None,
                  input_grad: bool = True) -> np.ndarray | None:
         """Back-propagation through time, through all layers; adds to the parameters' gradients.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import _checks, _random
+from .._kernels.runtime import in_default_environment
 from ..layers import Module, Parameter
 from .executor import Program, Session
 from .graph import Graph, Value
@@ -98,6 +99,7 @@ class OnnxModel(Module):
                              + ", ".join(map(repr, self.inputs)))
         return dict(zip(self.outputs, self._run(feeds), strict=True))
 
+    @in_default_environment
     def _run(self, feeds: Mapping[str, Any]) -> list[np.ndarray]:
         feeds = {name: _checked(value, feeds[name]) for name, value in self.inputs.items()}
         # An overflow or a NaN is a result like another, of which the operators need not speak.
@@ -134,6 +136,7 @@ class OnnxModel(Module):
         self._program.run(values, session, [step for step in self._program.steps if step.static])
         return values
 
+    @in_default_environment
     def backward(self, *grad_outputs: Any, input_grad: bool = True) -> Any:
         """Add to the parameters' gradients and return the gradient of the input of the last `forward`.
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
+from .._kernels.runtime import in_default_environment
 from ..layers.module import Module, Parameter, coalesce
 
 
@@ -18,6 +19,7 @@ def _gradients(name, params):
     return [grad for _, grad in coalesce(params)]
 
 
+@in_default_environment
 def clip_grad_norm_(params: Module | Iterable[Parameter], max_norm: float, norm_type: float = 2.0,
                     error_if_nonfinite: bool = False) -> float:
     """Scale all gradients so that their common norm is at most `max_norm`; return the norm before.
@@ -36,9 +38,10 @@ def clip_grad_norm_(params: Module | Iterable[Parameter], max_norm: float, norm_
     """
     max_norm = _real_or_infinity("clip_grad_norm_: max_norm", max_norm, 0.0)
     norm_type = _real_or_infinity("clip_grad_norm_: norm_type", norm_type, 1.0)
+    refused = _checks.flag("clip_grad_norm_: error_if_nonfinite", error_if_nonfinite)
     gradients = _gradients("clip_grad_norm_", params)
     norm = _norm(gradients, norm_type)
-    if error_if_nonfinite and not math.isfinite(norm):
+    if refused and not math.isfinite(norm):
         raise ValueError(f"clip_grad_norm_: the norm of the gradients is {norm}")
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1:  # a NaN reaches the gradients, as the sum had it
@@ -65,6 +68,7 @@ def _norm(gradients: list[np.ndarray], p: float) -> float:
     return float(sum((np.abs(grad).astype(np.float64) ** p).sum() for grad in gradients) ** (1 / p))
 
 
+@in_default_environment
 def clip_grad_value_(params: Any, clip_value: float) -> None:
     """Limit each element of the gradients to [-clip_value, clip_value]."""
     clip_value = _checks.real("clip_grad_value_: clip_value", clip_value, 0.0)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import _checks
+from .._kernels.runtime import in_default_environment
 from .optimizer import Optimizer
 
 
@@ -29,6 +30,7 @@ class LRScheduler:
         """Return the learning rate after `step` steps for a base rate."""
         raise NotImplementedError
 
+    @in_default_environment
     def _apply(self) -> None:
         for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = self.lr_at(self.last_epoch, base)
@@ -170,6 +172,7 @@ class ReduceLROnPlateau(LRScheduler):
     def _apply(self) -> None:
         pass
 
+    @in_default_environment
     def step(self, metric: float | None = None) -> None:
         """Look at the metric of one more epoch."""
         if metric is None:

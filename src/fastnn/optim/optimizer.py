@@ -11,6 +11,16 @@ from .. import _checks
 from ..layers.module import Module, Parameter, coalesce
 
 
+def _listed(name: str, params: Any) -> list[Any]:
+    if isinstance(params, Module):
+        return params.parameters()
+    try:
+        return list(params)
+    except TypeError:
+        kind = f"{params!r:.60}"
+        raise TypeError(f"{name}: params must be a Module or a list of Parameter, got {kind}") from None
+
+
 class Optimizer:
     """Base class of optimizers.
 
@@ -30,11 +40,7 @@ class Optimizer:
 
     def __init__(self, params: Module | Iterable[Any], defaults: dict[str, Any]):
         name = type(self).__name__
-        if isinstance(params, Module):
-            params = params.parameters()
-        if not isinstance(params, Iterable):
-            raise TypeError(f"{name}: params must be a Module or a list of Parameter, got {params!r:.60}")
-        params = list(params)
+        params = _listed(name, params)
         if not params:
             raise ValueError(f"{name}: params is empty, expected at least one Parameter")
         groups = params if isinstance(params[0], dict) else [{"params": params}]
@@ -44,8 +50,10 @@ class Optimizer:
         self.state: dict[str, Any] = {"step": 0}
         seen: set[int] = set()
         for group in groups:
-            members = group["params"]
-            members = members.parameters() if isinstance(members, Module) else list(members)
+            if not isinstance(group, dict):
+                kind = type(group).__name__
+                raise TypeError(f"{name}: params has a {kind} beside a group, expected groups")
+            members = _listed(name, group.get("params"))
             for p in members:
                 if not isinstance(p, Parameter):
                     raise TypeError(f"{name}: params has a {type(p).__name__}, expected Parameters")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import _checks, init
+from .._kernels.runtime import in_default_environment
 from ..optim.clip import clip_grad_norm_
 from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from .callbacks import Callback
@@ -92,6 +93,7 @@ class _Stop(Exception):
     """Ends the epochs, with the reason."""
 
 
+@in_default_environment
 def fit(
     model: Any,
     x: Any,
@@ -282,6 +284,7 @@ def predict(model: Any, x: Any, *, batch_size: int = 256) -> np.ndarray:
                                for batch in _batches(samples, batch_size, None)])
 
 
+@in_default_environment
 def evaluate(model: Any, x: Any, y: np.ndarray, *, loss: Any = None,
              batch_size: int = 256) -> dict[str, float]:
     """Return {"loss": ...} and, of a classifier, {"accuracy": ...} over all samples, in eval mode.

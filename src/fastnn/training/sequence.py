@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
+from .._kernels.runtime import in_default_environment
 from ..optim.clip import clip_grad_norm_
 
 
+@in_default_environment
 def fit_sequence(
     rnn: Any,
     head: Any,
