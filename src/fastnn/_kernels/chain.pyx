@@ -93,7 +93,7 @@ cdef void make_rows(const fnn_kernels* kern, const Job* job, const Stage* stage,
     if stage.kind == PAD:
         pad_rows(x, &stage.pad, p0, p1, y, NULL)
     elif stage.kind == DEPTHWISE:
-        describe(walk, &row, stage.columns, 1, memory + job.zeros)
+        describe(walk, &row, stage.columns, 1)
         row.bias = bias
         row.accumulate, row.relu = accumulate, stage.relu
         band_task(kern, kern.depthwise_row, walk, &row, x, y, <real*>panels, p0, p1, table, NULL)

@@ -15,8 +15,7 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
                        int relu) noexcept nogil
 cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t channels,
                        Py_ssize_t group, real* grad_weight) noexcept nogil
-cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssize_t group,
-                   const real* zeros) noexcept nogil
+cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssize_t group) noexcept nogil
 cdef void band_task(const fnn_kernels* kern, void (*body)(const fnn_row*) noexcept nogil, const Walk* walk,
                     const fnn_row* shared, const real* x, real* y, real* filters, Py_ssize_t row0,
                     Py_ssize_t row1, const void** table, Watch* watch) noexcept nogil

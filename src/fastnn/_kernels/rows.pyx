@@ -76,14 +76,12 @@ cdef void point_rows(const Walk* walk, fnn_row* task, const real* image, Py_ssiz
         task.ahead = image + h * walk.x_h
 
 
-cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssize_t group,
-                   const real* zeros) noexcept nogil:
+cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssize_t group) noexcept nogil:
     """What all rows share. The taps of a walk are a grid, row by row."""
     task.s = 0
     while task.s < walk.taps and walk.tap_h[task.s] == walk.tap_h[0]:
         task.s += 1
     task.r = walk.taps // task.s if task.s else 0
-    task.zeros = zeros
     task.group = group
     task.w, task.channels, task.x_pixel = walk.w, channels, walk.x_w
     task.q, task.y_pixel, task.stride = walk.q, walk.y_q, walk.stride_w
@@ -103,16 +101,13 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
                                                  <Py_ssize_t>min(<double>BAND, BAND_NS / cost)))
     cdef int threads = team_size(rows * cost)
     cdef const void** tables = <const void**>malloc(threads * (walk.taps + 1) * sizeof(void*))
-    cdef real* zeros = <real*>calloc(channels, sizeof(real))
     cdef fnn_row shared
     cdef fnn_tasks tasks
     cdef Watch watch
     cdef int thread
-    if tables is NULL or zeros is NULL:
-        free(tables)
-        free(zeros)
+    if tables is NULL:
         return -1
-    describe(walk, &shared, channels, group, zeros)
+    describe(walk, &shared, channels, group)
     shared.bias = bias
     shared.accumulate, shared.relu = accumulate, relu
     body = kern.depthwise_row if group == 1 else kern.grouped_row
@@ -125,7 +120,6 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
             convolve_share(&tasks, thread, &watch, kern, body, walk, &shared, x, y, filters, bands,
                            tables + thread * (walk.taps + 1))
     free(tables)
-    free(zeros)
     return -1 if watch.interrupted else 0
 
 
@@ -173,18 +167,16 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
     cdef Py_ssize_t slices = max(<Py_ssize_t>1, min(<Py_ssize_t>MAX_SLICES, rows // BAND))
     cdef int threads = team_size(0.05 * rows * walk.q * channels * group * walk.taps)
     cdef const void** tables = <const void**>malloc(threads * (walk.taps + 1) * sizeof(void*))
-    cdef real* zeros = <real*>calloc(channels, sizeof(real))
     cdef real* sums = <real*>calloc(slices * size, sizeof(real))
     cdef fnn_row shared
     cdef fnn_tasks tasks
     cdef Watch watch
     cdef int thread
-    if tables is NULL or zeros is NULL or sums is NULL:
+    if tables is NULL or sums is NULL:
         free(tables)
-        free(zeros)
         free(sums)
         return -1
-    describe(walk, &shared, channels, group, zeros)
+    describe(walk, &shared, channels, group)
     shared.bias = NULL
     shared.accumulate = shared.relu = False
     start(&watch)
@@ -202,6 +194,5 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
             for tap in range(walk.taps):
                 grad_weight[(k * group + j) * walk.taps + tap] = sums[(tap * group + j) * channels + k]
     free(tables)
-    free(zeros)
     free(sums)
     return -1 if watch.interrupted else 0

@@ -116,7 +116,6 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct fnn_row:
         const void* const* rows
-        const void* zeros
         const void* ahead
         Py_ssize_t r
         Py_ssize_t s

@@ -35,7 +35,6 @@ typedef struct {
 /* One row of outputs of a convolution whose groups are narrow. See depthwise.h and grouped.h. */
 typedef struct {
     const void *const *rows; /* the input row under each row of the filter, or NULL where there is none */
-    const void *zeros;       /* [channels], what a missing row consists of                             */
     const void *ahead;       /* an input row that is wanted next, or NULL                              */
     ptrdiff_t r, s;          /* the filter: rows x columns                                             */
     ptrdiff_t group;         /* channels of a group, and its filters                                   */
