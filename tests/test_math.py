@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from arrays import assert_same_bits
 
+from fastnn import functional
 from fastnn._kernels import elementwise, runtime
 
 OPERATIONS = {"exp": elementwise.EXP, "tanh": elementwise.TANH, "sigmoid": elementwise.SIGMOID}
@@ -22,6 +23,8 @@ BASELINE = {
     np.float32: {"exp": 1.1, "tanh": 1.85, "sigmoid": 1.95},
     np.float64: {"exp": 1.1, "tanh": 1.85, "sigmoid": 1.95},
 }
+# Those of the gates of recurrences, which take half the time; of the baseline, too.
+GATES = {"tanh": 2.6, "sigmoid": 2.1}
 # What the truth is computed in. Where long double is no longer than double, its own rounding is added.
 WIDER = {np.float32: np.float64, np.float64: np.longdouble}
 SLACK = 1.0 if np.finfo(np.longdouble).eps == np.finfo(np.float64).eps else 0.01
@@ -146,3 +149,39 @@ def test_gelu_keeps_its_digits_far_below_zero(isa, dtype):
     exact = np.array([tail_of_gelu(v) for v in x])
     # Measured: 3.7 and 3.8. The rounding of x^2 alone, were it left in, would be hundreds.
     assert errors(y, exact.astype(np.longdouble)).max() < 4 + SLACK
+
+
+def gates(x, width=512):
+    """tanh and sigmoid of x, up to `width` at a time, as the kernels of recurrences take them."""
+    y, h, c = np.empty_like(x), np.empty_like(x), np.ones((1, width), x.dtype)
+    step, state = np.zeros((1, 1, 1), x.dtype), np.zeros((1, width), x.dtype)
+    for first in range(0, len(x), width):
+        part = x[first : first + width]
+        bias = np.zeros(4 * width, x.dtype)
+        bias[width : width + len(part)] = part  # of the gate f: c = f * 1 + i * tanh(0)
+        n, blank = len(part), np.zeros((4 * width, width), x.dtype)
+        y[first : first + n] = functional.rnn(step, state, blank[:width, :1], blank[:width],
+                                              bias[width : 2 * width])[0][0, 0, :n]
+        h[first : first + n] = functional.lstm(step, state, c, blank[:, :1], blank, bias)[2][0, :n]
+    return {"tanh": y, "sigmoid": h}
+
+
+def test_gates_in_units_of_the_last_place(isa, dtype):
+    if "-O1" in runtime.build_flags():
+        pytest.skip("the bounds are those of fused multiply-adds, which GCC does not make at -O1")
+    x = every(dtype)[::37]
+    x = np.concatenate([x[np.abs(x) < (87 if dtype is np.float32 else 708)],
+                        np.linspace(-11, 11, 50_001, dtype=dtype)])
+    for name, y in gates(x).items():
+        assert errors(y, truth(name, x)).max() < GATES[name] + SLACK
+
+
+def test_gates_of_what_is_no_number(isa, dtype):
+    x = np.array([0, np.inf, -np.inf, np.nan, -np.nan, 1e4, -1e4, 1e30, -1e30], dtype)
+    x = np.append(x, x[3])
+    bits = x.view(np.int32 if dtype is np.float32 else np.int64)
+    bits[-1] |= 0x1FF  # a NaN with a payload
+    y = gates(x)
+    np.testing.assert_array_equal(y["tanh"], [0, 1, -1, np.nan, np.nan, 1, -1, 1, -1, np.nan])
+    np.testing.assert_allclose(y["sigmoid"], [0.5, 1, 0, np.nan, np.nan, 1, 0, 1, 0, np.nan], rtol=0,
+                               atol=1e-37)

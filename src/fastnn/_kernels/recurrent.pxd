@@ -36,7 +36,8 @@ cdef struct Pass:
     Layer layers[MAX_DIRECTIONS]
     Py_ssize_t groups           # of columns
     Py_ssize_t columns          # groups * G * the lanes of a vector
-    Py_ssize_t block            # sequences of a task
+    Py_ssize_t blocks           # of sequences: a task is one in one direction
+    Py_ssize_t block            # sequences of the largest
     Py_ssize_t chunk            # steps
     Py_ssize_t run              # groups, whole panels of columns
     Py_ssize_t tasks
@@ -54,6 +55,10 @@ cdef void adjourn(const fnn_barrier* barriers, Py_ssize_t tasks) noexcept nogil
 
 cdef int run_pass(Pass* p, const real* of_dtype) noexcept nogil
 
-cdef Py_ssize_t block_rows(Py_ssize_t batch, Py_ssize_t mr) noexcept nogil
+cdef Py_ssize_t count_blocks(Py_ssize_t batch, Py_ssize_t mr) noexcept nogil
+
+cdef inline Py_ssize_t first_sequence(Py_ssize_t batch, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil:
+    """Where a block begins: 32 in 6 are 5 or 6 each, not 6 and a slow rest of 2."""
+    return batch * block // blocks
 
 cdef Py_ssize_t panels_of_input(Py_ssize_t columns, Py_ssize_t depth, Py_ssize_t itemsize) noexcept nogil

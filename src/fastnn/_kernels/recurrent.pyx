@@ -141,9 +141,11 @@ cdef inline real* row_of_sums(const Pass* p, const Layer* layer, Py_ssize_t s, P
     return sums + (s1 - 1 - s if layer.reverse else s - s0) * p.block * p.columns
 
 
-cdef void take_block(Pass* p, const Layer* layer, Py_ssize_t n0, Py_ssize_t n1, int part, int parts,
-                     fnn_barrier* barrier, real* sums) noexcept nogil:
-    """All steps of the sequences n0 .. n1: all columns, or the share of thread `part` of `parts`."""
+cdef void take_block(Pass* p, const Layer* layer, Py_ssize_t block, int part, int parts, fnn_barrier* barrier,
+                     real* sums) noexcept nogil:
+    """All steps of one block of sequences: all columns, or the share of thread `part` of `parts`."""
+    cdef Py_ssize_t n0 = first_sequence(p.batch, block, p.blocks)
+    cdef Py_ssize_t n1 = first_sequence(p.batch, block + 1, p.blocks)
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t runs = ceil_div(p.groups, p.run), hidden = p.hidden
     cdef Py_ssize_t pitch = state_pitch(hidden, kern.lanes)
@@ -212,19 +214,17 @@ cdef void final_states(const Pass* p, const Layer* layer, Py_ssize_t n0, Py_ssiz
 cdef void take_share(Pass* p, int thread, int members, const real* of_dtype) noexcept nogil:
     """What one thread of `members` does."""
     cdef real* workspace = <real*>(p.workspace + thread * p.share)
-    cdef Py_ssize_t task, n0
+    cdef Py_ssize_t task
     cdef int parts = p.parts if members >= p.tasks * p.parts else 1
     if parts > 1:
         task = thread // parts
         if task < p.tasks:
-            n0 = task // p.directions * p.block
-            take_block(p, &p.layers[task % p.directions], n0, min(p.batch, n0 + p.block), thread % parts,
-                       parts, &p.barriers[task], workspace)
+            take_block(p, &p.layers[task % p.directions], task // p.directions, thread % parts, parts,
+                       &p.barriers[task], workspace)
         return
     task = next_task(&p.dealt, thread, &p.watch)
     while task >= 0:
-        n0 = task // p.directions * p.block
-        take_block(p, &p.layers[task % p.directions], n0, min(p.batch, n0 + p.block), 0, 1, NULL, workspace)
+        take_block(p, &p.layers[task % p.directions], task // p.directions, 0, 1, NULL, workspace)
         task = next_task(&p.dealt, thread, &p.watch)
 
 
@@ -234,12 +234,13 @@ cdef void share_out(Pass* p, Py_ssize_t itemsize) noexcept nogil:
     cdef Py_ssize_t nv = kern.nr // kern.lanes
     p.groups = ceil_div(p.hidden, kern.lanes)
     p.columns = p.groups * p.gates * kern.lanes
-    p.block = block_rows(p.batch, kern.mr)
+    p.blocks = count_blocks(p.batch, kern.mr)
+    p.block = ceil_div(p.batch, p.blocks)
     p.chunk = max(<Py_ssize_t>1, min(p.steps, CHUNK_BYTES // (p.block * p.columns * itemsize)))
     if p.gates % nv == 0:
         nv = 1  # a group is whole panels already
     p.run = ceil_div(RUN_VECTORS, p.gates * nv) * nv
-    p.tasks = p.directions * ceil_div(p.batch, p.block)
+    p.tasks = p.directions * p.blocks
     p.threads = team_size(NS_PER_MULTIPLY * p.gates * p.hidden * (p.hidden + p.depth)
                           * p.directions * p.starts[p.steps])
     p.parts = 1
@@ -274,16 +275,14 @@ cdef int run_pass(Pass* p, const real* of_dtype) noexcept nogil:
     return 0
 
 
-cdef Py_ssize_t block_rows(Py_ssize_t batch, Py_ssize_t mr) noexcept nogil:
-    """Sequences of a block: the rows of a register tile at most, and evenly cut.
+cdef Py_ssize_t count_blocks(Py_ssize_t batch, Py_ssize_t mr) noexcept nogil:
+    """Into how many blocks to cut the sequences: each at most the rows of a register tile.
 
     From 8 sequences on their number is even, for two threads to share; a tile of 4 rows still keeps the
     multipliers busy.
     """
     cdef Py_ssize_t blocks = ceil_div(batch, mr)
-    if blocks % 2 and batch >= 8:
-        blocks += 1
-    return ceil_div(batch, blocks)
+    return blocks + blocks % 2 if batch >= 8 else blocks
 
 
 cdef Py_ssize_t panels_of_input(Py_ssize_t columns, Py_ssize_t depth, Py_ssize_t itemsize) noexcept nogil:

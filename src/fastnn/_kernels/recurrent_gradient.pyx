@@ -29,7 +29,8 @@ from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC, add_slices, column_sums, column_tiles, multiply, multiply_task, pack
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.recurrent cimport (
-    MAX_DIRECTIONS, MAX_SHARED, NS_PER_MULTIPLY, adjourn, block_rows, fnn_barrier, meet, step_parts
+    MAX_DIRECTIONS, MAX_SHARED, NS_PER_MULTIPLY, adjourn, count_blocks, first_sequence, fnn_barrier, meet,
+    step_parts
 )
 from fastnn._kernels.runtime cimport (
     FNN_GRU,
@@ -168,23 +169,24 @@ cdef void backward_steps(const Layer* layer, Py_ssize_t n0, Py_ssize_t n1, int p
                     memset(<real*>step.grad_c + i * hidden + j0, 0, (j1 - j0) * sizeof(real))
 
 
-cdef void backward_share(Layer* layers, Py_ssize_t directions, Py_ssize_t batch, Py_ssize_t block,
-                         Py_ssize_t tasks, fnn_tasks* dealt, int thread, int parts, fnn_barrier* barriers,
+cdef void backward_share(Layer* layers, Py_ssize_t directions, Py_ssize_t batch, Py_ssize_t blocks,
+                         fnn_tasks* dealt, int thread, int parts, fnn_barrier* barriers,
                          const real* of_dtype) noexcept nogil:
     """What one thread does: its part of one block, or one block after the other."""
-    cdef Py_ssize_t task, n0
+    cdef Py_ssize_t task, block
     if parts > 1:
         task = thread // parts
-        if task < tasks:
-            n0 = task // directions * block
-            backward_steps(&layers[task % directions], n0, min(batch, n0 + block), thread % parts, parts,
-                           &barriers[task], of_dtype)
+        if task < directions * blocks:
+            block = task // directions
+            backward_steps(&layers[task % directions], first_sequence(batch, block, blocks),
+                           first_sequence(batch, block + 1, blocks), thread % parts, parts, &barriers[task],
+                           of_dtype)
         return
     task = next_task(dealt, thread, layers[0].watch)
     while task >= 0:
-        n0 = task // directions * block
-        backward_steps(&layers[task % directions], n0, min(batch, n0 + block), 0, 1, <fnn_barrier*>NULL,
-                       of_dtype)
+        block = task // directions
+        backward_steps(&layers[task % directions], first_sequence(batch, block, blocks),
+                       first_sequence(batch, block + 1, blocks), 0, 1, <fnn_barrier*>NULL, of_dtype)
         task = next_task(dealt, thread, layers[0].watch)
 
 
@@ -228,8 +230,8 @@ def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const 
     cdef Py_ssize_t steps = starts.shape[0] - 1
     cdef Py_ssize_t directions = grad_h.shape[0], batch = grad_h.shape[1], hidden = grad_h.shape[2]
     cdef Py_ssize_t d
-    cdef Py_ssize_t block = block_rows(batch, kern.mr)
-    cdef Py_ssize_t tasks = directions * ceil_div(batch, block)
+    cdef Py_ssize_t blocks = count_blocks(batch, kern.mr), block = ceil_div(batch, blocks)
+    cdef Py_ssize_t tasks = directions * blocks
     cdef Layer layers[MAX_DIRECTIONS]
     cdef Layer* layer
     cdef double block_ns = NS_PER_MULTIPLY * block * products * hidden
@@ -269,11 +271,11 @@ def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const 
     deal(&dealt, tasks, threads)
     with nogil:
         if threads == 1:
-            backward_share(layers, directions, batch, block, tasks, &dealt, 0, 1, barriers,
+            backward_share(layers, directions, batch, blocks, &dealt, 0, 1, barriers,
                            <const real*>NULL)
         else:
             with parallel(num_threads=threads):
-                backward_share(layers, directions, batch, block, tasks, &dealt, thread_id(),
+                backward_share(layers, directions, batch, blocks, &dealt, thread_id(),
                                parts if team_members() == threads else 1, barriers, <const real*>NULL)
         if parts > 1:
             adjourn(barriers, tasks)

@@ -110,12 +110,22 @@ INLINE vec NAME(permute2)(vec x, vec y, mask from) {
  *     times_power     x 2^k for whole numbers k, overflow and denormals as they should be
  *     square_rest     a^2 - square, exactly, where square is a^2 rounded
  *     quotient        x / (a + rest), where rest is what a sum a lost in rounding
+ *     ratio           x / a
  */
 #if VBYTES == 64
 #include "simd_avx512.h"
 #else
+#if VBYTES == 32
+INLINE vec NAME(lesser)(vec a, vec b) {
+    return FLOAT ? (vec)_mm256_min_ps((__m256)a, (__m256)b) : (vec)_mm256_min_pd((__m256d)a, (__m256d)b);
+}
+INLINE vec NAME(larger)(vec a, vec b) {
+    return FLOAT ? (vec)_mm256_max_ps((__m256)a, (__m256)b) : (vec)_mm256_max_pd((__m256d)a, (__m256d)b);
+}
+#else
 INLINE vec NAME(lesser)(vec a, vec b) { return NAME(select)(a < b, a, b); }
 INLINE vec NAME(larger)(vec a, vec b) { return NAME(select)(a > b, a, b); }
+#endif
 INLINE vec NAME(larger_or_nan)(vec a, vec b) { return NAME(select)(b != b, b, NAME(larger)(b, a)); }
 INLINE void NAME(take_larger)(vec *best, mask *where, vec v, mask here) {
     const mask stays = (*best >= v) | (*best != *best);
@@ -132,6 +142,7 @@ INLINE vec NAME(times_power)(vec x, vec k) {
     const int bias = FLOAT ? 127 : 1023, digits = FLOAT ? 23 : 52;
     return x * (vec)((half + bias) << digits) * (vec)((whole - half + bias) << digits);
 }
+INLINE vec NAME(ratio)(vec x, vec a) { return x / a; }
 /* Dekker: the upper half of the digits of a has an exact square. */
 INLINE vec NAME(square_rest)(vec a, vec square) {
     const int half = FLOAT ? 12 : 27;
@@ -172,6 +183,7 @@ INLINE vec NAME(rectify)(vec x, int relu) { return relu ? NAME(between)(x, NAME(
 #define square_rest NAME(square_rest)
 #define times_power NAME(times_power)
 #define quotient NAME(quotient)
+#define ratio NAME(ratio)
 #define permute NAME(permute)
 #define permute2 NAME(permute2)
 #define relu1 NAME(relu1)

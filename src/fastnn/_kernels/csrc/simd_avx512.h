@@ -48,3 +48,4 @@ INLINE vec NAME(quotient)(vec x, vec a, vec rest) {
                            : (vec)_mm512_fnmadd_pd((__m512d)y, (__m512d)a, (__m512d)x);
     return y + inverse * (left - y * rest);
 }
+INLINE vec NAME(ratio)(vec x, vec a) { return NAME(quotient)(x, a, (vec){0}); }

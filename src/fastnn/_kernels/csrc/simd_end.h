@@ -21,6 +21,7 @@
 #undef square_rest
 #undef times_power
 #undef quotient
+#undef ratio
 #undef permute
 #undef permute2
 #undef relu1
@@ -28,6 +29,8 @@
 #undef vabs
 #undef vtanh
 #undef vsigmoid
+#undef gate_tanh
+#undef gate_sigmoid
 #undef vlog1p
 #undef vdistance
 #undef vgaussian

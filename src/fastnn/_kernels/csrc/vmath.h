@@ -82,6 +82,35 @@ INLINE vec NAME(vsigmoid)(vec x) {
     return quotient(by_sign(x, e, splat(1)), sum, e - (sum - 1));
 }
 
+/* Both once more, for the gates of recurrences, with half the instructions: 2.5 units of the last place for tanh, 2 for
+ * sigmoid. Sums keep what they lose in rounding, the sign comes with the argument, and 2^k is made by one shift: the
+ * argument is cut so that it is a normal number, and below e^-87 (double: e^-708) a sigmoid falls no further. Of the
+ * arguments of `lesser` and `larger` the second stays if it is NaN. */
+typedef struct {
+    vec p;     /* e^r - 1 */
+    vec scale; /* 2^k     */
+} NAME(power);
+
+INLINE NAME(power) NAME(gate_power)(vec x) {
+    const real shift = FLOAT ? (real)0x1.8p23 + 127 : (real)0x1.8p52 + 1023;
+    const real high = FLOAT ? (real)0.693359375 : (real)0x1.62e42feep-1;
+    const real low = FLOAT ? (real)-2.12194440054690583e-4 : (real)0x1.a39ef35793c76p-33;
+    const vec shifted = x * (real)1.44269504088896340736 + shift, k = shifted - shift;
+    const vec r = (x - k * high) - k * low;
+    return (NAME(power)){NAME(exp_bend)(r) + r, (vec)((mask)shifted << (FLOAT ? 23 : 52))};
+}
+INLINE vec NAME(gate_tanh)(vec x) {
+    const real most = FLOAT ? 10 : 20;
+    const NAME(power) e = NAME(gate_power)(2 * larger(splat(-most), lesser(splat(most), x)));
+    const vec m = e.p * e.scale + (e.scale - 1);
+    return ratio(m, m + 2);
+}
+INLINE vec NAME(gate_sigmoid)(vec x) {
+    const real most = FLOAT ? 87 : 708;
+    const NAME(power) e = NAME(gate_power)(-larger(splat(-most), lesser(splat(most), x)));
+    return ratio(splat(1), e.p * e.scale + e.scale + 1);
+}
+
 /* log(1 + e) for 0 <= e <= 1: 2 atanh(s) with s = e / (2 + e), by polynomials of least error in s^2. */
 INLINE vec NAME(vlog1p)(vec e) {
     static const real single[] = {(real)0.2322432922, (real)0.217065758, (real)0.2859235799,
@@ -133,6 +162,8 @@ INLINE vec NAME(vnormal_tail)(vec a) {
 #define vabs NAME(vabs)
 #define vtanh NAME(vtanh)
 #define vsigmoid NAME(vsigmoid)
+#define gate_tanh NAME(gate_tanh)
+#define gate_sigmoid NAME(gate_sigmoid)
 #define vlog1p NAME(vlog1p)
 #define vdistance NAME(vdistance)
 #define vgaussian NAME(vgaussian)
