@@ -20,9 +20,9 @@ from fastnn._kernels.runtime cimport (
 from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_rows, target_rows
 
 
-# Where a group's pixels are one task or a few, its filters are cut so that there are so many in all, but not more:
-# each reads the pixels anew. AVX2, 40 tasks before: 320 -> 1280 1 x 1, 7 x 7 429 -> 414 us, 256 -> 512 3 x 3 with
-# stride 2 1260 -> 1202.
+# Where a group's pixels are one task or a few, its filters are cut so that there are so many in all, but not
+# more: each reads the pixels anew. AVX2, 40 tasks before: 320 -> 1280 1 x 1, 7 x 7 429 -> 414 us, 256 -> 512
+# 3 x 3 with stride 2 1260 -> 1202.
 cdef enum:
     FEW_TASKS = 8
 
