@@ -55,7 +55,7 @@ cdef void adjourn(const fnn_barrier* barriers, Py_ssize_t tasks) noexcept nogil
 
 cdef int run_pass(Pass* p, const real* of_dtype) noexcept nogil
 
-cdef Py_ssize_t count_blocks(Py_ssize_t batch, Py_ssize_t mr) noexcept nogil
+cdef Py_ssize_t count_blocks(Py_ssize_t batch, Py_ssize_t mr, int threads) noexcept nogil
 
 cdef inline Py_ssize_t first_sequence(Py_ssize_t batch, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil:
     """Where a block begins: 32 in 6 are 5 or 6 each, not 6 and a slow rest of 2."""

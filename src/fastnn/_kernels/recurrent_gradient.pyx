@@ -230,18 +230,18 @@ def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const 
     cdef Py_ssize_t steps = starts.shape[0] - 1
     cdef Py_ssize_t directions = grad_h.shape[0], batch = grad_h.shape[1], hidden = grad_h.shape[2]
     cdef Py_ssize_t d
-    cdef Py_ssize_t blocks = count_blocks(batch, kern.mr), block = ceil_div(batch, blocks)
+    cdef double row_ns = NS_PER_MULTIPLY * products * hidden
+    cdef int threads = team_size(row_ns * batch * directions * steps), parts = 1
+    cdef Py_ssize_t blocks = count_blocks(batch, kern.mr, threads), block = ceil_div(batch, blocks)
     cdef Py_ssize_t tasks = directions * blocks
     cdef Layer layers[MAX_DIRECTIONS]
     cdef Layer* layer
-    cdef double block_ns = NS_PER_MULTIPLY * block * products * hidden
-    cdef int threads = team_size(block_ns * tasks * steps), parts = 1
     cdef bint by_steps = block >= ROWS_OF_INPUT
     cdef fnn_tasks dealt
     cdef fnn_barrier barriers[MAX_SHARED]
     cdef Watch watch
     if threads > tasks:
-        parts = min(step_parts(block_ns, threads, tasks), <int>ceil_div(hidden, kern.nr))
+        parts = min(step_parts(row_ns * block, threads, tasks), <int>ceil_div(hidden, kern.nr))
         threads = <int>tasks * parts
         memset(barriers, 0, sizeof(barriers))
     start(&watch)

@@ -3,7 +3,9 @@
  * An OpenMP barrier or region takes microseconds where idle threads sleep; this takes 0.1 to 0.2 while the others
  * are running. Where other programs want the processors one member is often not running, and the rest wait for
  * its next slice of time: an LSTM of 0.36 ms took 10 ms. A member that waits so long yields its processor and
- * reports the other as late; for a while after that, a longer one each time, nobody is to meet.
+ * reports the other as late; where that happens twice in a short while nobody is to meet for another, longer each
+ * time. Once alone is no reason: it is a thread that wakes, or an interrupt (an LSTM of 50 steps, H = 512: 2.9 ms
+ * by two threads, of which one is now and then late by half a millisecond, 5.6 ms by one).
  */
 #ifndef FASTNN_BARRIER_H
 #define FASTNN_BARRIER_H
@@ -44,9 +46,10 @@ static inline int fnn_meet(fnn_barrier *b, int members, const int *stop) {
     return b->stop;
 }
 
-/* Since when and for how long nobody is to meet, in nanoseconds: at least 20 ms, at most a second. */
+/* Until when nobody is to meet, how long that is, and when someone was late last, in nanoseconds: a recess takes at
+ * least 20 ms, at most a second. */
 typedef struct {
-    int64_t until, pause;
+    int64_t until, pause, late;
 } fnn_recess;
 
 static inline int fnn_may_meet(const fnn_recess *r, int64_t now) {
@@ -57,8 +60,10 @@ static inline int fnn_may_meet(const fnn_recess *r, int64_t now) {
 static inline void fnn_adjourn(fnn_recess *r, int late, int64_t now) {
     const int64_t shortest = 20 * 1000 * 1000, longest = 1000 * 1000 * 1000;
     int64_t pause = 2 * __atomic_load_n(&r->pause, __ATOMIC_RELAXED);
-    pause = !late ? 0 : pause < shortest ? shortest : pause > longest ? longest : pause;
+    const int again = pause > 0 || now - __atomic_load_n(&r->late, __ATOMIC_RELAXED) < shortest;
+    pause = !late || !again ? 0 : pause < shortest ? shortest : pause > longest ? longest : pause;
     __atomic_store_n(&r->pause, pause, __ATOMIC_RELAXED);
-    if (late) __atomic_store_n(&r->until, now + pause, __ATOMIC_RELAXED);
+    if (late) __atomic_store_n(&r->late, now, __ATOMIC_RELAXED);
+    if (pause) __atomic_store_n(&r->until, now + pause, __ATOMIC_RELAXED);
 }
 #endif
