@@ -7,10 +7,11 @@ number of threads.
 Arrays come as they are (arrays.pxd): contiguous and of one dtype, sums in float64.
 """
 
+from libc.math cimport isfinite, sqrt
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, release
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, finish, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, raise_interrupt, real
 from fastnn._kernels.share cimport share
@@ -42,12 +43,12 @@ cdef void add_parts(const char* parts, Py_ssize_t itemsize, Py_ssize_t blocks, P
         add_blocks(<const double*>parts, blocks, width, total)
 
 
-# --- Columns: x [m, c]
+# --- Columns: x [..., c] as m rows
 
 
 cdef struct Columns:
     const fnn_kernels* kern
-    Py_ssize_t m, c, bytes          # of a row
+    Py_ssize_t m, c, itemsize, bytes    # bytes of a row
     const char* x
     const char* center
     const char* a
@@ -56,6 +57,15 @@ cdef struct Columns:
     const char* d
     char* out                       # sums of the blocks, or y
     Py_ssize_t sums                 # bytes of the sums of a block
+
+
+# What is known of the channels. Statistics may be float64 whatever the data are.
+cdef struct Channels:
+    const Py_buffer* mean
+    const Py_buffer* var
+    const Py_buffer* weight         # at NULL: ones
+    const Py_buffer* bias           # at NULL: zeros
+    double eps
 
 
 cdef void moments_blocks(const void* columns_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
@@ -78,9 +88,44 @@ cdef void affine_blocks(const void* columns_, Py_ssize_t first, Py_ssize_t last,
 
 cdef void describe_columns(Columns* job, const Py_buffer* x) noexcept:
     job.kern = kernels(x.itemsize)
-    job.m, job.c = x.shape[0], x.shape[1]
+    job.itemsize, job.c = x.itemsize, x.shape[x.ndim - 1]
     job.bytes = job.c * x.itemsize
-    job.x = <const char*>x.buf
+    job.m = x.len // job.bytes if x.len else 0
+    job.x, job.g, job.d = <const char*>x.buf, NULL, NULL
+
+
+cdef int measure(Columns* job, double* total) noexcept nogil:
+    """The sums of `column_moments`. Returns -1 where there is no memory."""
+    cdef Py_ssize_t blocks = ceil_div(job.m, BLOCK), width = (2 if job.g is NULL else 3) * job.c
+    job.sums = width * job.itemsize
+    job.out = <char*>malloc(max(blocks * job.sums, <Py_ssize_t>1))
+    if job.out is NULL:
+        return -1
+    if job.c:
+        share(moments_blocks, job, blocks, NS_ELEMENT * job.m * job.c)
+    add_parts(job.out, job.itemsize, blocks, width, total)
+    free(job.out)
+    return 0
+
+
+cdef double number(const Py_buffer* array, Py_ssize_t i) noexcept nogil:
+    return (<const float*>array.buf)[i] if array.itemsize == sizeof(float) else (<const double*>array.buf)[i]
+
+
+cdef void put(char* array, Py_ssize_t itemsize, Py_ssize_t i, double x) noexcept nogil:
+    if itemsize == sizeof(float):
+        (<float*>array)[i] = <float>x
+    else:
+        (<double*>array)[i] = x
+
+
+cdef double rounded(double x, Py_ssize_t itemsize) noexcept nogil:
+    return <double><float>x if itemsize == sizeof(float) else x
+
+
+cdef double scale_of(const Channels* of, Py_ssize_t j) noexcept nogil:
+    cdef double inverse = 1 / sqrt(number(of.var, j) + of.eps)
+    return inverse if of.weight.buf is NULL else inverse * number(of.weight, j)
 
 
 def column_moments(x, center, g, sums):
@@ -91,7 +136,7 @@ def column_moments(x, center, g, sums):
     cdef Environment _caller = default_environment()
     cdef Arrays arrays
     cdef Columns job
-    cdef Py_ssize_t blocks, width, itemsize
+    cdef int status
     arrays.count = 0
     try:
         acquire(&arrays, x, False)
@@ -100,20 +145,70 @@ def column_moments(x, center, g, sums):
         acquire(&arrays, sums, True)
         describe_columns(&job, &arrays.item[0])
         job.center, job.g = <const char*>arrays.item[1].buf, <const char*>arrays.item[2].buf
-        itemsize = arrays.item[0].itemsize
-        blocks, width = ceil_div(job.m, BLOCK), (2 if job.g is NULL else 3) * job.c
-        job.sums = width * itemsize
-        job.out = <char*>malloc(max(blocks * job.sums, <Py_ssize_t>1))
-        if job.out is NULL:
-            raise MemoryError("batch_norm: no memory for the workspace")
         with nogil:
-            if job.c:
-                share(moments_blocks, &job, blocks, NS_ELEMENT * job.m * job.c)
-            add_parts(job.out, itemsize, blocks, width, <double*>arrays.item[3].buf)
-        free(job.out)
+            status = measure(&job, <double*>arrays.item[3].buf)
     finally:
         release(&arrays)
-    raise_interrupt()
+    finish(status, "batch_norm")
+
+
+cdef void find_pilot(const real* x, Py_ssize_t m, Py_ssize_t c, double* sum, real* pilot) noexcept nogil:
+    """The mean of m rows, in float64."""
+    cdef Py_ssize_t i, j
+    memset(sum, 0, c * sizeof(double))
+    for i in range(m):
+        for j in range(c):
+            sum[j] += x[i * c + j]
+    for j in range(c):
+        pilot[j] = <real>(sum[j] / m)
+
+
+cdef int run_statistics(Columns* job, double* mean, double* var) noexcept nogil:
+    """Returns -1 where there is no memory, else whether a pilot was far from its mean, or no number."""
+    cdef double* sums = <double*>malloc(3 * job.c * sizeof(double) + 1)
+    cdef char* pilot = <char*>(sums + 2 * job.c)
+    cdef Py_ssize_t j
+    cdef double shift
+    cdef int status
+    if sums is NULL:
+        return -1
+    if job.itemsize == sizeof(float):
+        find_pilot(<const float*>job.x, min(job.m, <Py_ssize_t>BLOCK), job.c, sums, <float*>pilot)
+    else:
+        find_pilot(<const double*>job.x, min(job.m, <Py_ssize_t>BLOCK), job.c, sums, <double*>pilot)
+    job.center = pilot
+    status = measure(job, sums)
+    for j in range(job.c if status == 0 else 0):
+        shift = sums[job.c + j] / job.m
+        mean[j] = shift + ((<float*>pilot)[j] if job.itemsize == sizeof(float) else (<double*>pilot)[j])
+        var[j] = sums[j] / job.m - shift * shift
+        if not shift * shift <= 4 * var[j]:
+            status = 1
+    free(sums)
+    return status
+
+
+def statistics(x, mean, var):
+    """Mean and biased variance [C], in float64, of the m rows of x, m > 0, from deviations from a pilot.
+
+    The pilot is the mean of the first BLOCK rows. Returns whether it was near enough; else digits were lost.
+    """
+    cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    cdef Columns job
+    cdef int status
+    arrays.count = 0
+    try:
+        acquire(&arrays, x, False)
+        acquire(&arrays, mean, True)
+        acquire(&arrays, var, True)
+        describe_columns(&job, &arrays.item[0])
+        with nogil:
+            status = run_statistics(&job, <double*>arrays.item[1].buf, <double*>arrays.item[2].buf)
+    finally:
+        release(&arrays)
+    finish(status < 0, "batch_norm")
+    return status == 0
 
 
 def column_affine(x, center, a, b, g, d, y):
@@ -140,6 +235,149 @@ def column_affine(x, center, a, b, g, d, y):
     finally:
         release(&arrays)
     raise_interrupt()
+
+
+cdef int run_batch_norm(Columns* job, const Channels* of) noexcept nogil:
+    """y = (x - mean) scale + bias; returns -1 where there is no memory.
+
+    What the mean loses when it is rounded to the dtype of the data is the intercept's: of data far from zero
+    it may be many deviations.
+    """
+    cdef char* center = <char*>malloc(3 * job.bytes + 1)
+    cdef char* a = center + job.bytes
+    cdef char* b = center + 2 * job.bytes
+    cdef Py_ssize_t j
+    cdef double mean, rest, scale, shift
+    if center is NULL:
+        return -1
+    for j in range(job.c):
+        mean, scale = number(of.mean, j), scale_of(of, j)
+        rest = mean - rounded(mean, job.itemsize)
+        shift = 0 if of.bias.buf is NULL else number(of.bias, j)
+        put(center, job.itemsize, j, mean)
+        put(a, job.itemsize, j, scale)
+        put(b, job.itemsize, j, shift - rest * scale if rest != 0 and isfinite(rest) else shift)
+    job.center, job.a, job.b = center, a, b
+    share(affine_blocks, job, ceil_div(job.m, BLOCK), NS_ELEMENT * job.m * job.c)
+    free(center)
+    return 0
+
+
+def batch_norm(x, mean, var, weight, bias, double eps, y):
+    """y = (x - mean) / sqrt(var + eps) weight + bias along the last axis; weight and bias may be None."""
+    cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    cdef const Py_buffer* item = arrays.item
+    cdef Columns job
+    cdef Channels of
+    cdef int status = 0
+    arrays.count = 0
+    try:
+        acquire(&arrays, x, False)
+        acquire(&arrays, mean, False)
+        acquire(&arrays, var, False)
+        acquire_or_none(&arrays, weight, False)
+        acquire_or_none(&arrays, bias, False)
+        acquire(&arrays, y, True)
+        describe_columns(&job, &item[0])
+        of.mean, of.var, of.weight, of.bias, of.eps = &item[1], &item[2], &item[3], &item[4], eps
+        job.out = <char*>item[5].buf
+        if job.m:
+            with nogil:
+                status = run_batch_norm(&job, &of)
+    finally:
+        release(&arrays)
+    finish(status, "batch_norm")
+
+
+cdef int run_batch_norm_backward(Columns* job, const Channels* of, bint training, char* grad_x,
+                                 double* grads) noexcept nogil:
+    """h = x - mean, of which x - center lacks `rest`; see batch_norm_backward in functional/norm.py."""
+    cdef Py_ssize_t j, n = job.c
+    cdef double* sums = <double*>malloc(3 * n * sizeof(double) + 4 * job.bytes + 1)
+    cdef char* center = <char*>(sums + 3 * n)
+    cdef char* a = center + job.bytes
+    cdef char* b = a + job.bytes
+    cdef char* d = b + job.bytes
+    cdef double inverse, scale, rest, product, slope
+    cdef Py_ssize_t count = max(job.m, <Py_ssize_t>1)
+    if sums is NULL:
+        return -1
+    for j in range(n):
+        put(center, job.itemsize, j, number(of.mean, j))
+    job.center = center
+    if measure(job, sums) != 0:
+        free(sums)
+        return -1
+    for j in range(n):
+        inverse, scale = 1 / sqrt(number(of.var, j) + of.eps), scale_of(of, j)
+        rest = number(of.mean, j) - rounded(number(of.mean, j), job.itemsize)
+        if training:
+            rest = sums[n + j] / count      # found again, as the mean may have come in the dtype of x
+        elif not isfinite(rest):
+            rest = 0
+        product = sums[j] - rest * sums[2 * n + j]
+        grads[j], grads[n + j] = product * inverse, sums[2 * n + j]
+        if training:
+            slope = -scale * (inverse * inverse) * product / count
+            put(a, job.itemsize, j, slope)
+            put(b, job.itemsize, j, -scale * sums[2 * n + j] / count - slope * rest)
+            put(d, job.itemsize, j, scale)
+        else:
+            put(center, job.itemsize, j, 0)
+            put(a, job.itemsize, j, scale)
+            put(b, job.itemsize, j, 0)
+    job.a, job.b, job.d, job.out = a, b, d, grad_x
+    if not training:
+        job.x, job.g = job.g, NULL
+    share(affine_blocks, job, ceil_div(job.m, BLOCK), NS_ELEMENT * job.m * job.c)
+    free(sums)
+    return 0
+
+
+def batch_norm_backward(grad_y, x, mean, var, weight, double eps, bint training, grad_x, grads):
+    """grad_x along the last axis; grads [2, C] in float64, of the weight and of the bias."""
+    cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    cdef const Py_buffer* item = arrays.item
+    cdef Columns job
+    cdef Channels of
+    cdef int status
+    arrays.count = 0
+    try:
+        acquire(&arrays, x, False)
+        acquire(&arrays, mean, False)
+        acquire(&arrays, var, False)
+        acquire_or_none(&arrays, weight, False)
+        acquire(&arrays, grad_y, False)
+        acquire(&arrays, grad_x, True)
+        acquire(&arrays, grads, True)
+        describe_columns(&job, &item[0])
+        of.mean, of.var, of.weight, of.bias, of.eps = &item[1], &item[2], &item[3], NULL, eps
+        job.g = <const char*>item[4].buf
+        with nogil:
+            status = run_batch_norm_backward(&job, &of, training, <char*>item[5].buf, <double*>item[6].buf)
+    finally:
+        release(&arrays)
+    finish(status, "batch_norm_backward")
+
+
+def track(running, found, double rate, double factor):
+    """running += rate (factor found - running), `found` in float64."""
+    cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    cdef Py_ssize_t j
+    cdef double old
+    arrays.count = 0
+    try:
+        acquire(&arrays, running, True)
+        acquire(&arrays, found, False)
+        for j in range(arrays.item[1].shape[0]):
+            old = number(&arrays.item[0], j)
+            put(<char*>arrays.item[0].buf, arrays.item[0].itemsize, j,
+                old + rate * (factor * number(&arrays.item[1], j) - old))
+    finally:
+        release(&arrays)
 
 
 # --- Rows: x [..., n] as m rows

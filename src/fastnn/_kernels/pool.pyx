@@ -24,8 +24,10 @@ adds its outputs in order.
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
+from numpy import dtype as _dtype
+from numpy import ndarray
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, release
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, finish, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
     CACHE_LINE,
@@ -41,6 +43,8 @@ from fastnn._kernels.runtime cimport (
     whole_lines,
 )
 from fastnn._kernels.share cimport share, share_among
+
+from fastnn._kernels.memory import empty
 
 cdef extern from "kernels.h" nogil:
     int FNN_MAX, FNN_ARGMAX, FNN_MEAN, FNN_GROUP_BYTES
@@ -67,7 +71,7 @@ cdef struct Pooling:
     const fnn_window* rows          # [out_height]
     const fnn_window* columns       # [out_width]
     Py_ssize_t row_dilation, column_dilation
-    bint apart                      # windows are small, and a pixel belongs to one of a row at most
+    bint apart                      # windows are small and have at most a pixel in common
     const char* x
     char* y
     char* places
@@ -210,12 +214,12 @@ cdef void pool_few_channels(const Pooling* job, const void* groups, double seria
 
 
 cdef bint are_apart(const fnn_window* windows, Py_ssize_t count, Py_ssize_t dilation) noexcept nogil:
-    """Whether windows are small and no two of them share a pixel."""
+    """Whether windows are small and no two of them share more than a pixel."""
     cdef Py_ssize_t i
     for i in range(count):
         if windows[i].taps > SMALL:
             return False
-        if i and windows[i - 1].first + (windows[i - 1].taps - 1) * dilation >= windows[i].first:
+        if i and windows[i - 1].first + (windows[i - 1].taps - 1) * dilation > windows[i].first:
             return False
     return True
 
@@ -281,6 +285,78 @@ def mean_pool(x, windows, y):
     raise_interrupt()
     if status:
         raise MemoryError("avg_pool: no memory for the workspace")
+
+
+cdef object FLOAT32 = _dtype("float32")
+cdef object FLOAT64 = _dtype("float64")
+
+
+cdef class Prepared:
+    """A pooling, without places, of which all is known but the numbers of x: what a layer keeps.
+
+    Called with x (N, C, H, W) it returns y (N, C, P, Q), or None where x is anything but a plain array of
+    that shape, channels-last in memory.
+    """
+
+    cdef object windows
+    cdef tuple y_shape
+    cdef int kind
+    cdef Py_ssize_t row_dilation, column_dilation
+    cdef Py_ssize_t x_shape[4]
+
+    def __init__(self, tuple x_shape, windows, Py_ssize_t row_dilation, Py_ssize_t column_dilation,
+                 tuple output, bint mean):
+        """`windows` as `max_pool` takes them; `output` is (P, Q)."""
+        cdef int i
+        for i in range(4):
+            self.x_shape[i] = x_shape[i]
+        self.windows, self.y_shape = windows, (x_shape[0], *output, x_shape[1])
+        self.row_dilation, self.column_dilation = row_dilation, column_dilation
+        self.kind = FNN_MEAN if mean else FNN_MAX
+
+    def __call__(self, x):
+        """y, or None."""
+        cdef Environment _caller = default_environment()
+        cdef Arrays arrays
+        cdef Py_buffer* item = arrays.item
+        cdef Py_ssize_t* given
+        cdef Py_ssize_t[4] shape
+        cdef int status
+        if type(x) is not ndarray or (x.dtype is not FLOAT32 and x.dtype is not FLOAT64):
+            return None
+        arrays.count = 0
+        try:
+            acquire(&arrays, x, False)
+            if not self.fits(&item[0]):
+                return None
+            acquire(&arrays, self.windows, False)
+            y = empty(self.y_shape, x.dtype)
+            acquire(&arrays, y, True)
+            acquire_or_none(&arrays, None, False)
+            given = item[0].shape
+            shape = [given[0], given[2], given[3], given[1]]
+            item[0].shape = shape
+            status = run_pool(self.kind, &arrays, self.row_dilation, self.column_dilation)
+            item[0].shape = given
+        finally:
+            release(&arrays)
+        finish(status, "pooling")
+        return y.transpose(0, 3, 1, 2)
+
+    cdef bint fits(self, const Py_buffer* x) noexcept:
+        """Whether it is the shape that was prepared, aligned, and dense with channels last."""
+        cdef Py_ssize_t step = x.itemsize
+        cdef int i
+        if x.ndim != 4 or <Py_ssize_t>x.buf % x.itemsize:
+            return False
+        for i in range(4):
+            if x.shape[i] != self.x_shape[i]:
+                return False
+        for i in (1, 3, 2, 0):
+            if x.shape[i] > 1 and x.strides[i] != step:
+                return False
+            step *= x.shape[i]
+        return True
 
 
 # --- The gradient of a maximum

@@ -134,6 +134,21 @@ class Layout:
         return _table(self._rows.covering(), self._columns.covering())
 
     @cached_property
+    def covering_apart(self) -> np.ndarray | None:
+        """`covering` with the divisor, where there is one and each pixel lies in one window at most.
+
+        The kernel divides then as it copies. Of an output that many pixels share a quotient of its own is
+        less work: None.
+        """
+        if self.divisor.size > 1 or self.output[0] * self.output[1] * 16 < self.input[0] * self.input[1]:
+            return None
+        if max(axis.covering().taps.max() for axis in (self._rows, self._columns)) > 1:
+            return None
+        table = self.covering.copy()
+        table[: self.input[0], 2] = self.divisor.item()
+        return table
+
+    @cached_property
     def divisor(self) -> np.ndarray:
         """What means divide by, (P, Q, 1); a single number, (1, 1, 1), where all are equal."""
         rows, columns = (

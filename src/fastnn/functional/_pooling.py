@@ -103,6 +103,15 @@ def _image_shape(name: str, shape: tuple[int, ...], grad_y: np.ndarray, dims: in
     return shape if dims == 2 else (*shape[:2], 1, shape[2])
 
 
+# --- Prepared calls
+
+
+def prepare(name: str, windows: Sliding | Adaptive, x: np.ndarray, mean: bool) -> _kernel.Prepared:
+    """The pooling, without places, of arrays (N, C, H, W) of the shape of x, for a layer to keep."""
+    layout = lay_out(name, windows, *x.shape[2:])
+    return _kernel.Prepared(x.shape, layout.table, *layout.dilation, layout.output, mean)
+
+
 # --- Maximum
 
 
@@ -116,7 +125,7 @@ def max_pool(name: str, windows: Sliding, x: Any, with_places: bool) -> tuple[np
     if with_places and dtype == FLOAT32 and h * w > _checks.MAX_SIZE:
         raise ValueError(f"{name}: x has {h * w} pixels a channel; places in float32 need less than 2**31")
     y = empty_channels_last(n, *layout.output, c, dtype)
-    places = np.empty_like(y) if with_places else None
+    places = empty_channels_last(n, *layout.output, c, dtype) if with_places else None
     _kernel.max_pool(contiguous_channels_last(images), layout.table, *layout.dilation, y, places)
     y = _as_given(from_channels_last(y), x.ndim, dims)
     if places is None:
@@ -165,7 +174,11 @@ def mean_pool_backward(name: str, windows: Sliding | Adaptive, grad_y: Any, inpu
     layout = lay_out(name, windows, h, w)
     images = _images(grad_y, dims)
     _checks.same_shape(f"{name}: grad_y", images, (n, c, *layout.output), "as the output has")
-    share = contiguous_channels_last(images) / layout.divisor.astype(grad_y.dtype)
+    share, covering = contiguous_channels_last(images), layout.covering
+    if layout.covering_apart is not None:
+        covering = layout.covering_apart
+    else:
+        share = share / layout.divisor.astype(grad_y.dtype)
     grad_x = empty_channels_last(n, h, w, c, grad_y.dtype)
-    _kernel.mean_pool(share, layout.covering, grad_x)
+    _kernel.mean_pool(share, covering, grad_x)
     return _as_given(from_channels_last(grad_x), grad_y.ndim, dims)

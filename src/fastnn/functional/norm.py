@@ -11,18 +11,19 @@ from .._kernels import norm as _kernel
 from .._kernels.memory import empty
 from .._kernels.runtime import in_default_environment
 
-# Rows whose mean is the pilot of the statistics.
-_PILOT_ROWS = 64
+# Axes by rank, from (N, C, ...) to (N, ..., C), and back.
+_LAST = {rank: (0, *range(2, rank), 1) for rank in range(2, 65)}
+_BACK = {rank: (0, rank - 1, *range(1, rank - 1)) for rank in range(2, 65)}
 
 
-def _rows(x):
-    """(N, C, ...) as rows of channels (M, C), and the shape to go back from."""
-    moved = np.ascontiguousarray(np.moveaxis(x, 1, -1))
-    return moved.reshape(-1, x.shape[1]) if x.size else moved.reshape(0, x.shape[1]), moved.shape
+def _channels_last(x):
+    """(N, C, ...) as a contiguous (N, ..., C): a view where it lies so in memory."""
+    moved = x.transpose(_LAST[x.ndim])
+    return moved if moved.flags.c_contiguous else np.ascontiguousarray(moved)
 
 
-def _back(rows, shape):
-    return np.moveaxis(rows.reshape(shape), -1, 1)
+def _back(y):
+    return y.transpose(_BACK[y.ndim])
 
 
 def _images(name, x, dtype=None):
@@ -32,79 +33,51 @@ def _images(name, x, dtype=None):
     return x
 
 
-def _channels(name, x, **vectors):
+def _channels(name, x, mean, var, weight, bias):
     """Check that each vector has a number for each channel; no weight and no bias stay None.
 
     Statistics may be float64 whatever x is.
     """
-    checked = []
-    for what, vector in vectors.items():
-        if vector is not None or what in ("mean", "var"):
-            exact = what in ("mean", "var") and getattr(vector, "dtype", None) == np.float64
-            vector = _checks.as_float_array(f"{name}: {what}", vector, 1, None if exact else x.dtype)
-            _checks.same_shape(f"{name}: {what}", vector, (x.shape[1],), "one number a channel")
-            vector = np.ascontiguousarray(vector)
-        checked.append(vector)
-    return checked
+    return (_vector(name, "mean", mean, x, True), _vector(name, "var", var, x, True),
+            None if weight is None else _vector(name, "weight", weight, x, False),
+            None if bias is None else _vector(name, "bias", bias, x, False))
 
 
-def _moments_about(rows, center, g=None):
-    """Sums over the rows, in float64, by column: of d g, d and g for the deviations d = rows - center; of d^2
-    and d without g."""
-    sums = np.empty((2 if g is None else 3, rows.shape[1]))
-    _kernel.column_moments(rows, center, g, sums)
-    return sums
+def _vector(name, what, vector, x, may_be_exact):
+    exact = may_be_exact and getattr(vector, "dtype", None) == np.float64
+    dtype = _checks.FLOAT64 if exact else x.dtype
+    if type(vector) is not np.ndarray or vector.dtype is not dtype or vector.shape != (x.shape[1],):
+        vector = _checks.as_float_array(f"{name}: {what}", vector, 1, dtype)
+        _checks.same_shape(f"{name}: {what}", vector, (x.shape[1],), "one number a channel")
+    return vector if vector.flags.carray else np.ascontiguousarray(vector)
 
 
-def _measured(rows):
-    """Mean and biased variance of each column, in float64; NaN without rows."""
-    count = rows.shape[0]
-    if not count:
-        nothing = np.full(rows.shape[1], np.nan)
-        return nothing, nothing
-    # Deviations from a pilot are small whatever the offset of the data: the mean of a block of rows.
-    pilot = np.mean(rows[:_PILOT_ROWS], axis=0, dtype=np.float64).astype(rows.dtype)
-    squares, deviations = _moments_about(rows, pilot) / count
-    var = squares - np.square(deviations)
-    if not (np.square(deviations) <= 4 * var).all():
-        # A pilot that is far from the mean takes digits; then, and for NaN, once more about the mean itself.
-        center = (pilot + deviations).astype(rows.dtype)
-        squares, rest = _moments_about(rows, center) / count
-        mean = center + rest
-        lost = np.isnan(mean)  # infinity less infinity: the mean itself may well be infinite
-        if lost.any():
-            mean[lost] = np.mean(rows[:, lost], axis=0, dtype=np.float64)
-        return mean, np.maximum(squares - np.square(rest), 0)
-    return pilot + deviations, np.maximum(var, 0)
+def _measured(x):
+    """Mean and biased variance of each channel of x (N, ..., C), in float64; NaN without rows."""
+    mean, var = np.empty((2, x.shape[-1]))
+    if not x.size:
+        mean[:] = var[:] = np.nan
+    elif not _kernel.statistics(x, mean, var):
+        return _measured_about(x.reshape(-1, x.shape[-1]), mean)
+    return mean, var
 
 
-def _two_parts(mean, dtype):
-    """The mean rounded to the dtype, and what it lost: None where that is nothing."""
-    center = mean.astype(dtype, copy=False)
-    if center is mean:
-        return center, None
-    return center, np.subtract(mean, center, where=np.isfinite(center), out=np.zeros_like(mean))
+@in_default_environment
+def _measured_about(rows, mean):
+    """Once more, about the mean itself: a pilot that is far from it took digits; so for NaN."""
+    center = mean.astype(rows.dtype)
+    sums = np.empty((2, rows.shape[1]))
+    _kernel.column_moments(rows, center, None, sums)
+    squares, rest = sums / len(rows)
+    mean = center + rest
+    lost = np.isnan(mean)  # infinity less infinity: the mean itself may well be infinite
+    if lost.any():
+        mean[lost] = np.mean(rows[:, lost], axis=0, dtype=np.float64)
+    return mean, np.maximum(squares - np.square(rest), 0)
 
 
-def _mapped(rows, mean, a, b, g=None, d=None):
-    """(rows - mean) a + b, plus g d; the vectors in any dtype.
-
-    What the mean loses when it is rounded to the dtype of the rows is the intercept's: of data far from zero
-    it may be many deviations.
-    """
-    dtype = rows.dtype
-    center, rest = _two_parts(mean, dtype)
-    if rest is not None:
-        b = b - rest * a
-    y = empty(rows.shape, dtype)
-    _kernel.column_affine(rows, center, a.astype(dtype), b.astype(dtype), g,
-                          None if d is None else d.astype(dtype), y)
-    return y
-
-
-def _inverse_deviation(name, var, eps):
-    """1 / sqrt(var + eps) in float64."""
-    return 1 / np.sqrt(var.astype(np.float64) + _checks.real(f"{name}: eps", eps, 0.0))
+def _eps(name, eps):
+    return eps if type(eps) is float and 0 <= eps < 1 else _checks.real(f"{name}: eps", eps, 0.0)
 
 
 @in_default_environment
@@ -130,13 +103,11 @@ def batch_norm_stats(x):
     return mean.astype(x.dtype), var.astype(x.dtype)
 
 
-@in_default_environment
 def exact_stats(x):
     """`batch_norm_stats` in float64, which `batch_norm` takes, too; x is checked."""
-    return _measured(_rows(x)[0])
+    return _measured(_channels_last(x))
 
 
-@in_default_environment
 def batch_norm(x, mean, var, weight=None, bias=None, eps=1e-5):
     """Normalise each channel.
 
@@ -159,17 +130,13 @@ def batch_norm(x, mean, var, weight=None, bias=None, eps=1e-5):
         Channels-last in memory.
     """
     x = _images("batch_norm", x)
-    mean, var, weight, bias = _channels("batch_norm", x, mean=mean, var=var, weight=weight, bias=bias)
-    scale = _inverse_deviation("batch_norm", var, eps)
-    if weight is not None:
-        scale = scale * weight
-    if bias is None:
-        bias = np.zeros_like(mean)
-    rows, shape = _rows(x)
-    return _back(_mapped(rows, mean, scale, bias), shape)
+    mean, var, weight, bias = _channels("batch_norm", x, mean, var, weight, bias)
+    images = _channels_last(x)
+    y = empty(images.shape, x.dtype)
+    _kernel.batch_norm(images, mean, var, weight, bias, _eps("batch_norm", eps), y)
+    return _back(y)
 
 
-@in_default_environment
 def batch_norm_backward(grad_y, x, mean, var, weight=None, bias=None, eps=1e-5, *, training=True):
     """Gradients of `batch_norm` with respect to x, weight and bias.
 
@@ -192,26 +159,26 @@ def batch_norm_backward(grad_y, x, mean, var, weight=None, bias=None, eps=1e-5, 
     x = _images(name, x)
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, x.ndim, x.dtype)
     _checks.same_shape(f"{name}: grad_y", grad_y, x.shape, "as x has")
-    mean, var, weight, bias = _channels(name, x, mean=mean, var=var, weight=weight, bias=bias)
-    inverse = _inverse_deviation(name, var, eps)
-    rows, shape = _rows(x)
-    grad_rows, _ = _rows(grad_y)
-    center, rest = _two_parts(mean, x.dtype)
-    products, deviations, totals = _moments_about(rows, center, grad_rows)
-    scale = inverse if weight is None else inverse * weight
-    if training:
-        count = max(rows.shape[0], 1)
-        rest = deviations / count  # found again, as the mean may have come in the dtype of x
-    if rest is not None:
-        products -= rest * totals
-    if training:
-        slope = -scale * np.square(inverse) * products / count
-        grad_x = _mapped(rows, center, slope, -scale * totals / count - slope * rest, grad_rows, scale)
-    else:
-        none = np.zeros_like(center)
-        grad_x = _mapped(grad_rows, none, scale, none)
-    grad_weight = None if weight is None else (products * inverse).astype(x.dtype)
-    return _back(grad_x, shape), grad_weight, None if bias is None else totals.astype(x.dtype)
+    mean, var, weight, bias = _channels(name, x, mean, var, weight, bias)
+    images = _channels_last(x)
+    grad_x = empty(images.shape, x.dtype)
+    grads = np.empty((2, x.shape[1]))
+    _kernel.batch_norm_backward(_channels_last(grad_y), images, mean, var, weight, _eps(name, eps), training,
+                                grad_x, grads)
+    grad_weight, grad_bias = _rounded(grads, x.dtype)
+    return _back(grad_x), None if weight is None else grad_weight, None if bias is None else grad_bias
+
+
+@in_default_environment
+def _rounded(x, dtype):
+    return x.astype(dtype)
+
+
+def track(running, found, rate, factor=1.0):
+    """running += rate (factor found - running), in place; `found` in float64, of the shape of `running`."""
+    running = _checks.as_float_array("running statistics", running, 1)
+    _checks.same_shape("running statistics", running, found.shape)
+    _kernel.track(running, found, rate, factor)
 
 
 def normalized_sizes(name, normalized_shape):
@@ -257,7 +224,7 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     """
     x, shape, weight, bias = _normalized("layer_norm", x, normalized_shape, weight, bias)
     y = empty(_rows_shape(x, shape), x.dtype)
-    _kernel.layer_norm(x, weight, bias, _checks.real("layer_norm: eps", eps, 0.0), y)
+    _kernel.layer_norm(x, weight, bias, _eps("layer_norm", eps), y)
     return y if len(shape) == 1 else y.reshape(x.shape)
 
 
@@ -277,7 +244,7 @@ def layer_norm_backward(grad_y, x, normalized_shape, weight=None, bias=None, eps
     grad_x = empty(_rows_shape(x, shape), x.dtype)
     grads = np.empty((2, grad_x.shape[-1]))
     _kernel.layer_norm_backward(np.ascontiguousarray(grad_y), x, weight,
-                                _checks.real(f"{name}: eps", eps, 0.0), grad_x, grads)
+                                _eps(name, eps), grad_x, grads)
     grad_weight, grad_bias = grads.astype(x.dtype)
     return (grad_x.reshape(x.shape), None if weight is None else grad_weight.reshape(shape),
             None if bias is None else grad_bias.reshape(shape))

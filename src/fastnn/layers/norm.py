@@ -57,13 +57,12 @@ class _BatchNorm(Module):
         self._save(x, mean, var, by_batch)
         return y
 
-    @in_default_environment
     def _track(self, mean, var, count):
-        self.num_batches_tracked += 1
+        self.num_batches_tracked[...] += 1
         share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean += share * (mean - self.running_mean)
         # The unbiased variance is tracked, the biased one normalises: as in torch.
-        self.running_var += share * (var * (count / (count - 1)) - self.running_var)
+        F.track(self.running_mean, mean, share)
+        F.track(self.running_var, var, share, count / (count - 1))
 
     @in_default_environment
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray:

@@ -13,12 +13,16 @@ from .. import _checks
 from ..functional import _pooling
 from .module import Module
 
+# For so many shapes of its input a layer in eval mode keeps a prepared call.
+SHAPES = 32
+
 
 class _Pool(Module):
     """A pooling in `_dims` dimensions by `_windows`, its checked arguments."""
 
     _dims: int
     _windows: Any
+    _mean = False
 
     def _check(self, *arguments: Any) -> None:
         """Check the arguments of a sliding pooling; those of all of them become attributes."""
@@ -28,6 +32,17 @@ class _Pool(Module):
             for numbers in (windows.kernel, windows.stride, windows.padding, windows.dilation)
         )
         self.ceil_mode = windows.ceil_mode
+
+    def _kept(self, x: Any) -> np.ndarray | None:
+        """The pooled x in eval mode, by a prepared call for its shape; None where there is none."""
+        prepared = self._cache.get(getattr(x, "shape", None))
+        return None if prepared is None else prepared(x)
+
+    def _keep(self, x: Any) -> None:
+        """Prepare a call for the shape of x, which was pooled."""
+        if not self.training and type(x) is np.ndarray and x.ndim == 4 and len(self._cache) < SHAPES:
+            name, windows = type(self).__name__, self._windows
+            self._cached(x.shape, lambda: _pooling.prepare(name, windows, x, self._mean))
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
@@ -55,8 +70,12 @@ class _MaxPool(_Pool):
     def forward(self, x: np.ndarray) -> Any:
         """Return the maxima of `x`; with `return_indices` also their indices."""
         with_places = self.training or self.return_indices
+        if not with_places and (y := self._kept(x)) is not None:
+            return y
         y, places = _pooling.max_pool(type(self).__name__, self._windows, x, with_places)
         self._save(places, np.shape(x))
+        if not with_places:
+            self._keep(x)
         return (y, places.astype(np.int64)) if self.return_indices else y
 
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray:
@@ -102,10 +121,15 @@ class MaxPool1d(_MaxPool):
 
 
 class _MeanPool(_Pool):
+    _mean = True
+
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the means of `x`."""
+        if not self.training and (y := self._kept(x)) is not None:
+            return y
         y = _pooling.mean_pool(type(self).__name__, self._windows, x)
         self._save(np.shape(x))
+        self._keep(x)
         return y
 
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray:

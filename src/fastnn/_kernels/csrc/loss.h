@@ -13,13 +13,14 @@ INLINE vec NAME(loss_of)(int op, vec y, vec t, vec w, vec p) {
         return op == FNN_SQUARED ? apart * apart : apart * apart * (real)0.5;
     }
     /* -log s = log(1 + e^-|y|) + max(-y, 0), and so for 1 - s: nothing overflows */
-    const vec near = vlog1p(vexp(-vabs(y))), zero = {0};
+    const vec near = vlog1p(vexp_low(-vabs(y))), zero = {0};
     return w * (p * t * (near + larger(zero, -y)) + (1 - t) * (near + larger(zero, y)));
 }
 
 INLINE vec NAME(slope_of)(int op, vec y, vec t, vec w, vec p) {
     if (op != FNN_BINARY_CROSS_ENTROPY) return y - t;
-    const vec e = vexp(-vabs(y)), sum = 1 + e, far = quotient(e, sum, e - (sum - 1)); /* of s, 1 - s the smaller */
+    const vec e = vexp_low(-vabs(y)), sum = 1 + e;
+    const vec far = quotient(e, sum, e - (sum - 1)); /* of s, 1 - s the smaller */
     return w * ((1 - t) * by_sign(y, far, 1 - far) - p * t * by_sign(y, 1 - far, far));
 }
 

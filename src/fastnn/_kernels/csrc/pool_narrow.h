@@ -42,26 +42,25 @@ static ptrdiff_t NAME(pool_groups)(const fnn_window *windows, ptrdiff_t outputs,
 
 /* What is left of a row of outputs, and where its windows lie: x, `rows` of them `step` apart, of which `left`
  * elements may be read in each. */
-INLINE void NAME(narrow_fold)(vec (*op)(vec, vec), int mean, ptrdiff_t rows, const fnn_pool_narrow *p,
-                              const NAME(group) *g, const real *x, ptrdiff_t left, double row_divisor, real *y,
-                              ptrdiff_t room) {
+INLINE void NAME(narrow_fold)(vec (*op)(vec, vec), NAME(seen) *seen, ptrdiff_t rows, const fnn_pool_narrow *p,
+                              const NAME(group) *g, const real *x, ptrdiff_t left, ptrdiff_t row_divisor,
+                              real *y, ptrdiff_t room) {
     const ptrdiff_t line = p->row_dilation * p->width * p->channels, step = p->dilation * p->channels;
     mask from = *(const NAME(umask) *)g->from;
     vec v = {0};
     if (rows && g->taps) {
         vec a, b;
         if (left >= 2 * VLEN) {
-            a = NAME(fold)(op, rows, line, x, VLEN);
-            b = g->span > VLEN ? NAME(fold)(op, rows, line, x + VLEN, VLEN) : a;
+            a = NAME(fold)(op, seen, rows, line, x, VLEN);
+            b = g->span > VLEN ? NAME(fold)(op, seen, rows, line, x + VLEN, VLEN) : a;
         } else { /* the last row of all */
-            a = NAME(fold)(op, rows, line, x, left);
-            b = NAME(fold)(op, rows, line, x + VLEN, left - VLEN);
+            a = NAME(fold)(op, seen, rows, line, x, left);
+            b = NAME(fold)(op, seen, rows, line, x + VLEN, left - VLEN);
         }
         v = permute2(a, b, from);
         for (ptrdiff_t tap = 1; tap < g->taps; tap++) v = op(v, permute2(a, b, from += (bits)step));
     }
-    const real divisor = mean ? (real)(row_divisor * (double)g->divisor) : 1;
-    NAME(store_first)(y, divisor == 1 ? v : v / splat(divisor), room);
+    NAME(store_first)(y, row_divisor ? NAME(divide)(v, NAME(divisor_of)(row_divisor, g->divisor)) : v, room);
 }
 
 INLINE void NAME(narrow_arg)(ptrdiff_t rows, const fnn_pool_narrow *p, const NAME(group) *g, const real *x,
@@ -85,7 +84,7 @@ INLINE void NAME(narrow_arg)(ptrdiff_t rows, const fnn_pool_narrow *p, const NAM
 
 /* One row of outputs, the rows of all images counted through. A group writes a whole vector where the row of outputs
  * has room: what is too much, the next group overwrites. */
-INLINE void NAME(narrow_row)(int kind, ptrdiff_t rows, const fnn_pool_narrow *p, ptrdiff_t row) {
+INLINE void NAME(narrow_row)(int kind, NAME(seen) *seen, ptrdiff_t rows, const fnn_pool_narrow *p, ptrdiff_t row) {
     const fnn_window window = p->rows[row % p->out_height];
     const ptrdiff_t line = p->width * p->channels, out_line = p->out_width * p->channels;
     const ptrdiff_t start = (row / p->out_height * p->height + window.first) * line;
@@ -98,30 +97,39 @@ INLINE void NAME(narrow_row)(int kind, ptrdiff_t rows, const fnn_pool_narrow *p,
             NAME(narrow_arg)(rows, p, g, x, left - g->first, window.first * p->width, y + done,
                              (bits *)p->y_places + row * out_line + done, out_line - done);
         else if (kind == FNN_MAX)
-            NAME(narrow_fold)(larger_or_nan, 0, rows, p, g, x, left - g->first, 1, y + done, out_line - done);
+            NAME(narrow_fold)(seen ? NAME(larger2) : larger_or_nan, seen, rows, p, g, x, left - g->first, 0,
+                              y + done, out_line - done);
         else
-            NAME(narrow_fold)(NAME(sum2), 1, rows, p, g, x, left - g->first, (double)window.divisor, y + done,
+            NAME(narrow_fold)(NAME(sum2), NULL, rows, p, g, x, left - g->first, window.divisor, y + done,
                               out_line - done);
     }
 }
 
-INLINE void NAME(narrow_rows)(int kind, const fnn_pool_narrow *p_, ptrdiff_t first, ptrdiff_t last) {
+INLINE void NAME(narrow_rows)(int kind, NAME(seen) *seen, const fnn_pool_narrow *p_, ptrdiff_t first,
+                              ptrdiff_t last) {
     const fnn_pool_narrow p = *p_;
     for (ptrdiff_t row = first; row < last; row++) {
         const ptrdiff_t taps = p.rows[row % p.out_height].taps;
         if (taps == 2)
-            NAME(narrow_row)(kind, 2, &p, row);
+            NAME(narrow_row)(kind, seen, 2, &p, row);
         else if (taps == 3)
-            NAME(narrow_row)(kind, 3, &p, row);
+            NAME(narrow_row)(kind, seen, 3, &p, row);
         else
-            NAME(narrow_row)(kind, taps, &p, row);
+            NAME(narrow_row)(kind, seen, taps, &p, row);
     }
 }
 
+static NOINLINE void NAME(narrow_rows_nan)(const fnn_pool_narrow *p, ptrdiff_t first, ptrdiff_t last) {
+    NAME(narrow_rows)(FNN_MAX, NULL, p, first, last);
+}
 static void NAME(pool_narrow)(const fnn_pool_narrow *p, ptrdiff_t first, ptrdiff_t last) {
+    NAME(seen) seen = NAME(nothing_seen)();
     switch (p->kind) {
-    case FNN_MAX: NAME(narrow_rows)(FNN_MAX, p, first, last); break;
-    case FNN_ARGMAX: NAME(narrow_rows)(FNN_ARGMAX, p, first, last); break;
-    default: NAME(narrow_rows)(FNN_MEAN, p, first, last);
+    case FNN_MAX:
+        NAME(narrow_rows)(FNN_MAX, &seen, p, first, last);
+        if (NAME(saw_nan)(seen)) NAME(narrow_rows_nan)(p, first, last);
+        break;
+    case FNN_ARGMAX: NAME(narrow_rows)(FNN_ARGMAX, NULL, p, first, last); break;
+    default: NAME(narrow_rows)(FNN_MEAN, NULL, p, first, last);
     }
 }

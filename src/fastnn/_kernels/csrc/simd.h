@@ -49,12 +49,30 @@ INLINE vec NAME(load_part)(const real *p, ptrdiff_t n) {
     return FLOAT ? (vec)_mm256_maskload_ps((const float *)p, used)
                              : (vec)_mm256_maskload_pd((const double *)p, used);
 }
+/* In pieces: a masked store takes 17 cycles on a Zen 3. */
 INLINE void NAME(store_part)(real *p, vec v, ptrdiff_t n) {
-    const __m256i used = _mm256_loadu_si256((const __m256i *)(NAME(first_used) + VLEN - n));
-    if (FLOAT)
-        _mm256_maskstore_ps((float *)p, used, (__m256)v);
-    else
-        _mm256_maskstore_pd((double *)p, used, (__m256d)v);
+    if (FLOAT) {
+        __m128 rest = _mm256_castps256_ps128((__m256)v);
+        if (n & 4) {
+            _mm_storeu_ps((float *)p, rest);
+            rest = _mm256_extractf128_ps((__m256)v, 1);
+            p += 4;
+        }
+        if (n & 2) {
+            _mm_storel_pi((__m64 *)p, rest);
+            rest = _mm_movehl_ps(rest, rest);
+            p += 2;
+        }
+        if (n & 1) _mm_store_ss((float *)p, rest);
+    } else {
+        __m128d rest = _mm256_castpd256_pd128((__m256d)v);
+        if (n & 2) {
+            _mm_storeu_pd((double *)p, rest);
+            rest = _mm256_extractf128_pd((__m256d)v, 1);
+            p += 2;
+        }
+        if (n & 1) _mm_store_sd((double *)p, rest);
+    }
 }
 #else
 INLINE vec NAME(load_part)(const real *p, ptrdiff_t n) {
@@ -101,30 +119,41 @@ INLINE vec NAME(permute2)(vec x, vec y, mask from) {
     return __builtin_shuffle(x, y, from);
 #endif
 }
-/* What the vector extensions have no word for.
+/* What the vector extensions have no word for, or compilers several instructions.
  *
  *     lesser, larger  b where either is NaN
  *     larger_or_nan   the larger one, a where they are equal; NaN where either is
  *     take_larger     where v is larger than best, or the first NaN, it takes its place
  *     by_sign         one or the other by the sign bit of x
+ *     power_of_two    2^k for the exponents of normal numbers, from a whole number k and WHOLE
  *     times_power     x 2^k for whole numbers k, overflow and denormals as they should be
+ *     times_low_power the same for k <= 0, from k and WHOLE
  *     square_rest     a^2 - square, exactly, where square is a^2 rounded
  *     quotient        x / (a + rest), where rest is what a sum a lost in rounding
  *     ratio           x / a
+ *
+ * WHOLE is so large that a number added to it loses its fraction; the last bits of the sum are the whole number.
  */
+#define WHOLE (FLOAT ? (real)0x1.8p23 : (real)0x1.8p52)
+#define DIGITS (FLOAT ? 23 : 52)
+INLINE vec NAME(power_of_two)(vec k) { return (vec)(((mask)k << DIGITS) + (mask)NAME(splat)(1)); }
 #if VBYTES == 64
 #include "simd_avx512.h"
 #else
 #if VBYTES == 32
-INLINE vec NAME(lesser)(vec a, vec b) {
-    return FLOAT ? (vec)_mm256_min_ps((__m256)a, (__m256)b) : (vec)_mm256_min_pd((__m256d)a, (__m256d)b);
-}
-INLINE vec NAME(larger)(vec a, vec b) {
-    return FLOAT ? (vec)_mm256_max_ps((__m256)a, (__m256)b) : (vec)_mm256_max_pd((__m256d)a, (__m256d)b);
-}
+#include "simd_avx2.h"
 #else
 INLINE vec NAME(lesser)(vec a, vec b) { return NAME(select)(a < b, a, b); }
 INLINE vec NAME(larger)(vec a, vec b) { return NAME(select)(a > b, a, b); }
+INLINE vec NAME(by_sign)(vec x, vec negative, vec positive) {
+    return NAME(select)((mask)x < 0, negative, positive);
+}
+/* Dekker: the upper half of the digits of a has an exact square. */
+INLINE vec NAME(square_rest)(vec a, vec square) {
+    const int half = FLOAT ? 12 : 27;
+    const vec high = (vec)(((mask)a >> half) << half), low = a - high;
+    return (high * high - square) + 2 * high * low + low * low;
+}
 #endif
 INLINE vec NAME(larger_or_nan)(vec a, vec b) { return NAME(select)(b != b, b, NAME(larger)(b, a)); }
 INLINE void NAME(take_larger)(vec *best, mask *where, vec v, mask here) {
@@ -132,22 +161,16 @@ INLINE void NAME(take_larger)(vec *best, mask *where, vec v, mask here) {
     *best = NAME(select)(stays, *best, v);
     *where = (mask)NAME(select)(stays, (vec)*where, (vec)here);
 }
-INLINE vec NAME(by_sign)(vec x, vec negative, vec positive) {
-    return NAME(select)((mask)x < 0, negative, positive);
-}
 INLINE vec NAME(times_power)(vec x, vec k) {
     /* In two factors: k alone may lie outside the exponents of normal numbers. */
-    const vec shift = NAME(splat)(FLOAT ? (real)0x1.8p23 : (real)0x1.8p52);
-    const mask whole = (mask)(k + shift) - (mask)shift, half = whole >> 1;
-    const int bias = FLOAT ? 127 : 1023, digits = FLOAT ? 23 : 52;
-    return x * (vec)((half + bias) << digits) * (vec)((whole - half + bias) << digits);
+    const mask whole = (mask)(k + WHOLE) - (mask)NAME(splat)(WHOLE), half = whole >> 1;
+    const int bias = FLOAT ? 127 : 1023;
+    return x * (vec)((half + bias) << DIGITS) * (vec)((whole - half + bias) << DIGITS);
 }
-INLINE vec NAME(ratio)(vec x, vec a) { return x / a; }
-/* Dekker: the upper half of the digits of a has an exact square. */
-INLINE vec NAME(square_rest)(vec a, vec square) {
-    const int half = FLOAT ? 12 : 27;
-    const vec high = (vec)(((mask)a >> half) << half), low = a - high;
-    return (high * high - square) + 2 * high * low + low * low;
+/* Far below the normal numbers 2^k is none: it is raised, and the product lowered, which rounds once. */
+INLINE vec NAME(times_low_power)(vec x, vec k) {
+    const vec raised = (vec)(((mask)k << DIGITS) + (mask)NAME(splat)(FLOAT ? (real)0x1p64 : (real)0x1p512));
+    return x * raised * NAME(splat)(FLOAT ? (real)0x1p-64 : (real)0x1p-512);
 }
 INLINE vec NAME(quotient)(vec x, vec a, vec rest) {
 #if FUSED
@@ -158,6 +181,7 @@ INLINE vec NAME(quotient)(vec x, vec a, vec rest) {
     return y - y * (rest / a);
 #endif
 }
+INLINE vec NAME(ratio)(vec x, vec a) { return x / a; }
 #endif
 
 /* max(0, x), NaN kept: the comparison is false for NaN, so NaN takes the branch of x. */
@@ -181,7 +205,9 @@ INLINE vec NAME(rectify)(vec x, int relu) { return relu ? NAME(between)(x, NAME(
 #define take_larger NAME(take_larger)
 #define by_sign NAME(by_sign)
 #define square_rest NAME(square_rest)
+#define power_of_two NAME(power_of_two)
 #define times_power NAME(times_power)
+#define times_low_power NAME(times_low_power)
 #define quotient NAME(quotient)
 #define ratio NAME(ratio)
 #define permute NAME(permute)

@@ -36,6 +36,7 @@ INLINE vec NAME(times_power)(vec x, vec k) {
     return FLOAT ? (vec)_mm512_scalef_ps((__m512)x, (__m512)k)
                  : (vec)_mm512_scalef_pd((__m512d)x, (__m512d)k);
 }
+INLINE vec NAME(times_low_power)(vec x, vec k) { return NAME(times_power)(x, k - WHOLE); }
 INLINE vec NAME(square_rest)(vec a, vec square) {
     return FLOAT ? (vec)_mm512_fmsub_ps((__m512)a, (__m512)a, (__m512)square)
                  : (vec)_mm512_fmsub_pd((__m512d)a, (__m512d)a, (__m512d)square);

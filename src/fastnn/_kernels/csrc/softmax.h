@@ -51,12 +51,12 @@ INLINE real NAME(row_exp)(ptrdiff_t n, const real *x, real largest, real *y) {
     NAME(row_sum) sums = {{0}, 0};
     ptrdiff_t i = 0;
     for (; i + VLEN <= n; i += VLEN) {
-        const vec e = vexp(load(x + i) - largest);
+        const vec e = vexp_low(load(x + i) - largest);
         if (y) store(y + i, e);
         NAME(add_to_row)(&sums, i, e);
     }
     if (i < n) {
-        const vec e = vexp(load_part(x + i, n - i) - largest);
+        const vec e = vexp_low(load_part(x + i, n - i) - largest);
         if (y) store_part(y + i, e, n - i);
         sums.block += NAME(first_lanes)(e, n - i, 0);
     }
