@@ -71,6 +71,17 @@ def large_outputs():
     return None, call
 
 
+def losses():
+    y, target = draw(64, 10, dtype=np.float32), draw(64, 10, dtype=np.float32, seed=1)
+
+    def call():
+        results = []
+        for name in ("mse_loss", "half_squared_error", "binary_cross_entropy_with_logits"):
+            results += [np.array(getattr(F, name)(y, target)), getattr(F, f"{name}_backward")(y, target)]
+        return results
+    return None, call
+
+
 def cross_entropy():
     logits, target = draw(64, 10, dtype=np.float32), np.arange(64) % 10
 
@@ -83,6 +94,19 @@ def cross_entropy():
 def frozen():
     """The first call, which plans and packs, and one that finds all that."""
     net, x = cnn().eval(), picture()
+
+    def call():
+        network = net.freeze()
+        return [network(x), network(x)]
+    return net, call
+
+
+def chain():
+    """An inverted residual, whose convolutions are computed band by band."""
+    block = fn.Residual(fn.Sequential(fn.Conv2d(8, 32, 1, rng=0), fn.ReLU6(),
+                                      fn.Conv2d(32, 32, 3, padding=1, groups=32, rng=1), fn.ReLU6(),
+                                      fn.Conv2d(32, 8, 1, rng=2)))
+    net, x = fn.Sequential(block).eval(), draw(1, 8, 24, 24, dtype=np.float32)
 
     def call():
         network = net.freeze()
@@ -186,12 +210,21 @@ CASES = {
                                                 (64, 32, 3, 3), config={"algorithm": "direct"}), 6),
     "conv_transpose2d": Case(function("conv_transpose2d", (2, 8, 9, 9), (8, 16, 3, 3)), 3),
     "linear_backward": Case(function("linear_backward", (64, 48), (64, 32), (48, 32)), 3),
+    "linear": Case(function("linear", (9, 600), (80, 600)), 2),
+    "training a Linear": Case(training_step(lambda: fn.Linear(600, 80, rng=0),
+                                            lambda: draw(9, 600, dtype=np.float32)), 5),
+    "training with few sequences": Case(training_step(lambda: fn.LSTM(8, 128, bidirectional=True, rng=0),
+                                                      lambda: draw(4, 1, 8, dtype=np.float32)), 20),
     "max_pool2d": Case(function("max_pool2d", (2, 16, 20, 20),
                                 config={"kernel_size": 3, "return_indices": True}), 3),
     "avg_pool2d": Case(function("avg_pool2d", (2, 16, 20, 20), config={"kernel_size": 3}), 2),
     "large outputs": Case(large_outputs, 4),
     "cross entropy": Case(cross_entropy, 6),
+    "losses": Case(losses, 6),
+    "local_response_norm": Case(function("local_response_norm", (2, 16, 20, 20), config={"size": 5}), 2),
+    "prelu_backward": Case(function("prelu_backward", (2, 16, 20, 20), (2, 16, 20, 20), (16,)), 2),
     "a frozen CNN": Case(frozen, 20),
+    "a frozen chain": Case(chain, 10),
     "a CNN from ONNX": Case(from_onnx, 20),
     "a stream": Case(stream, 4),
     "batch_norm_stats": Case(function("batch_norm_stats", (8, 16, 20, 20)), 3),

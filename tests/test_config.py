@@ -115,3 +115,24 @@ def test_large_outputs_use_memory_that_was_given_back_and_never_memory_in_use():
     assert fn.functional.conv2d(x, weight).__array_interface__["data"][0] == place
     fn.empty_cache()
     assert (second == 2).all()
+
+
+@pytest.mark.parametrize(("variables", "spins", "shown"), [
+    ({}, "1000", "spin 1000 turns"),
+    ({"GOMP_SPINCOUNT": "77"}, "77", "as the environment says"),
+    ({"OMP_WAIT_POLICY": "passive"}, "0", "as the environment says"),
+])
+def test_how_idle_threads_wait(variables, spins, shown):
+    """What GNU OpenMP read when it was loaded: our default, but never against the user's own choice."""
+    openmp = fn.show_config(mode="dict")["openmp"]
+    if sys.platform != "linux" or "gomp" not in openmp:
+        pytest.skip("knows GNU OpenMP's variables")
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        if name in os.environ:
+            pytest.skip(f"{name} is set")
+    program = ("import os; idle = fn.show_config(mode='dict')['idle threads']; "
+               "print(idle, os.environ.get('GOMP_SPINCOUNT'))")
+    run = started_with(program, OMP_DISPLAY_ENV="verbose", **variables)
+    assert f"GOMP_SPINCOUNT = '{spins}'" in run.stderr
+    assert run.stdout.startswith(shown)
+    assert run.stdout.endswith(f"{variables.get('GOMP_SPINCOUNT')}\n")  # the environment is as it was

@@ -112,9 +112,13 @@ def test_functions(name, dtype):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_networks(mode, isa):
-    """A CNN and an LSTM, forward and backward, in eval mode and frozen. Their gradients start at zero."""
+def test_networks(mode, isa, threads):
+    """A CNN, an LSTM and one whose steps threads share, forward and backward; in eval mode and frozen.
+
+    Their gradients start at zero.
+    """
     x, sequence = draw(2, 3, 16, 16, dtype=np.float32), draw(6, 4, 12, dtype=np.float32)
+    threads(2)
 
     def made():
         net = fn.Sequential(
@@ -123,13 +127,18 @@ def test_networks(mode, isa):
             fn.Conv2d(16, 16, 3, padding=1, groups=16, rng=2), fn.ConvTranspose2d(16, 4, 2, stride=2, rng=3),
             fn.Flatten(), fn.LayerNorm(256), fn.Linear(256, 10, activation="tanh", rng=4), fn.Softmax())
         lstm = fn.LSTM(12, 16, 2, bidirectional=True, rng=0)
-        frozen = fn.Sequential(fn.Conv2d(3, 8, 3, rng=0), fn.BatchNorm2d(8), fn.ReLU()).eval().freeze()
-        return net, lstm, frozen
+        shared = fn.LSTM(12, 160, rng=1)
+        chain = fn.Sequential(fn.Conv2d(8, 32, 1, rng=1), fn.ReLU6(),
+                              fn.Conv2d(32, 32, 3, padding=1, groups=32, rng=2), fn.ReLU6(),
+                              fn.Conv2d(32, 8, 1, rng=3))
+        frozen = fn.Sequential(fn.Conv2d(3, 8, 3, rng=0), fn.BatchNorm2d(8), fn.ReLU(),
+                               fn.Residual(chain)).eval().freeze()
+        return net, lstm, shared, frozen
 
-    def computed(net, lstm, frozen):
-        y, (out, _) = net(x), lstm(sequence)
-        results = [y, net.backward(y), out, lstm.backward(out), frozen(x)]
-        results += [p.grad for p in net.parameters() + lstm.parameters()]
+    def computed(net, lstm, shared, frozen):
+        y, (out, _), (alone, _) = net(x), lstm(sequence), shared(sequence[:, :1])
+        results = [y, net.backward(y), out, lstm.backward(out), alone, shared.backward(alone), frozen(x)]
+        results += [p.grad for p in net.parameters() + lstm.parameters() + shared.parameters()]
         return flat([*results, net.eval()(x), lstm.eval()(sequence)])
 
     expected = computed(*made())
@@ -182,6 +191,29 @@ def test_layers(name, dtype):
         made = made_layer(name, dtype)
         with environment(mode):
             found = computed(*made)
+        assert_same_bits(found, expected)
+
+
+INITIALIZERS = [name for name in fuzz_cases.OTHERS if name.startswith("init.")]
+DRAWN = [name for name, case in fuzz_cases.LAYERS.items()
+         if "rng" in case(dict.fromkeys(fuzz_cases.AXES, 3), np.float32)]
+
+
+@pytest.mark.parametrize("name", [*INITIALIZERS, *DRAWN])
+def test_initial_values(name, dtype):
+    sizes = dict.fromkeys(fuzz_cases.AXES, 5) | {"R": 3, "S": 3}
+
+    def drawn():
+        arguments = fuzz_cases.CASES[name](sizes, dtype)
+        if name in INITIALIZERS:
+            return flat(getattr(fn.init, name[len("init."):])(**arguments))
+        del arguments["x"]
+        return flat([p.data for p in getattr(fn, name)(**arguments).parameters()])
+
+    expected = drawn()
+    for mode in MODES:
+        with environment(mode):
+            found = drawn()
         assert_same_bits(found, expected)
 
 

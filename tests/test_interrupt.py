@@ -13,6 +13,7 @@ import pytest
 from arrays import assert_same_bits, draw
 
 import fastnn as fn
+from fastnn._kernels import elementwise, norm, runtime
 
 F = fn.functional
 
@@ -22,6 +23,12 @@ SECONDS = 3  # what a call would take; the signal comes after a tenth of a secon
 def linear(rows):
     x, w = np.zeros((64 * rows, 512)), np.zeros((512, 512))
     return lambda: F.linear(x, w)
+
+
+def trained_linear(n):
+    """A layer in training with a mini-batch: its weights are packed block by block within the product."""
+    layer, x = fn.Linear(1024, 512 * n, rng=0), np.zeros((48, 1024), np.float32)
+    return lambda: layer.backward(layer(x))
 
 
 def linear_backward(rows):
@@ -122,6 +129,12 @@ def rnn_shared_by_threads(steps):
     return lambda: layer(x)
 
 
+def rnn_backward_shared_by_threads(steps):
+    layer, x = fn.LSTM(64, 768, rng=0), np.zeros((steps, 1, 64), np.float32)
+    out, _ = layer(x)
+    return lambda: layer.backward(out)
+
+
 def cnn():
     return fn.Sequential(fn.Conv2d(64, 64, 3, padding=1, rng=0), fn.BatchNorm2d(64), fn.ReLU(),
                          fn.Conv2d(64, 64, 3, padding=1, rng=0)).eval()
@@ -160,6 +173,7 @@ def fit(n):
 CASES = {
     "linear": linear,
     "linear_backward": linear_backward,
+    "Linear in training": trained_linear,
     "conv2d direct": lambda n: conv(n, "direct"),
     "conv2d winograd": lambda n: conv(n, "winograd"),
     "conv2d_backward direct": lambda n: conv_backward(n, "direct"),
@@ -181,14 +195,15 @@ CASES = {
     "gru": gru,
     "gru_backward": gru_backward,
     "lstm shared by threads": rnn_shared_by_threads,
+    "lstm_backward shared by threads": rnn_backward_shared_by_threads,
     "frozen": frozen,
     "frozen in bands": chain,
     "onnx": from_onnx,
 }
 
 
-def long_enough(make):
-    """The case at the size that takes SECONDS of processor time, estimated from a hundredth of that."""
+def long_enough(make, seconds=SECONDS):
+    """The case at the size that takes `seconds` of processor time, estimated from a hundredth of that."""
     make(1)()  # what is done once, such as imports, is not the call's
     size = 1
     while True:
@@ -196,8 +211,8 @@ def long_enough(make):
         start = time.process_time()
         call()
         taken = time.process_time() - start
-        if taken > SECONDS / 100:
-            return make(int(size * SECONDS / taken) + 1)
+        if taken > seconds / 100:
+            return make(int(size * seconds / taken) + 1)
         size *= 2
 
 
@@ -209,15 +224,15 @@ def _interrupts_are_heard():
     signal.signal(signal.SIGINT, before)
 
 
-def interrupted(call):
-    """Press Ctrl-C a tenth of a second into `call`; return what it returned or raised, and after how long."""
+def interrupted(call, after=0.1):
+    """Press Ctrl-C `after` seconds into `call`; return what it returned or raised, and after how long."""
     pressed = []
 
     def press():
         pressed.append(time.perf_counter())
         os.kill(os.getpid(), signal.SIGINT)
 
-    timer = threading.Timer(0.1, press)
+    timer = threading.Timer(after, press)
     timer.start()
     try:
         result = call()
@@ -240,6 +255,50 @@ def test_long_kernels_end(case, number, threads):
     result, took = interrupted(long_enough(CASES[case]))
     assert isinstance(result, KeyboardInterrupt)
     assert took < 1
+
+
+def passes(name):
+    """A kernel that passes over memory once: a call with a given number of rows, and what it writes."""
+    def make(rows):
+        x, y, ones = np.zeros((rows, 1000)), np.full((rows, 1000), np.nan), np.ones(1000)
+        classes, bce = np.zeros(rows, np.int64), BINARY_CROSS_ENTROPY
+        call = {
+            "map": lambda: elementwise.map(GELU, 0.0, x, y),
+            "map_backward": lambda: elementwise.map_backward(GELU, 0.0, x, x, y),
+            "loss": lambda: elementwise.loss(bce, x, x, None, None, y),
+            "loss_backward": lambda: elementwise.loss_backward(bce, 1.0, x, x, None, None, y),
+            "softmax": lambda: elementwise.softmax(x, y, False),
+            "softmax_backward": lambda: elementwise.softmax_backward(x, x, y, True),
+            "cross_entropy": lambda: elementwise.cross_entropy_backward(x, classes, -1, None, 1.0, y),
+            "layer_norm": lambda: norm.layer_norm(x, ones, ones, 1e-5, y),
+        }[name]
+        call.written = y
+        return call
+    return make
+
+
+GELU, BINARY_CROSS_ENTROPY = 5, 2  # of csrc/kernels.h
+PASSES = ("map", "map_backward", "loss", "loss_backward", "softmax", "softmax_backward", "cross_entropy",
+          "layer_norm")
+
+
+@posix
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("name", PASSES)
+def test_passes_over_memory_end(name, number, threads):
+    """Before the end of what they write. By the portable bodies: with others memory would be the limit."""
+    threads(number)
+    isa = runtime.get_isa()
+    runtime.set_isa("scalar")
+    try:
+        call = long_enough(passes(name), seconds=0.6)
+        assert np.isnan(call.written[-1, -1])
+        result, _ = interrupted(call, after=0.03)
+    finally:
+        runtime.set_isa(isa)
+    assert isinstance(result, KeyboardInterrupt)
+    assert np.isfinite(call.written[0]).all()
+    assert np.isnan(call.written).any()
 
 
 @posix

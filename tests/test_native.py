@@ -1,6 +1,7 @@
 """Kernel bodies without Python: NEON's results, from an emulated 64-bit ARM, beside those of this machine."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,8 +20,17 @@ HEAD = np.dtype([("name", "S16"), ("itemsize", "i8"), ("count", "i8")])
 # expf and tanhf play no part: the bodies have theirs.
 TOLERANCE = {4: 2e-6, 8: 4e-15}
 
+slow = pytest.mark.slow  # half a minute for each compilation
 
-pytestmark = pytest.mark.slow  # half a minute for each compilation
+
+def test_each_body_of_the_table_is_run():
+    """What the table of kernels.h lists, the programs of tests/native call."""
+    table = (CSRC / "kernels.h").read_text(encoding="utf-8").split("const char *isa;")[1]
+    bodies = re.findall(r"\(\*(\w+)(?:\[\w+\])?\)\(", table)
+    files = (CLONE / "tests/native").glob("*_bodies.*")
+    programs = "".join(path.read_text(encoding="utf-8") for path in files)
+    assert len(bodies) > 30
+    assert not [name for name in bodies if not re.search(rf"\bk->{name}\b", programs)]
 
 
 def compiled(compiler, folder, *flags):
@@ -46,7 +56,7 @@ def results(*command):
 
 
 def assert_alike(found, expected):
-    assert len(found) == len(expected) > 200
+    assert len(found) == len(expected) > 700
     for (name, itemsize, a), (other, _, b) in zip(found, expected, strict=True):
         assert name == other
         assert np.isfinite(b).all()
@@ -72,11 +82,13 @@ def there(tmp_path_factory):
     return compiled(CROSS_COMPILER, tmp_path_factory.mktemp("there"), "-static")
 
 
+@slow
 @pytest.mark.parametrize("isa", runtime.available_isas()[1:])
 def test_instruction_sets_agree(here, isa):
     assert_alike(results(here, isa), results(here, "scalar"))
 
 
+@slow
 @pytest.mark.parametrize("isa", ["neon", "scalar"])
 def test_64_bit_arm(here, there, isa):
     assert_alike(results(EMULATOR, there, isa), results(here, "scalar"))

@@ -1,11 +1,13 @@
-"""The README's programs run."""
+"""The README's programs run; the tests that documents name exist."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+RELIABILITY = HERE.parent / "docs/reliability.md"
 PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
 
@@ -25,3 +27,17 @@ def test_program(number, tmp_path, monkeypatch, capsys):
         exec(compile(PROGRAMS[number], f"README.md, program {number + 1}", "exec"), {"__name__": "readme"})
     finally:
         set_num_threads(threads)
+
+
+def test_named_tests_exist():
+    """In docs/reliability.md a name without a file is in the file that was named last."""
+    names = re.findall(r"`(test_\w+\.py)?(?:::(\w+))?`", RELIABILITY.read_text(encoding="utf-8"))
+    path, found = None, 0
+    for file, test in names:
+        path = HERE / file if file else path
+        if test:
+            assert f"\ndef {test}(" in path.read_text(encoding="utf-8"), f"{path.name}::{test}"
+        elif file:
+            assert path.exists(), file
+        found += bool(file or test)
+    assert found > 40

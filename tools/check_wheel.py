@@ -28,12 +28,16 @@ def environment_for(wheel, folder, extras):
 
 
 def without_compiler(folder):
-    """The environment variables, with a PATH that has this environment's programs alone: no C compiler."""
+    """The environment variables, with a PATH that has this environment's programs alone: no C compiler.
+
+    And without PYTHONPATH, which could bring another fastnn before the wheel's.
+    """
     programs = Path(folder, "Scripts" if os.name == "nt" else "bin")
-    return {**os.environ, "PATH": str(programs), "CC": "cc", "CXX": "c++"}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**kept, "PATH": str(programs), "CC": "cc", "CXX": "c++"}
 
 
-def import_milliseconds(python, rounds=21):
+def import_milliseconds(python, variables, rounds=21):
     """Median of `import fastnn` after `import numpy`, each round in a process of its own.
 
     Processor time, which other programs on the machine do not lengthen.
@@ -41,9 +45,9 @@ def import_milliseconds(python, rounds=21):
     program = ("import time; import numpy; start = time.process_time(); import fastnn; "
                "print(1000 * (time.process_time() - start))")
     run = [python, "-c", program]
-    subprocess.run(run, check=True, capture_output=True, cwd=tempfile.gettempdir())  # writes the bytecode
-    return statistics.median(float(subprocess.run(run, check=True, capture_output=True,
-                                                  cwd=tempfile.gettempdir()).stdout) for _ in range(rounds))
+    options = {"check": True, "capture_output": True, "cwd": tempfile.gettempdir(), "env": variables}
+    subprocess.run(run, **options)  # writes the bytecode
+    return statistics.median(float(subprocess.run(run, **options).stdout) for _ in range(rounds))
 
 
 def main():
@@ -62,13 +66,14 @@ def main():
     check("size", wheel.stat().st_size / 1e6, MEGABYTES, "MB")
     with tempfile.TemporaryDirectory() as folder:
         python = environment_for(wheel, folder, "[test]" if arguments.tests else "")
-        check("import, beyond NumPy's", import_milliseconds(python), MILLISECONDS, "ms")
+        variables = without_compiler(folder)
+        check("import, beyond NumPy's", import_milliseconds(python, variables), MILLISECONDS, "ms")
         where = subprocess.run([python, "-c", "import fastnn; print(fastnn.__file__); fastnn.show_config()"],
-                               check=True, capture_output=True, text=True, cwd=folder).stdout
+                               check=True, capture_output=True, text=True, cwd=folder, env=variables).stdout
         print(where)
         if arguments.tests:
             ran = subprocess.run([python, "-m", "pytest", "-p", "no:cacheprovider", CLONE / "tests"],
-                                 cwd=CLONE, check=False, env=without_compiler(folder))
+                                 cwd=CLONE, check=False, env=variables)
             if ran.returncode or not re.search("site-packages", where):
                 failures.append("tests against the wheel")
     if failures:

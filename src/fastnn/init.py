@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from . import _checks
+from ._kernels.runtime import in_default_environment
 from ._random import Rng, as_generator
 from ._random import default_generator as default_generator
 from ._random import manual_seed as manual_seed
@@ -24,6 +25,7 @@ T = TypeVar("T", np.ndarray, Parameter)
 # --- Plain distributions
 
 
+@in_default_environment
 def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, *, rng: Rng = None) -> T:
     """Fill with draws from the uniform distribution on [a, b)."""
     shape = _shape("uniform_", tensor)
@@ -35,6 +37,7 @@ def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, *, rng: Rng = None) -> T
     return _fill(tensor, as_generator("uniform_: rng", rng).uniform(a, b, shape))
 
 
+@in_default_environment
 def normal_(tensor: T, mean: float = 0.0, std: float = 1.0, *, rng: Rng = None) -> T:
     """Fill with draws from the normal distribution N(mean, std**2)."""
     mean, std = _checks.real("normal_: mean", mean), _checks.real("normal_: std", std, low=0)
@@ -42,6 +45,7 @@ def normal_(tensor: T, mean: float = 0.0, std: float = 1.0, *, rng: Rng = None) 
     return _fill(tensor, as_generator("normal_: rng", rng).normal(mean, std, shape))
 
 
+@in_default_environment
 def trunc_normal_(
     tensor: T, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, *, rng: Rng = None
 ) -> T:
@@ -65,6 +69,7 @@ def trunc_normal_(
     return _fill(tensor, np.clip(mean + std * sign * z, a, b))
 
 
+@in_default_environment
 def constant_(tensor: T, val: float) -> T:
     """Fill with `val`."""
     shape = _shape("constant_", tensor)
@@ -84,6 +89,7 @@ def ones_(tensor: T) -> T:
 # --- Scaled to the layer's width
 
 
+@in_default_environment
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """Return the factor by which a standard deviation is scaled for the nonlinearity that follows.
 
@@ -123,17 +129,20 @@ def fan_in_and_fan_out(tensor: Any) -> tuple[int, int]:
     return shape[1] * kernel, shape[0] * kernel
 
 
+@in_default_environment
 def xavier_uniform_(tensor: T, gain: float = 1.0, *, rng: Rng = None) -> T:
     """Fill from U(-bound, bound), bound = gain * sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     bound = math.sqrt(3) * _xavier("xavier_uniform_", tensor, gain)
     return uniform_(tensor, -bound, bound, rng=rng)
 
 
+@in_default_environment
 def xavier_normal_(tensor: T, gain: float = 1.0, *, rng: Rng = None) -> T:
     """Fill from N(0, std**2), std = gain * sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
     return normal_(tensor, 0.0, _xavier("xavier_normal_", tensor, gain), rng=rng)
 
 
+@in_default_environment
 def kaiming_uniform_(
     tensor: T, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", *, rng: Rng = None
 ) -> T:
@@ -157,6 +166,7 @@ def kaiming_uniform_(
     return uniform_(tensor, -bound, bound, rng=rng)
 
 
+@in_default_environment
 def kaiming_normal_(
     tensor: T, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", *, rng: Rng = None
 ) -> T:
@@ -164,6 +174,7 @@ def kaiming_normal_(
     return normal_(tensor, 0.0, _kaiming("kaiming_normal_", tensor, a, mode, nonlinearity), rng=rng)
 
 
+@in_default_environment
 def orthogonal_(tensor: T, gain: float = 1.0, *, rng: Rng = None) -> T:
     """Fill with a (semi-)orthogonal matrix of (shape[0], all the rest), times `gain` (Saxe et al., 2013)."""
     shape = _shape("orthogonal_", tensor)

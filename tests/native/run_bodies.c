@@ -1,67 +1,18 @@
 /* Runs the kernel bodies of the instruction set that is named on the command line, on numbers that are the
    same everywhere, and writes their results to the standard output. tests/test_native.py compares the results
-   of instruction sets, also of those of another machine under an emulator.
+   of instruction sets, also of those of another machine under an emulator, and finds the bodies that are missing.
 
    A record is the body's name (16 bytes), the size of an element, the count, and as many doubles. */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "kernels.h"
+#include "arrays.h"
 
 static const ptrdiff_t SIZES[] = {1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 97};
 enum { N_SIZES = sizeof SIZES / sizeof *SIZES, ROWS = 5 };
 
-/* --- Arrays of either dtype */
-
-static ptrdiff_t itemsize;
-
-static double get(const void *p, ptrdiff_t i) { return itemsize == 4 ? ((const float *)p)[i] : ((const double *)p)[i]; }
-static void set(void *p, ptrdiff_t i, double x) {
-    if (itemsize == 4)
-        ((float *)p)[i] = (float)x;
-    else
-        ((double *)p)[i] = x;
-}
-static void *at(const void *p, ptrdiff_t i) { return (char *)p + i * itemsize; }
-
-/* Numbers around 1, the same ones each time. */
-static void *draw(ptrdiff_t n, uint64_t seed) {
-    void *p = calloc((size_t)n + 64, (size_t)itemsize);
-    uint64_t state = seed * 6364136223846793005u + 1442695040888963407u;
-    for (ptrdiff_t i = 0; i < n; i++) {
-        state = state * 6364136223846793005u + 1442695040888963407u;
-        set(p, i, (double)(int64_t)state / 4e18);
-    }
-    return p;
-}
-
 /* --- One function a body: runs it with table `k` on the drawn input, and returns the output of `*n` */
 
-static void *gemm(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int by_columns) {
-    ptrdiff_t depth = size, columns = 2 * size + 1, panels = (columns + k->nr - 1) / k->nr;
-    int height = 4; /* every table's tile has as many rows */
-    void *a = draw(height * depth, 1), *b = draw(depth * columns, 2), *bias = draw(columns, 3);
-    void *packed = calloc((size_t)(panels * depth * k->nr), (size_t)itemsize), *c = draw(height * columns, 4);
-    for (ptrdiff_t j = 0; j < columns; j++)
-        for (ptrdiff_t d = 0; d < depth; d++)
-            set(packed, (j / k->nr * depth + d) * k->nr + j % k->nr, get(b, d * columns + j));
-    const void **rows = calloc((size_t)(depth + 16), sizeof *rows);
-    void *c_rows[16] = {0};
-    for (ptrdiff_t i = 0; i < (by_columns ? depth : height); i++)
-        rows[i] = at(a, i * (by_columns ? height : depth)); /* A as [depth][height], or [height][depth] */
-    for (int i = 0; i < height; i++) c_rows[i] = at(c, i * columns);
-    fnn_tile tile = {.a = rows, .taps = 1, .depth = depth, .b = packed, .b_panel = depth * k->nr, .c = c_rows,
-                     .columns = columns, .bias = by_columns ? NULL : bias, .rows = height,
-                     .accumulate = by_columns, .relu = !by_columns};
-    (by_columns ? k->gemm_columns : k->gemm_rows)(&tile);
-    *n = height * columns;
-    free(a), free(b), free(bias), free(packed), free(rows);
-    return c;
-}
-static void *gemm_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return gemm(k, size, n, 0); }
-static void *gemm_columns(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return gemm(k, size, n, 1); }
+#include "pool_bodies.h"
+#include "product_bodies.h"
+#include "row_bodies.h"
 
 static void *transpose(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     void *x = draw(size * (size + 12), 1), *y = draw(size * (size + 12), 2);
@@ -136,15 +87,6 @@ static void *softmax(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     return y;
 }
 
-static void *pool_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
-    void *x = draw(ROWS * size, 1), *y = draw(2 * size, 2);
-    k->max_rows(size, ROWS, size, x, y);
-    k->sum_rows(size, ROWS, size, x, at(y, size));
-    *n = 2 * size;
-    free(x);
-    return y;
-}
-
 static void *cross_entropy(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     void *x = draw(size, 1), *out = draw(size + 1, 2);
     set(out, size, k->cross_entropy(size, x, size / 2));
@@ -185,114 +127,61 @@ static void *norm(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     return out;
 }
 
-/* Windows of 3 x 3 with stride 2 over HEIGHT x WIDTH pixels: two rows of three outputs. */
-enum { HEIGHT = 5, WIDTH = 7, OUTPUTS = 3 };
-static const fnn_window WINDOWS[] = {{0, 3, 3}, {2, 3, 3}, {4, 3, 2}};
-
-/* Places, integers as wide as the elements, as numbers. */
-static void places_as_numbers(void *places, ptrdiff_t n) {
-    for (ptrdiff_t i = 0; i < n; i++)
-        set(places, i, (double)(itemsize == 4 ? ((const int32_t *)places)[i] : ((const int64_t *)places)[i]));
-}
-
-/* The outputs of row p, with their places: from the pixels at once, or from a run of folded ones. */
-static void pool_maxima(const fnn_kernels *k, ptrdiff_t size, const void *x, ptrdiff_t p, int by_run, void *y,
-                        void *places) {
-    ptrdiff_t line = WIDTH * size;
-    void *run = draw(line, 9), *run_places = draw(line, 9);
-    const void *first = at(x, WINDOWS[p].first * line);
-    fnn_pool_columns columns = {.windows = WINDOWS, .outputs = OUTPUTS, .channels = size, .dilation = 1,
-                                .run = by_run ? run : first, .rows = by_run ? 1 : 3, .row_step = line,
-                                .places = by_run ? run_places : NULL, .place = WINDOWS[p].first * WIDTH,
-                                .place_step = WIDTH, .y = y, .y_places = places};
-    if (by_run) k->argmax_rows(line, 3, line, first, columns.place, WIDTH, run, run_places);
-    k->argmax_columns(&columns);
-    free(run), free(run_places);
-}
-
-static void *pool_columns(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
-    ptrdiff_t line = WIDTH * size, outputs = OUTPUTS * size;
-    void *x = draw(HEIGHT * line, 1), *y = draw(6 * outputs, 2);
-    fnn_pool_columns columns = {.windows = WINDOWS, .outputs = OUTPUTS, .channels = size, .dilation = 1,
-                                .row_divisor = 3, .run = x, .rows = 3, .row_step = line, .y = y};
-    k->max_columns(&columns);
-    columns.y = at(y, outputs);
-    k->mean_columns(&columns);
-    for (int by_run = 0; by_run < 2; by_run++) {
-        void *best = at(y, (2 + 2 * by_run) * outputs), *places = at(best, outputs);
-        pool_maxima(k, size, x, 1, by_run, best, places);
-        places_as_numbers(places, outputs);
+/* A step of every kind; of each: the parameters, then the states, of which squares are not negative. */
+static void *optimizers(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    static const struct {
+        int kind, states, momentum, nesterov, centered;
+    } steps[] = {{FNN_SGD, 0, 0, 0, 0},     {FNN_SGD, 1, 1, 0, 0},     {FNN_SGD, 1, 1, 1, 0},
+                 {FNN_ADAM, 2, 0, 0, 0},    {FNN_ADAM, 3, 0, 0, 0},    {FNN_RMSPROP, 1, 0, 0, 0},
+                 {FNN_RMSPROP, 2, 1, 0, 0}, {FNN_RMSPROP, 3, 0, 0, 1}, {FNN_RMSPROP, 3, 1, 0, 1}};
+    enum { N_STEPS = sizeof steps / sizeof *steps };
+    void *out = draw(N_STEPS * 4 * size, 1), *grad = draw(size, 2);
+    for (int i = 0; i < N_STEPS; i++) {
+        void *w = at(out, i * 4 * size), *state[3];
+        for (int s = 0; s < 3; s++) {
+            state[s] = s < steps[i].states ? at(w, (s + 1) * size) : NULL;
+            const int square = steps[i].kind == FNN_RMSPROP ? s == 0 : steps[i].kind == FNN_ADAM && s > 0;
+            for (ptrdiff_t j = 0; state[s] && square && j < size; j++)
+                set(state[s], j, get(state[s], j) * get(state[s], j));
+        }
+        fnn_step step = {.lr = 0.1, .decay = i % 2 ? 0.01 : 0, .momentum = steps[i].momentum ? 0.9 : 0, .eps = 1e-2,
+                         .keep = 0.9, .take = 0.1, .square_keep = 0.99, .square_take = 0.01, .shrink = 0.999,
+                         .scale = 1.5, .maximize = i % 3 == 0, .nesterov = steps[i].nesterov,
+                         .centered = steps[i].centered};
+        k->optimizer[steps[i].kind](size, w, grad, state[0], state[1], state[2], &step);
     }
-    *n = 6 * outputs;
-    free(x);
-    return y;
-}
-
-/* The gradient of the maxima at the row of pixels that both rows of outputs cover. */
-static void *max_gather(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
-    static const fnn_window covering[WIDTH] = {{0, 1, 1}, {0, 1, 1}, {0, 2, 1}, {1, 1, 1},
-                                               {1, 2, 1}, {2, 1, 1}, {2, 1, 1}};
-    ptrdiff_t outputs = OUTPUTS * size, row = 2;
-    void *x = draw(HEIGHT * WIDTH * size, 1), *y = draw(2 * outputs, 2), *places = draw(2 * outputs, 3);
-    void *grad = draw(2 * outputs, 4), *grad_x = draw(WIDTH * size, 5);
-    for (ptrdiff_t p = 0; p < 2; p++)
-        pool_maxima(k, size, x, p, 0, at(y, p * outputs), at(places, p * outputs));
-    fnn_pool_columns columns = {.windows = covering, .outputs = WIDTH, .channels = size, .run = grad, .rows = 2,
-                                .row_step = outputs, .places = places, .place = row * WIDTH, .y = grad_x};
-    k->max_gather(&columns);
-    *n = WIDTH * size;
-    free(x), free(y), free(places), free(grad);
-    return grad_x;
-}
-
-/* One channel, `size` outputs in a row: maxima, means, maxima with places. */
-static void *pool_narrow(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
-    ptrdiff_t width = 2 * size + 1, outputs = 2 * size;
-    fnn_window *windows = calloc((size_t)size, sizeof *windows);
-    for (ptrdiff_t q = 0; q < size; q++) windows[q] = (fnn_window){2 * q, 3, q == size - 1 ? 2 : 3};
-    void *x = draw(HEIGHT * width, 1), *y = draw(4 * outputs, 2), *groups = calloc((size_t)size, FNN_GROUP_BYTES);
-    if (!k->pool_groups(windows, size, 1, 1, groups)) abort();
-    fnn_pool_narrow p = {.height = HEIGHT, .width = width, .channels = 1, .out_height = 2, .out_width = size,
-                         .size = HEIGHT * width, .row_dilation = 1, .dilation = 1, .rows = WINDOWS,
-                         .groups = groups, .x = x, .y_places = at(y, 3 * outputs)};
-    const int kinds[] = {FNN_MAX, FNN_MEAN, FNN_ARGMAX};
-    for (int i = 0; i < 3; i++) {
-        p.kind = kinds[i];
-        p.y = at(y, i * outputs);
-        k->pool_narrow(&p, 0, 2);
-    }
-    places_as_numbers(p.y_places, outputs);
-    *n = 4 * outputs;
-    free(windows), free(x), free(groups);
-    return y;
-}
-
-/* The tiles with 6 x 6 inputs and 4 x 4 outputs, then with 4 x 4 and 2 x 2. */
-static void *winograd(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
-    ptrdiff_t stride = size + 3;
-    void *x = draw(36 * size, 1), *v = calloc(36 * (size_t)stride + 64, (size_t)itemsize);
-    void *bias = draw(size, 2), *y = draw(20 * size, 3);
-    const void *pixels[36];
-    void *outputs[20];
-    for (int i = 0; i < 36; i++) pixels[i] = at(x, i * size);
-    for (int i = 0; i < 20; i++) outputs[i] = at(y, i * size);
-    k->winograd_input(6, pixels, size, v, stride);
-    k->winograd_output(6, v, stride, size, bias, 0, 1, outputs);
-    k->winograd_input(4, pixels, size, v, stride);
-    k->winograd_output(4, v, stride, size, bias, 0, 1, outputs + 16);
-    *n = 20 * size;
-    free(x), free(v), free(bias);
-    return y;
+    *n = N_STEPS * 4 * size;
+    free(grad);
+    return out;
 }
 
 static const struct {
     const char *name;
     void *(*run)(const fnn_kernels *, ptrdiff_t, ptrdiff_t *);
-} BODIES[] = {{"gemm_rows", gemm_rows},       {"gemm_columns", gemm_columns},   {"transpose", transpose},
-              {"map", map},                   {"map_backward", map_backward},   {"cell", cells},
-              {"softmax", softmax},           {"cross entropy", cross_entropy}, {"loss", loss},
-              {"norm", norm},                 {"pool rows", pool_rows},         {"pool columns", pool_columns},
-              {"max_gather", max_gather},     {"pool narrow", pool_narrow},     {"winograd", winograd}};
+} BODIES[] = {{"gemm, tables", gemm_tables},
+              {"gemm, offsets", gemm_offsets},
+              {"gemm, columns", gemm_columns},
+              {"transpose", transpose},
+              {"pad", pad},
+              {"depthwise", depthwise},
+              {"depthwise grad", depthwise_gradient},
+              {"grouped", grouped},
+              {"grouped grad", grouped_gradient},
+              {"winograd", winograd},
+              {"winograd filter", winograd_filter},
+              {"winograd grad", winograd_gradients},
+              {"map", map},
+              {"map_backward", map_backward},
+              {"cell", cells},
+              {"norm", norm},
+              {"softmax", softmax},
+              {"cross entropy", cross_entropy},
+              {"loss", loss},
+              {"optimizers", optimizers},
+              {"pool rows", pool_rows},
+              {"pool columns", pool_columns},
+              {"max_gather", max_gather},
+              {"pool narrow", pool_narrow}};
 
 static void write_record(const char *name, const void *numbers, ptrdiff_t n) {
     struct {

@@ -331,7 +331,8 @@ def _back(y, dim):
 
 def _softmax_of(name, x, dim, log):
     x = _checks.as_float_array(f"{name}: x", x)
-    if dim == -1 and x.ndim and x.flags.c_contiguous:  # as it lies: half of the time of a small softmax
+    # As it lies: half of the time of a small softmax.
+    if type(dim) is int and dim == -1 and x.ndim and x.flags.c_contiguous:
         y = empty(x.shape, x.dtype)
         _kernel.softmax(x, y, log)
         return y

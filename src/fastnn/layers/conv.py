@@ -25,6 +25,7 @@ class _Convolution(Module):
     rank: int
     transposed = False
 
+    @in_default_environment
     def __init__(self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
                  padding_mode, activation, algorithm, dtype, rng):
         super().__init__(dtype=dtype)

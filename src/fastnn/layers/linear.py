@@ -39,6 +39,7 @@ class Linear(Module):
     >>> grad_x = layer.backward(np.ones_like(y))   # (5, 3); layer.weight.grad is added to
     """
 
+    @in_default_environment
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *,
                  activation: str | None = None, dtype: Any = np.float32, rng: Any = None):
         super().__init__(dtype=dtype)

@@ -31,6 +31,7 @@ class _Recurrent(Module):
     #: The gradient of the initial state, of the form of `hx`, after each `backward`.
     grad_hx: Any = None
 
+    @in_default_environment
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
                  batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
                  dtype: Any = np.float32, rng: init.Rng = None):

@@ -1,0 +1,91 @@
+/* Matrix products on the register tile, and the sums that Winograd's transforms are about. */
+
+/* Several tiles, the last one not full, of C = f(A B): A as rows whose two taps have a table each, as rows with
+   the places of the taps, and by columns. */
+enum { TABLES, OFFSETS, COLUMNS, PRODUCT_ROWS = 15, LARGEST_TILE = 16 };
+
+/* B [depth][columns] in panels of k->nr columns. */
+static void *panels_of(const fnn_kernels *k, const void *b, ptrdiff_t depth, ptrdiff_t columns) {
+    void *packed = calloc((size_t)((columns + k->nr) * depth), (size_t)itemsize);
+    for (ptrdiff_t j = 0; j < columns; j++)
+        for (ptrdiff_t d = 0; d < depth; d++)
+            set(packed, (j / k->nr * depth + d) * k->nr + j % k->nr, get(b, d * columns + j));
+    return packed;
+}
+
+static void *gemm(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int kind) {
+    const int taps = kind == COLUMNS ? 1 : 2;
+    const ptrdiff_t all = taps * size, columns = 2 * size + 1, places[2] = {0, size};
+    void *a = draw(PRODUCT_ROWS * all, 1), *b = draw(all * columns, 2), *bias = draw(columns, 3);
+    void *c = draw(PRODUCT_ROWS * columns, 4), *packed = panels_of(k, b, all, columns);
+    const void **table = calloc((size_t)(size + 2 * LARGEST_TILE), sizeof *table);
+    void *c_rows[LARGEST_TILE];
+    for (int i = 0; i < k->mr; i++) {
+        c_rows[i] = at(c, i * columns);
+        for (int tap = 0; tap < taps; tap++) table[tap * k->mr + i] = at(a, i * all + tap * size);
+    }
+    for (ptrdiff_t d = 0; kind == COLUMNS && d < size; d++) table[d] = at(a, d * PRODUCT_ROWS);
+    for (ptrdiff_t row = 0; row < PRODUCT_ROWS; row += k->mr) {
+        const ptrdiff_t left = PRODUCT_ROWS - row;
+        fnn_tile tile = {.a = table, .a_offset = kind == COLUMNS ? row : row * all,
+                         .tap_offset = kind == OFFSETS ? places : NULL, .taps = taps, .depth = size, .b = packed,
+                         .b_panel = all * k->nr, .c = c_rows, .c_offset = row * columns, .columns = columns,
+                         .bias = kind == COLUMNS ? NULL : bias, .rows = (int)(left < k->mr ? left : k->mr),
+                         .accumulate = kind != TABLES, .relu = kind == COLUMNS ? 0 : 1 + kind};
+        (kind == COLUMNS ? k->gemm_columns : k->gemm_rows)(&tile);
+    }
+    *n = PRODUCT_ROWS * columns;
+    free(a), free(b), free(bias), free(packed), free(table);
+    return c;
+}
+static void *gemm_tables(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return gemm(k, size, n, TABLES); }
+static void *gemm_offsets(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return gemm(k, size, n, OFFSETS); }
+static void *gemm_columns(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return gemm(k, size, n, COLUMNS); }
+
+/* Winograd's inputs and outputs: the tiles with 6 x 6 inputs and 4 x 4 outputs, then with 4 x 4 and 2 x 2. The
+   second ones are added to what is there, without its last pixel, and clipped. */
+static void *winograd(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    ptrdiff_t stride = size + 3;
+    void *x = draw(36 * size, 1), *v = calloc(36 * (size_t)stride + 64, (size_t)itemsize);
+    void *bias = draw(size, 2), *y = draw(20 * size, 3);
+    const void *pixels[36];
+    void *outputs[20];
+    for (int i = 0; i < 36; i++) pixels[i] = at(x, i * size);
+    for (int i = 0; i < 20; i++) outputs[i] = i < 19 ? at(y, i * size) : NULL;
+    k->winograd_input(6, pixels, size, v, stride);
+    k->winograd_output(6, v, stride, size, bias, 0, 1, outputs);
+    k->winograd_input(4, pixels, size, v, stride);
+    k->winograd_output(4, v, stride, size, NULL, 1, 2, outputs + 16);
+    *n = 20 * size;
+    free(x), free(v), free(bias);
+    return y;
+}
+
+/* Filters there, of both sizes of tile, whose number is one of whole vectors. */
+static void *winograd_filter(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    ptrdiff_t filters = (size + 15) / 16 * 16, tap = filters + 5;
+    void *g = draw(9 * tap, 1), *u = draw(52 * filters, 2);
+    k->winograd_filter(6, g, tap, filters, u, filters);
+    k->winograd_filter(4, g, tap, filters, at(u, 36 * filters), filters);
+    *n = 52 * filters;
+    free(g);
+    return u;
+}
+
+/* And the way back: the output's gradient to panels, their sums to the gradient of the filters. */
+static void *winograd_gradients(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    ptrdiff_t panels = (size + k->nr - 1) / k->nr, stride = panels * k->nr, done = 0;
+    void *grad = draw(16 * size, 1), *z = calloc(36 * (size_t)stride, (size_t)itemsize), *y = draw(70 * size, 2);
+    const void *pixels[16];
+    for (int i = 0; i < 16; i++) pixels[i] = i == 3 ? NULL : at(grad, i * size);
+    for (int tile = 6; tile >= 4; tile -= 2) {
+        k->winograd_gradient(tile, pixels, size, z, k->nr, stride);
+        for (ptrdiff_t i = 0; i < tile * tile; i++, done += size)
+            memcpy(at(y, done), at(z, i * stride), (size_t)(size * itemsize)); /* panels side by side */
+        k->winograd_filter_gradient(tile, at(y, done - tile * tile * size), size, size, at(y, done));
+        done += 9 * size;
+    }
+    *n = done;
+    free(grad), free(z);
+    return y;
+}

@@ -1,0 +1,85 @@
+/* One row of a convolution in groups of one channel or a few, its gradient, and rows with zeros beside them. */
+
+/* Filters whose code differs, over 7 pixels from the one before the first: a path each of depthwise.h, then
+   groups. A filter of several rows has its first one outside the image. */
+static const struct {
+    ptrdiff_t r, s, stride, dilation, group;
+} FILTERS[] = {{3, 3, 1, 1, 1}, {3, 3, 2, 1, 1}, {2, 2, 1, 1, 1}, {2, 1, 1, 1, 1}, {1, 2, 1, 1, 1},
+               {1, 1, 2, 1, 1}, {3, 3, 1, 2, 1}, {2, 5, 3, 1, 1}, {3, 3, 1, 1, 2}, {1, 3, 2, 1, 4},
+               {2, 2, 1, 2, 8}};
+enum { N_FILTERS = sizeof FILTERS / sizeof *FILTERS, PIXELS = 7 };
+
+/* What the bodies of groups compute, for those whose vectors are too short for a group. */
+static void plain_groups(const fnn_row *t, int gradient) {
+    for (ptrdiff_t q = 0; q < t->q; q++)
+        for (ptrdiff_t k = 0; k < t->channels; k++) {
+            double sum = t->bias ? get(t->bias, k) : 0;
+            const ptrdiff_t to = q * t->y_pixel + k;
+            if (t->accumulate) sum += get(t->y, to);
+            for (ptrdiff_t r = 0; r < t->r; r++)
+                for (ptrdiff_t s = 0; s < t->s; s++)
+                    for (ptrdiff_t j = 0; j < t->group; j++) {
+                        const ptrdiff_t w = q * t->stride + t->tap_w[s], c = k - k % t->group + j;
+                        const ptrdiff_t f = ((r * t->s + s) * t->group + j) * t->filter_step + k;
+                        if (!t->rows[r] || w < 0 || w >= t->w) continue;
+                        const double x = get(t->rows[r], w * t->x_pixel + c);
+                        if (gradient)
+                            set(t->filters, f, get(t->filters, f) + get(t->y, to) * x);
+                        else
+                            sum += get(t->filters, f) * x;
+                    }
+            if (gradient) continue;
+            if (t->relu && sum < 0) sum = 0;
+            set(t->y, to, t->relu == 2 && sum > 6 ? 6 : sum);
+        }
+}
+
+static void *rows_of(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int first, int last, int gradient) {
+    void *out = draw((last - first) * 32 * 8 * size, 9);
+    *n = 0;
+    for (int i = first; i < last; i++) {
+        const ptrdiff_t group = FILTERS[i].group, channels = group * size;
+        const ptrdiff_t taps = FILTERS[i].r * FILTERS[i].s * group, outputs = (PIXELS - 1) / FILTERS[i].stride + 1;
+        void *x = draw(3 * PIXELS * channels, 1), *filters = draw(taps * channels, 2), *bias = draw(channels, 3);
+        void *y = draw(outputs * channels, 4), *zeros = calloc((size_t)channels, (size_t)itemsize);
+        const void *rows[3];
+        ptrdiff_t tap_w[5];
+        for (ptrdiff_t r = 0; r < 3; r++) rows[r] = at(x, r * PIXELS * channels);
+        for (ptrdiff_t s = 0; s < 5; s++) tap_w[s] = s * FILTERS[i].dilation - 1;
+        if (FILTERS[i].r > 1) rows[0] = NULL;
+        fnn_row row = {.rows = rows, .zeros = zeros, .ahead = FILTERS[i].stride == 1 ? x : NULL, .r = FILTERS[i].r,
+                       .s = FILTERS[i].s, .group = group, .w = PIXELS, .channels = channels, .x_pixel = channels,
+                       .q = outputs, .y_pixel = channels, .stride = FILTERS[i].stride, .tap_w = tap_w,
+                       .filters = filters, .filter_step = channels, .bias = gradient ? NULL : bias, .y = y,
+                       .accumulate = !gradient && i % 2, .relu = gradient ? 0 : i % 3};
+        if (group == 1)
+            (gradient ? k->depthwise_gradient : k->depthwise_row)(&row);
+        else if (2 * group <= k->lanes)
+            (gradient ? k->grouped_gradient : k->grouped_row)(&row);
+        else
+            plain_groups(&row, gradient);
+        const ptrdiff_t written = (gradient ? taps : outputs) * channels;
+        memcpy(at(out, *n), gradient ? filters : y, (size_t)(written * itemsize));
+        *n += written;
+        free(x), free(filters), free(bias), free(y), free(zeros);
+    }
+    return out;
+}
+static void *depthwise(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return rows_of(k, size, n, 0, 8, 0); }
+static void *depthwise_gradient(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    return rows_of(k, size, n, 0, 8, 1);
+}
+static void *grouped(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    return rows_of(k, size, n, 8, N_FILTERS, 0);
+}
+static void *grouped_gradient(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    return rows_of(k, size, n, 8, N_FILTERS, 1);
+}
+
+static void *pad(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    void *x = draw(size, 1), *y = draw(2 * size + 8, 2);
+    k->pad_row(3, x, size, size, y);
+    *n = 2 * size + 3;
+    free(x);
+    return y;
+}
