@@ -136,3 +136,29 @@ def test_how_idle_threads_wait(variables, spins, shown):
     assert f"GOMP_SPINCOUNT = '{spins}'" in run.stderr
     assert run.stdout.startswith(shown)
     assert run.stdout.endswith(f"{variables.get('GOMP_SPINCOUNT')}\n")  # the environment is as it was
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_at_most_256_megabytes_are_kept():
+    if "-fsanitize" in runtime.build_flags():
+        pytest.skip("AddressSanitizer keeps what was freed")
+    program = """
+from fastnn._kernels.memory import empty
+import numpy as np
+def resident():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmRSS"))
+before = resident()
+arrays = [empty((40 << 20,), np.dtype(np.uint8)) for _ in range(10)]
+for array in arrays:
+    array[...] = 1
+used = resident() - before
+del array, arrays
+kept = resident() - before
+fn.empty_cache()
+print(used, kept, resident() - before)
+"""
+    used, kept, left = map(int, started_with(program).stdout.split())
+    assert used >= 400
+    assert 200 <= kept <= 260  # a little is Python's
+    assert left <= 10
