@@ -3,6 +3,7 @@
 import fuzz_cases
 import numpy as np
 import pytest
+from arrays import draw
 
 import fastnn as fn
 from fastnn import reference
@@ -44,12 +45,10 @@ def both(name, arguments):
                 outputs(getattr(reference, name)(**wide)))
 
 
-@pytest.mark.parametrize("kind", VALUES)
-@pytest.mark.parametrize("name", NAMES)
-def test_special_numbers(name, kind):
-    arguments = arguments_of(name)
+def assert_as_the_reference(name, arguments, kind, apart=()):
+    """With one special number in each of the arguments, in turn, but for those `apart`."""
     for key, value in arguments.items():
-        if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        if key in apart or not isinstance(value, np.ndarray) or value.dtype.kind != "f":
             continue
         changed = {**arguments, key: arguments[key].copy()}
         changed[key].flat[1] = VALUES[kind]
@@ -63,6 +62,31 @@ def test_special_numbers(name, kind):
             np.testing.assert_array_equal(np.isnan(y), np.isnan(e), err_msg=f"NaN from {key}")
             np.testing.assert_array_equal(np.isinf(y), np.isinf(e), err_msg=f"infinity from {key}")
             np.testing.assert_allclose(y, e, rtol=2e-5, atol=2e-5, err_msg=f"the others, {key}")
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@pytest.mark.parametrize("name", NAMES)
+def test_special_numbers(name, kind):
+    assert_as_the_reference(name, arguments_of(name), kind)
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("group", [1, 2])
+@pytest.mark.parametrize("name", ["conv2d", "conv2d_backward"])
+def test_special_numbers_in_groups(name, group, stride, kind, isa):
+    """Of few channels, for which there are other kernels.
+
+    But for a special number in a filter over padding: a kernel may leave that out or multiply it by zero, and
+    the gradient of the input is a convolution of a padded one.
+    """
+    x, weight = draw(2, 20, 6, 7, dtype=np.float32), draw(20, group, 3, 3, dtype=np.float32, seed=1)
+    for padding, apart in ((0, ["weight"] if name == "conv2d_backward" else []), (1, ["weight", "grad_y"])):
+        arguments = {"x": x, "weight": weight, "bias": draw(20, dtype=np.float32, seed=2), "padding": padding,
+                     "stride": stride, "groups": 20 // group}
+        if name == "conv2d_backward":
+            arguments = {"grad_y": fn.functional.conv2d(**arguments), **arguments}
+        assert_as_the_reference(name, arguments, kind, apart)
 
 
 # What is linear in its first argument keeps denormal numbers; 1e-40 has 16 of the 23 bits of its like.

@@ -41,13 +41,13 @@ static void *rows_of(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int fir
         const ptrdiff_t group = FILTERS[i].group, channels = group * size;
         const ptrdiff_t taps = FILTERS[i].r * FILTERS[i].s * group, outputs = (PIXELS - 1) / FILTERS[i].stride + 1;
         void *x = draw(3 * PIXELS * channels, 1), *filters = draw(taps * channels, 2), *bias = draw(channels, 3);
-        void *y = draw(outputs * channels, 4), *zeros = calloc((size_t)channels, (size_t)itemsize);
+        void *y = draw(outputs * channels, 4);
         const void *rows[3];
         ptrdiff_t tap_w[5];
         for (ptrdiff_t r = 0; r < 3; r++) rows[r] = at(x, r * PIXELS * channels);
         for (ptrdiff_t s = 0; s < 5; s++) tap_w[s] = s * FILTERS[i].dilation - 1;
         if (FILTERS[i].r > 1) rows[0] = NULL;
-        fnn_row row = {.rows = rows, .zeros = zeros, .ahead = FILTERS[i].stride == 1 ? x : NULL, .r = FILTERS[i].r,
+        fnn_row row = {.rows = rows, .ahead = FILTERS[i].stride == 1 ? x : NULL, .r = FILTERS[i].r,
                        .s = FILTERS[i].s, .group = group, .w = PIXELS, .channels = channels, .x_pixel = channels,
                        .q = outputs, .y_pixel = channels, .stride = FILTERS[i].stride, .tap_w = tap_w,
                        .filters = filters, .filter_step = channels, .bias = gradient ? NULL : bias, .y = y,
@@ -61,7 +61,7 @@ static void *rows_of(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int fir
         const ptrdiff_t written = (gradient ? taps : outputs) * channels;
         memcpy(at(out, *n), gradient ? filters : y, (size_t)(written * itemsize));
         *n += written;
-        free(x), free(filters), free(bias), free(y), free(zeros);
+        free(x), free(filters), free(bias), free(y);
     }
     return out;
 }
