@@ -6,8 +6,8 @@
  * and the integer type `bits` of the same width; VBYTES comes from the instruction set's file.
  */
 #define FLOAT (sizeof(real) == sizeof(float))
-#if defined(__FMA__) || defined(__aarch64__)
-#define FUSED 1 /* a multiply-add rounds once */
+#if VBYTES >= 32 || defined(__FMA__) || defined(__aarch64__)
+#define FUSED 1 /* a multiply-add rounds once; Clang's attributes define no macro that says so */
 #else
 #define FUSED 0
 #endif
