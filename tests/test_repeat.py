@@ -15,9 +15,9 @@ F = fn.functional
 REPETITIONS = 100
 
 
-def conv(channels, filters, kernel, **config):
+def conv(channels, filters, kernel, size=20, **config):
     def compute(dtype):
-        x = draw(2, channels, 20, 20, dtype=dtype)
+        x = draw(2, channels, size, size, dtype=dtype)
         weight = draw(filters, channels // config.get("groups", 1), kernel, kernel, dtype=dtype, seed=1)
         y = F.conv2d(x, weight, **config)
         return [y, *F.conv2d_backward(y, x, weight, **config)]
@@ -99,7 +99,7 @@ CASES = {
     "depthwise": conv(32, 32, 3, padding=1, groups=32),
     "narrow groups": conv(32, 32, 3, groups=8),
     "1x1": conv(32, 48, 1),
-    "few pixels": conv(64, 48, 17, algorithm="direct"),
+    "few pixels": conv(32, 64, 3, size=6, algorithm="direct"),
     "few tiles": conv(128, 128, 3, padding=1),
     "LSTM": recurrent(fn.LSTM, bidirectional=True),
     "GRU": recurrent(fn.GRU),
