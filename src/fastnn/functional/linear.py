@@ -9,6 +9,7 @@ import numpy as np
 from .. import _checks
 from .._kernels import gemm as _gemm
 from .._kernels import unpacked as _unpacked
+from .._kernels.memory import empty
 from . import _fused
 from ._layout import by_dtype
 
@@ -37,7 +38,7 @@ def product(x, weight, panels, bias, activation):
     """
     dtype, out_features = x.dtype, weight.shape[0]
     rows = _rows(x)
-    y = np.empty((rows.shape[0], out_features), dtype)
+    y = empty((rows.shape[0], out_features), dtype)
     bias = None if bias is None else np.ascontiguousarray(bias)
     if panels is None:
         _unpacked.linear(rows, np.ascontiguousarray(weight), bias, y, activation == "relu")
@@ -154,7 +155,7 @@ def product_gradients(grad_z, x, weight, has_bias, input_grad, into=None):
         grad_x = np.zeros(x.shape, dtype) if input_grad else None
         grad_bias = grad_rows.sum(0) if has_bias else None
     else:
-        grad_x = np.empty(rows.shape, dtype) if input_grad else _NO_ROWS[dtype]
+        grad_x = empty(rows.shape, dtype) if input_grad else _NO_ROWS[dtype]
         grad_bias = np.empty(weight.shape[0], dtype) if has_bias else None
         _backward[dtype](grad_rows, rows, np.ascontiguousarray(weight), grad_x, grad_weight,
                          grad_bias if has_bias else _NONE[dtype], into is not None)

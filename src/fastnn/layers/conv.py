@@ -76,8 +76,10 @@ class _Convolution(Module):
         window, tile = F.plan(
             type(self).__name__, self.algorithm, that_pay, images.shape, weight.shape,
             None if bias is None else bias.shape, stride, padding, dilation, self.groups)
+        if self.training:
+            return F.convolve_once(images, weight, bias, window, tile, self.activation)
         packed = self._cached(tile, lambda: F.pack_filters(weight, window, tile))
-        if not self.training and self.activation in (None, "relu") and len(self._cache) < SHAPES:
+        if self.activation in (None, "relu") and len(self._cache) < SHAPES:
             shape, filters = images.shape, self.out_channels
             self._cached(shape, lambda: F.prepare(shape, packed, bias, filters, window, self.activation))
         return F.convolve(images, packed, bias, self.out_channels, window, self.activation)
