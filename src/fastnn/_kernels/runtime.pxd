@@ -29,7 +29,7 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t hidden
         Py_ssize_t first
         Py_ssize_t last
-        const void* sums
+        void* sums
         Py_ssize_t sums_stride
         const void* state_sums
         const void* h

@@ -77,7 +77,8 @@ typedef struct {
     ptrdiff_t rows;          /* sequences that take this step                                       */
     ptrdiff_t hidden;        /* H                                                                   */
     ptrdiff_t first, last;   /* the groups of lanes to compute                                      */
-    const void *sums;        /* [rows][sums_stride]: the input's product, and the state's but GRU's */
+    void *sums;              /* [rows][sums_stride]: the input's product, and the state's but GRU's; */
+                             /* used up                                                             */
     ptrdiff_t sums_stride;
     const void *state_sums;  /* [rows][sums_stride]: the state's product (GRU)                      */
     const void *h;           /* [rows][h_stride]: the state before                                  */

@@ -49,4 +49,8 @@ INLINE vec NAME(quotient)(vec x, vec a, vec rest) {
                            : (vec)_mm512_fnmadd_pd((__m512d)y, (__m512d)a, (__m512d)x);
     return y + inverse * (left - y * rest);
 }
-INLINE vec NAME(ratio)(vec x, vec a) { return NAME(quotient)(x, a, (vec){0}); }
+INLINE vec NAME(ratio)(vec x, vec a) {
+    if (!FLOAT) return x / a;
+    const vec inverse = (vec)_mm512_rcp14_ps((__m512)a), y = x * inverse;
+    return y + inverse * (vec)_mm512_fnmadd_ps((__m512)y, (__m512)a, (__m512)x);
+}
