@@ -13,7 +13,7 @@ import pytest
 from arrays import assert_same_bits, draw
 
 import fastnn as fn
-from fastnn._kernels import elementwise, norm, runtime
+from fastnn._kernels import elementwise, runtime
 
 F = fn.functional
 
@@ -26,8 +26,11 @@ def linear(rows):
 
 
 def trained_linear(n):
-    """A layer in training with a mini-batch: its weights are packed block by block within the product."""
-    layer, x = fn.Linear(1024, 512 * n, rng=0), np.zeros((48, 1024), np.float32)
+    """A layer in training, its weights packed block by block within the product.
+
+    With as many rows as that is done for: the fewer they are, the larger the weights that take 3 s.
+    """
+    layer, x = fn.Linear(1024, 512 * n, dtype=np.float64, rng=0), np.zeros((440, 1024))
     return lambda: layer.backward(layer(x))
 
 
@@ -239,8 +242,10 @@ def interrupted(call, after=0.1):
     except KeyboardInterrupt as error:
         result = error
     ended = time.perf_counter()
-    timer.join()
-    assert pressed, "the call ended before Ctrl-C was pressed"
+    try:
+        timer.join()
+    except KeyboardInterrupt:
+        pytest.fail("the call ended before Ctrl-C was pressed")
     return result, ended - pressed[0]
 
 
@@ -260,17 +265,11 @@ def test_long_kernels_end(case, number, threads):
 def passes(name):
     """A kernel that passes over memory once: a call with a given number of rows, and what it writes."""
     def make(rows):
-        x, y, ones = np.zeros((rows, 1000)), np.full((rows, 1000), np.nan), np.ones(1000)
-        classes, bce = np.zeros(rows, np.int64), BINARY_CROSS_ENTROPY
+        x, y = np.zeros((rows, 1000)), np.full((rows, 1000), np.nan)
         call = {
             "map": lambda: elementwise.map(GELU, 0.0, x, y),
             "map_backward": lambda: elementwise.map_backward(GELU, 0.0, x, x, y),
-            "loss": lambda: elementwise.loss(bce, x, x, None, None, y),
-            "loss_backward": lambda: elementwise.loss_backward(bce, 1.0, x, x, None, None, y),
-            "softmax": lambda: elementwise.softmax(x, y, False),
-            "softmax_backward": lambda: elementwise.softmax_backward(x, x, y, True),
-            "cross_entropy": lambda: elementwise.cross_entropy_backward(x, classes, -1, None, 1.0, y),
-            "layer_norm": lambda: norm.layer_norm(x, ones, ones, 1e-5, y),
+            "loss": lambda: elementwise.loss(BINARY_CROSS_ENTROPY, x, x, None, None, y),
         }[name]
         call.written = y
         return call
@@ -278,15 +277,16 @@ def passes(name):
 
 
 GELU, BINARY_CROSS_ENTROPY = 5, 2  # of csrc/kernels.h
-PASSES = ("map", "map_backward", "loss", "loss_backward", "softmax", "softmax_backward", "cross_entropy",
-          "layer_norm")
 
 
 @posix
 @pytest.mark.parametrize("number", [1, 2])
-@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("name", ["map", "map_backward", "loss"])
 def test_passes_over_memory_end(name, number, threads):
-    """Before the end of what they write. By the portable bodies: with others memory would be the limit."""
+    """Before the end of what they write: the loop is that of softmax, norms and poolings, too (share.pyx).
+
+    By the portable bodies: with others memory would be the limit.
+    """
     threads(number)
     isa = runtime.get_isa()
     runtime.set_isa("scalar")
