@@ -65,20 +65,31 @@ INLINE vec NAME(vabs)(vec x) { return (vec)((mask)x & ~(mask)splat((real)-0.0));
 /* tanh |x| = m / (m + 2) with m = e^(2 |x|) - 1, which loses nothing near zero; the sign is put back.
  * What m + 2 loses in rounding is found exactly (Dekker): 2 has no digits below the last of the sum. Without a
  * fused multiply-add m loses, too, and gets it back: 1.6 units in the last place, not 2.2, for a tenth of the time. */
-INLINE vec NAME(vtanh)(vec x) {
+typedef struct {
+    vec m, lost;
+} NAME(tanh_part);
+
+INLINE NAME(tanh_part) NAME(tanh_exp)(vec x) {
     const real most = FLOAT ? 10 : 20; /* tanh rounds to 1 */
     const NAME(reduced) e = NAME(reduce_exp)(2 * lesser(splat(most), NAME(vabs)(x)));
     const vec scale = power_of_two(e.k);
-    const vec bend = NAME(exp_bend)(e.r), p = bend + e.r, m = p * scale + (scale - 1), sum = m + 2;
-    const vec rest = m - (sum - 2);
+    const vec bend = NAME(exp_bend)(e.r), p = bend + e.r, m = p * scale + (scale - 1);
 #if FUSED
-    const vec y = quotient(m, sum, rest);
+    return (NAME(tanh_part)){m, {0}};
 #else
-    const vec lost = (bend - (p - e.r)) * scale + (p * scale - (m - (scale - 1))), rough = m / sum;
-    const vec y = rough + (lost - rough * (rest + lost)) / sum;
+    return (NAME(tanh_part)){m, (bend - (p - e.r)) * scale + (p * scale - (m - (scale - 1)))};
+#endif
+}
+INLINE vec NAME(tanh_from)(vec x, NAME(tanh_part) t) {
+    const vec sum = t.m + 2, rest = t.m - (sum - 2);
+#if FUSED
+    const vec y = quotient(t.m, sum, rest);
+#else
+    const vec rough = t.m / sum, y = rough + (t.lost - rough * (rest + t.lost)) / sum;
 #endif
     return (vec)((mask)y | ((mask)x & (mask)splat((real)-0.0)));
 }
+INLINE vec NAME(vtanh)(vec x) { return NAME(tanh_from)(x, NAME(tanh_exp)(x)); }
 
 /* 1 / (1 + e^-x), by e^-|x|, which does not overflow */
 INLINE vec NAME(exp_minus_abs)(vec x) { return NAME(vexp_low)((vec)((mask)x | (mask)splat((real)-0.0))); }
