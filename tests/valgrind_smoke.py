@@ -20,7 +20,7 @@ def written(result):
     """Decide something by every number of a result, which valgrind reports where one was not set."""
     if isinstance(result, (tuple, list)):
         return sum(written(part) for part in result)
-    return np.count_nonzero(result > 0) if isinstance(result, np.ndarray) else 0
+    return int(np.count_nonzero(result > 0)) if isinstance(result, np.ndarray) else 0
 
 
 def networks(dtype):
