@@ -137,6 +137,11 @@ def test_what_cannot_be_filled_is_refused():
         fastnn.manual_seed(None)
 
 
+def test_a_negative_zero_is_no_spread():
+    assert (init.normal_(np.empty(9), 2.0, -0.0, rng=0) == 2).all()
+    assert (init.xavier_normal_(np.empty((3, 3)), -0.0, rng=0) == 0).all()
+
+
 def test_manual_seed_resets_the_generator_that_others_hold():
     held = init.default_generator()
     assert fastnn.manual_seed(1) is held
