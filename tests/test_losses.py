@@ -130,6 +130,14 @@ def test_all_targets_ignored():
     assert not F.cross_entropy_backward(logits, np.array([-100, -100])).any()
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_no_classes(smoothing):
+    logits = np.ones((2, 0), np.float32)
+    for target in (logits, np.array([-100, -100])):
+        assert F.cross_entropy(logits, target, reduction="sum", label_smoothing=smoothing) == 0
+        assert F.cross_entropy_backward(logits, target, label_smoothing=smoothing).shape == (2, 0)
+
+
 ELEMENTWISE = {
     "mse_loss": {},
     "half_squared_error": {},

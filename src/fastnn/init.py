@@ -42,7 +42,8 @@ def normal_(tensor: T, mean: float = 0.0, std: float = 1.0, *, rng: Rng = None) 
     """Fill with draws from the normal distribution N(mean, std**2)."""
     mean, std = _checks.real("normal_: mean", mean), _checks.real("normal_: std", std, low=0)
     shape = _shape("normal_", tensor)
-    return _fill(tensor, as_generator("normal_: rng", rng).normal(mean, abs(std), shape))  # NumPy refuses -0.0
+    # NumPy takes no -0.0 for a spread
+    return _fill(tensor, as_generator("normal_: rng", rng).normal(mean, abs(std), shape))
 
 
 @in_default_environment

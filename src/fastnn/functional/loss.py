@@ -113,7 +113,7 @@ class _Classes:
         if self.soft:
             target = _checks.as_float_array(f"{name}: target", target, None, logits.dtype)
             self.target = np.moveaxis(target, self.axis, -1)
-            self.target = self.target * (1 - self.smoothing) + self.smoothing / self.classes
+            self.target = self.target * (1 - self.smoothing) + self.smoothing / max(self.classes, 1)
         else:
             target = _checks.as_int_array(f"{name}: target", target)
             _checks.same_shape(f"{name}: target", target, rest, "one class a sample, or logits' shape")
@@ -141,6 +141,8 @@ class _Classes:
         """The targets as probabilities of the classes, weighted: (..., C)."""
         if self.soft:
             p = self.target
+        elif not self.classes:  # of which every target is ignored
+            p = np.empty((*self.rest, 0), self.logits.dtype)
         else:
             kept = self.target != self.ignore
             target = np.where(kept, self.target, 0)[..., None]
