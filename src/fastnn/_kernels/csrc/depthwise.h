@@ -16,7 +16,7 @@
  * so 254).
  */
 #define ABREAST 4
-#define LINE (VBYTES < 64 ? 2 : 1)
+#define LINE (VBYTES == 32 ? 2 : 1)
 
 /* The image under one filter, at one vector of channels, n of them used. */
 typedef struct {
@@ -156,37 +156,42 @@ INLINE void NAME(depthwise_any_gradient)(const fnn_row *t, ptrdiff_t c, ptrdiff_
         }
 }
 
-/* A row's channels; all sizes are constants. */
-INLINE void NAME(rows_channels)(const fnn_row *task, int height, int width, int stride, int gradient) {
+/* The channels of a row that fill whole lines; returns where they end. All sizes are constants. */
+INLINE ptrdiff_t NAME(whole_lines)(const fnn_row *task, int height, int width, int stride, int gradient) {
     const fnn_row t = *task; /* a copy, which no store to y can change */
     ptrdiff_t c = 0;
-    if (LINE > 1)
-        for (; c + LINE * VLEN <= t.channels; c += LINE * VLEN)
-            NAME(row)(&t, LINE, height, width, stride, gradient, c, VLEN);
-    for (; c < t.channels; c += VLEN) NAME(row)(&t, 1, height, width, stride, gradient, c, t.channels - c);
+    for (; c + LINE * VLEN <= t.channels; c += LINE * VLEN)
+        NAME(row)(&t, LINE, height, width, stride, gradient, c, VLEN);
+    return c;
+}
+
+/* What is left, for the commonest filters; else a vector at a time by the bodies for any size. */
+INLINE ptrdiff_t NAME(rest)(const fnn_row *t, int stride, int gradient, ptrdiff_t c) {
+    for (; c < t->channels; c += VLEN) NAME(row)(t, 1, 3, 3, stride, gradient, c, t->channels - c);
+    return c;
 }
 
 INLINE void NAME(depthwise_channels)(const fnn_row *t, int gradient) {
     const int dense = t->s == 1 || (t->tap_w[1] == t->tap_w[0] + 1 && t->s <= 3);
     const ptrdiff_t size = dense && t->r <= 3 && t->stride <= 2 ? 100 * t->stride + 10 * t->r + t->s : 0;
+    ptrdiff_t c = 0;
     if (size == 133)
-        NAME(rows_channels)(t, 3, 3, 1, gradient);
+        c = NAME(rest)(t, 1, gradient, NAME(whole_lines)(t, 3, 3, 1, gradient));
     else if (size == 233)
-        NAME(rows_channels)(t, 3, 3, 2, gradient);
+        c = NAME(rest)(t, 2, gradient, NAME(whole_lines)(t, 3, 3, 2, gradient));
     else if (size == 122 && !gradient)
-        NAME(rows_channels)(t, 2, 2, 1, 0);
+        c = NAME(whole_lines)(t, 2, 2, 1, 0);
     else if (size == 121 && !gradient)
-        NAME(rows_channels)(t, 2, 1, 1, 0);
+        c = NAME(whole_lines)(t, 2, 1, 1, 0);
     else if (size == 112 && !gradient)
-        NAME(rows_channels)(t, 1, 2, 1, 0);
+        c = NAME(whole_lines)(t, 1, 2, 1, 0);
     else if (size == 111 && !gradient)
-        NAME(rows_channels)(t, 1, 1, 1, 0);
-    else
-        for (ptrdiff_t c = 0; c < t->channels; c += VLEN)
-            if (gradient)
-                NAME(depthwise_any_gradient)(t, c, t->channels - c);
-            else
-                NAME(depthwise_any)(t, c, t->channels - c);
+        c = NAME(whole_lines)(t, 1, 1, 1, 0);
+    for (; c < t->channels; c += VLEN)
+        if (gradient)
+            NAME(depthwise_any_gradient)(t, c, t->channels - c);
+        else
+            NAME(depthwise_any)(t, c, t->channels - c);
 }
 
 static void NAME(depthwise_row)(const fnn_row *t) { NAME(depthwise_channels)(t, 0); }
