@@ -46,10 +46,11 @@ def _channels(name, x, mean, var, weight, bias):
 def _vector(name, what, vector, x, may_be_exact):
     exact = may_be_exact and getattr(vector, "dtype", None) == np.float64
     dtype = _checks.FLOAT64 if exact else x.dtype
-    if type(vector) is not np.ndarray or vector.dtype is not dtype or vector.shape != (x.shape[1],):
+    if (type(vector) is not np.ndarray or vector.dtype is not dtype or vector.shape != (x.shape[1],)
+            or not vector.flags.aligned):
         vector = _checks.as_float_array(f"{name}: {what}", vector, 1, dtype)
         _checks.same_shape(f"{name}: {what}", vector, (x.shape[1],), "one number a channel")
-    return vector if vector.flags.carray else np.ascontiguousarray(vector)
+    return vector if vector.flags.c_contiguous else np.ascontiguousarray(vector)
 
 
 def _measured(x):
