@@ -177,6 +177,8 @@ def _integers(name: str, value: Any, count: int, minimum: int) -> tuple[int, ...
 
 def real(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """Return `value` as a finite float, ``low <= value <= high`` (a learning rate, an eps, a probability)."""
+    if type(value) is float and low <= value <= high and math.isfinite(value):
+        return value
     try:
         if isinstance(value, (bool, np.bool_, str, bytes)) or (isinstance(value, np.ndarray) and value.ndim):
             raise TypeError

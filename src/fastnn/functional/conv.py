@@ -14,7 +14,6 @@ import numpy as np
 from .. import _checks
 from .._kernels import conv as _kernel
 from .._kernels import gemm as _gemm
-from .._kernels import unpacked as _unpacked
 from .._kernels import winograd as _winograd
 from .._kernels import winograd_gradient as _winograd_gradient
 from . import _fused
@@ -26,7 +25,7 @@ from ._layout import (
     to_channels_last,
 )
 from ._window import Window, conv_window
-from .linear import product_gradients
+from .linear import product, product_gradients
 
 ALGORITHMS = ("auto", "direct", "winograd")
 
@@ -134,21 +133,12 @@ def convolve_once(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, wi
     """
     if not _is_product(window, x):
         return convolve(x, pack_filters(weight, window, tile), bias, weight.shape[0], window, activation)
-    y = empty_channels_last(x.shape[0], *window.output, weight.shape[0], x.dtype)
-    bias = None if bias is None else np.ascontiguousarray(bias)
-    _unpacked.linear(_pixels(contiguous_channels_last(x)), _matrix(weight), bias, _pixels(y),
-                     activation == "relu")
-    return _fused.forward(activation, from_channels_last(y))
+    return from_channels_last(product(contiguous_channels_last(x), _matrix(weight), None, bias, activation))
 
 
 def _is_product(window, x):
     """Whether the outputs are the pixels' products with a matrix, as in `linear`: one tap, nothing padded."""
     return window.kernel[:4] == (1, 1, 1, 1) and window.groups == 1 and window.output == x.shape[2:]
-
-
-def _pixels(x):
-    """View (N, H, W, C) as (N * H * W, C); C may be 0, so no -1."""
-    return x.reshape(x.shape[0] * x.shape[1] * x.shape[2], x.shape[3])
 
 
 def _matrix(weight):
@@ -294,10 +284,9 @@ def gradients(name, grad_z, x, weight, has_bias, window, algorithm, input_grad):
         for that_pay in (TILES, TILES_FILTER_GRADIENT))
     grad_z = contiguous_channels_last(grad_z)
     if _is_product(window, x):
-        x = contiguous_channels_last(x)
         grad_x, grad_weight, grad_bias = product_gradients(
-            _pixels(grad_z), _pixels(x), _matrix(weight), has_bias, input_grad)
-        grad_x = from_channels_last(grad_x.reshape(x.shape)) if input_grad else None
+            grad_z, contiguous_channels_last(x), _matrix(weight), has_bias, input_grad)
+        grad_x = from_channels_last(grad_x) if input_grad else None
         return grad_x, grad_weight.reshape(weight.shape), grad_bias
     weight = np.ascontiguousarray(weight)
     grad_x = _input_gradient(grad_z, x.shape, weight, window, for_input) if input_grad else None

@@ -46,11 +46,9 @@ def _channels(name, x, mean, var, weight, bias):
 def _vector(name, what, vector, x, may_be_exact):
     exact = may_be_exact and getattr(vector, "dtype", None) == np.float64
     dtype = _checks.FLOAT64 if exact else x.dtype
-    if (type(vector) is not np.ndarray or vector.dtype is not dtype or vector.shape != (x.shape[1],)
-            or not vector.flags.aligned):
-        vector = _checks.as_float_array(f"{name}: {what}", vector, 1, dtype)
-        _checks.same_shape(f"{name}: {what}", vector, (x.shape[1],), "one number a channel")
-    return vector if vector.flags.c_contiguous else np.ascontiguousarray(vector)
+    vector = _checks.as_float_array(f"{name}: {what}", vector, 1, dtype)
+    _checks.same_shape(f"{name}: {what}", vector, (x.shape[1],), "one number a channel")
+    return np.ascontiguousarray(vector)
 
 
 def _measured(x):
@@ -75,10 +73,6 @@ def _measured_about(rows, mean):
     if lost.any():
         mean[lost] = np.mean(rows[:, lost], axis=0, dtype=np.float64)
     return mean, np.maximum(squares - np.square(rest), 0)
-
-
-def _eps(name, eps):
-    return eps if type(eps) is float and 0 <= eps < 1 else _checks.real(f"{name}: eps", eps, 0.0)
 
 
 @in_default_environment
@@ -134,7 +128,7 @@ def batch_norm(x, mean, var, weight=None, bias=None, eps=1e-5):
     mean, var, weight, bias = _channels("batch_norm", x, mean, var, weight, bias)
     images = _channels_last(x)
     y = empty(images.shape, x.dtype)
-    _kernel.batch_norm(images, mean, var, weight, bias, _eps("batch_norm", eps), y)
+    _kernel.batch_norm(images, mean, var, weight, bias, _checks.real("batch_norm: eps", eps, 0.0), y)
     return _back(y)
 
 
@@ -164,8 +158,8 @@ def batch_norm_backward(grad_y, x, mean, var, weight=None, bias=None, eps=1e-5, 
     images = _channels_last(x)
     grad_x = empty(images.shape, x.dtype)
     grads = np.empty((2, x.shape[1]))
-    _kernel.batch_norm_backward(_channels_last(grad_y), images, mean, var, weight, _eps(name, eps), training,
-                                grad_x, grads)
+    _kernel.batch_norm_backward(_channels_last(grad_y), images, mean, var, weight,
+                                _checks.real(f"{name}: eps", eps, 0.0), training, grad_x, grads)
     grad_weight, grad_bias = _rounded(grads, x.dtype)
     return _back(grad_x), None if weight is None else grad_weight, None if bias is None else grad_bias
 
@@ -225,7 +219,7 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     """
     x, shape, weight, bias = _normalized("layer_norm", x, normalized_shape, weight, bias)
     y = empty(_rows_shape(x, shape), x.dtype)
-    _kernel.layer_norm(x, weight, bias, _eps("layer_norm", eps), y)
+    _kernel.layer_norm(x, weight, bias, _checks.real("layer_norm: eps", eps, 0.0), y)
     return y if len(shape) == 1 else y.reshape(x.shape)
 
 
@@ -245,7 +239,7 @@ def layer_norm_backward(grad_y, x, normalized_shape, weight=None, bias=None, eps
     grad_x = empty(_rows_shape(x, shape), x.dtype)
     grads = np.empty((2, grad_x.shape[-1]))
     _kernel.layer_norm_backward(np.ascontiguousarray(grad_y), x, weight,
-                                _eps(name, eps), grad_x, grads)
+                                _checks.real(f"{name}: eps", eps, 0.0), grad_x, grads)
     grad_weight, grad_bias = grads.astype(x.dtype)
     return (grad_x.reshape(x.shape), None if weight is None else grad_weight.reshape(shape),
             None if bias is None else grad_bias.reshape(shape))

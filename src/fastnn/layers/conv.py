@@ -13,10 +13,7 @@ from ..functional import _fused
 from ..functional import conv as F
 from ..functional.conv1d import conv1d_backward
 from ..functional.conv_transpose import conv_transpose2d, conv_transpose2d_backward
-from .module import Module, Parameter
-
-# For so many shapes of its input a layer in eval mode keeps a prepared call.
-SHAPES = 32
+from .module import SHAPES, Module, Parameter
 
 
 class _Convolution(Module):

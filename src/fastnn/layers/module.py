@@ -20,6 +20,9 @@ __all__ = ["IncompatibleKeys", "Module", "Parameter", "coalesce", "flatten"]
 M = TypeVar("M", bound="Module")
 T = TypeVar("T")
 
+# For so many shapes of its input a layer in eval mode keeps a prepared call.
+SHAPES = 32
+
 
 class IncompatibleKeys(NamedTuple):
     """What `Module.load_state_dict` did not use and did not find."""

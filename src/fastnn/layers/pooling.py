@@ -11,10 +11,7 @@ import numpy as np
 
 from .. import _checks
 from ..functional import _pooling
-from .module import Module
-
-# For so many shapes of its input a layer in eval mode keeps a prepared call.
-SHAPES = 32
+from .module import SHAPES, Module
 
 
 class _Pool(Module):

@@ -11,12 +11,14 @@ typedef struct {
     vec k; /* the power of two, and WHOLE    */
 } NAME(reduced);
 
-INLINE NAME(reduced) NAME(reduce_exp)(vec x) {
+/* `whole` is WHOLE, or that and a number to be added to k. */
+INLINE NAME(reduced) NAME(reduce_by)(real whole, vec x) {
     const real high = FLOAT ? (real)0.693359375 : (real)0x1.62e42feep-1;
     const real low = FLOAT ? (real)-2.12194440054690583e-4 : (real)0x1.a39ef35793c76p-33;
-    const vec k = x * (real)1.44269504088896340736 + WHOLE, whole = k - WHOLE;
-    return (NAME(reduced)){(x - whole * high) - whole * low, k};
+    const vec sum = x * (real)1.44269504088896340736 + whole, k = sum - whole;
+    return (NAME(reduced)){(x - k * high) - k * low, sum};
 }
+INLINE NAME(reduced) NAME(reduce_exp)(vec x) { return NAME(reduce_by)(WHOLE, x); }
 
 /* sum_i c[i] x^(n - 1 - i), odd and even powers apart, so that each step waits for half as many. */
 INLINE vec NAME(horner)(int n, const real *c, vec x) {
@@ -109,12 +111,8 @@ typedef struct {
 } NAME(power);
 
 INLINE NAME(power) NAME(gate_power)(vec x) {
-    const real shift = FLOAT ? (real)0x1.8p23 + 127 : (real)0x1.8p52 + 1023;
-    const real high = FLOAT ? (real)0.693359375 : (real)0x1.62e42feep-1;
-    const real low = FLOAT ? (real)-2.12194440054690583e-4 : (real)0x1.a39ef35793c76p-33;
-    const vec shifted = x * (real)1.44269504088896340736 + shift, k = shifted - shift;
-    const vec r = (x - k * high) - k * low;
-    return (NAME(power)){NAME(exp_bend)(r) + r, (vec)((mask)shifted << (FLOAT ? 23 : 52))};
+    const NAME(reduced) e = NAME(reduce_by)(WHOLE + (FLOAT ? 127 : 1023), x);
+    return (NAME(power)){NAME(exp_bend)(e.r) + e.r, (vec)((mask)e.k << DIGITS)};
 }
 INLINE vec NAME(gate_tanh)(vec x) {
     const real most = FLOAT ? 10 : 20;
