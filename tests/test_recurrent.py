@@ -439,6 +439,13 @@ def test_a_step_of_a_stream_has_the_bits_of_a_sequence(isa, dtype, threads, cell
     assert not any(np.shares_memory(y, s) for s in as_list(new))
 
 
+@pytest.mark.parametrize("make_layer", LAYERS.values(), ids=LAYERS)
+def test_a_stack_has_an_end(make_layer):
+    """Not when memory has: each layer is small, and 2**31 of them are not."""
+    with pytest.raises(ValueError, match="num_layers must be at most 4096, got 2147483647"):
+        make_layer(1, 1, num_layers=2**31 - 1)
+
+
 def test_a_step_of_a_stream_refuses_by_name():
     layer = fn.LSTM(3, 4).eval()
     x, h = np.ones((1, 2, 3), np.float32), np.zeros((1, 2, 4), np.float32)

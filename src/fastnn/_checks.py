@@ -130,9 +130,9 @@ def same_shape(name: str, array: np.ndarray, shape: tuple[int, ...], of: str = "
 # --- Numbers
 
 
-def integer(name: str, value: Any, minimum: int = 1) -> int:
-    """Return `value` as an int, ``minimum <= value < 2**31``; a bool is no integer."""
-    if type(value) is int and minimum <= value <= MAX_SIZE:
+def integer(name: str, value: Any, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
+    """Return `value` as an int, ``minimum <= value <= maximum``, which is below 2**31; a bool is no integer."""
+    if type(value) is int and minimum <= value <= maximum:
         return value
     try:
         if isinstance(value, (bool, np.bool_)):
@@ -142,8 +142,9 @@ def integer(name: str, value: Any, minimum: int = 1) -> int:
         raise TypeError(f"{name} must be an integer, got {_show(value)}") from None
     if number < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {_show(number)}")
-    if number > MAX_SIZE:
-        raise ValueError(f"{name} must be below 2**31, got {_show(number)}")
+    if number > maximum:
+        bound = "below 2**31" if maximum == MAX_SIZE else f"at most {maximum}"
+        raise ValueError(f"{name} must be {bound}, got {_show(number)}")
     return number
 
 

@@ -23,6 +23,10 @@ from .linear import Linear
 from .module import Module, Parameter
 
 
+# Layers have parameters of their own: 2**31 of them took half a minute until no memory was left.
+MAX_LAYERS = 4096
+
+
 class _Recurrent(Module):
     """What the three have in common; a subclass brings its cell."""
 
@@ -39,7 +43,7 @@ class _Recurrent(Module):
         kind = type(self).__name__
         self.input_size = _checks.integer(f"{kind}: input_size", input_size)
         self.hidden_size = _checks.integer(f"{kind}: hidden_size", hidden_size)
-        self.num_layers = _checks.integer(f"{kind}: num_layers", num_layers)
+        self.num_layers = _checks.integer(f"{kind}: num_layers", num_layers, 1, MAX_LAYERS)
         self.bias = _checks.flag(f"{kind}: bias", bias)
         self.batch_first = _checks.flag(f"{kind}: batch_first", batch_first)
         self.dropout = _checks.real(f"{kind}: dropout", dropout, 0, 1)
@@ -240,6 +244,7 @@ class RNN(_Recurrent):
     input_size, hidden_size : int
         D and H.
     num_layers : int
+        At most 4096.
     nonlinearity : {"tanh", "relu"}
         f.
     bias : bool
