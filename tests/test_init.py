@@ -140,6 +140,8 @@ def test_what_cannot_be_filled_is_refused():
 def test_a_negative_zero_is_no_spread():
     assert (init.normal_(np.empty(9), 2.0, -0.0, rng=0) == 2).all()
     assert (init.xavier_normal_(np.empty((3, 3)), -0.0, rng=0) == 0).all()
+    assert (init.uniform_(np.empty(9), 0.0, -0.0, rng=0) == 0).all()
+    assert (init.xavier_uniform_(np.empty((3, 3)), -0.0, rng=0) == 0).all()
 
 
 def test_manual_seed_resets_the_generator_that_others_hold():

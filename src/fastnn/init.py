@@ -34,7 +34,8 @@ def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, *, rng: Rng = None) -> T
         raise ValueError(f"uniform_: b - a must be finite, got {b} - {a}")
     if a > b:
         raise ValueError(f"uniform_: a must not be above b, got {a} and {b}")
-    return _fill(tensor, as_generator("uniform_: rng", rng).uniform(a, b, shape))
+    # NumPy does not take [0.0, -0.0)
+    return _fill(tensor, as_generator("uniform_: rng", rng).uniform(a, b + 0.0, shape))
 
 
 @in_default_environment
