@@ -120,6 +120,24 @@ def test_channels_and_filters_around_the_width_of_a_tile(isa, dtype, kernel):
               algorithm="direct")
 
 
+def test_rows_of_few_channels(isa, dtype):
+    """Outputs around a multiple of the register tile's rows, the last of which are then computed again."""
+    for i, (q, k) in enumerate(zip((3, 4, 5, 6, 7, 8, 11, 13, 14, 15, 17, 28, 29), SIZES, strict=True)):
+        c, s, stride = (1, 2, 3, 15)[i % 4], 2 + i % 3, 1 + i % 2
+        case = Case(1 + i % 2, c, 4, (q - 1) * stride + s - 2, k, (3, s), stride, padding=1)
+        for activation in (None, "relu"):
+            check(case.arrays(dtype)[:3 - i % 2], DIRECT, **case.options, activation=activation)
+
+
+def test_rows_of_few_channels_have_the_bits_of_tiles(isa, dtype):
+    """Rows of outputs too short for few_channels.h go through gemm_tile.h: the same sums in the same order."""
+    x, weight, bias = Case(1, 3, 9, 41, 19).arrays(dtype)
+    whole = fn.functional.conv2d(x, weight, bias)
+    for q in range(3, 39):
+        part = fn.functional.conv2d(x[:, :, :, q - 3:q], weight, bias)
+        assert_same_bits(part[..., 0], whole[..., q - 3])
+
+
 @pytest.mark.parametrize("algorithm", ["winograd", "auto"])
 def test_algorithms(isa, dtype, algorithm):
     for c, k, h, w, padding in ((1, 1, 3, 3, 0), (3, 5, 4, 4, 1), (16, 17, 9, 10, "same"), (17, 65, 8, 7, 3),

@@ -1,4 +1,5 @@
-/* One row of a convolution in groups of one channel or a few, its gradient, and rows with zeros beside them. */
+/* One row of a convolution in groups of one channel or a few, its gradient; of few channels in all; and rows with
+   zeros beside them. */
 
 /* Filters whose code differs, over 7 pixels from the one before the first: a path each of depthwise.h, then
    groups. A filter of several rows has its first one outside the image. */
@@ -74,6 +75,26 @@ static void *grouped(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
 }
 static void *grouped_gradient(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     return rows_of(k, size, n, 8, N_FILTERS, 1);
+}
+
+/* Two rows of a filter, each reading `group` numbers of a row of 16 outputs and more; 2 numbers a pixel. */
+static void *few_channels(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    enum { RUN = 6, OUTPUTS = 17, STRIDE = 2, PIXEL = 2, WIDTH = (OUTPUTS - 1) * STRIDE * PIXEL + RUN };
+    const ptrdiff_t panels = (size + k->nr - 1) / k->nr, taps = 2 * RUN;
+    void *x = draw(2 * WIDTH, 1), *plain = draw(taps * panels * k->nr, 2), *bias = draw(size, 3);
+    void *filters = draw(taps * panels * k->nr, 4), *y = draw(OUTPUTS * size, 5);
+    /* filter by filter, so that they are the same whatever the width of a panel */
+    for (ptrdiff_t i = 0; i < panels * k->nr; i++)
+        for (ptrdiff_t tap = 0; tap < taps; tap++)
+            set(filters, (i / k->nr * taps + tap) * k->nr + i % k->nr, get(plain, i * taps + tap));
+    const void *rows[] = {x, at(x, WIDTH)};
+    fnn_row row = {.rows = rows, .r = 2, .s = 1, .group = RUN, .channels = size, .x_pixel = PIXEL, .q = OUTPUTS,
+                   .y_pixel = size, .stride = STRIDE, .filters = filters, .filter_step = taps * k->nr,
+                   .bias = size % 2 ? bias : NULL, .y = y, .relu = (int)(size % 3)};
+    k->few_channels_row(&row);
+    *n = OUTPUTS * size;
+    free(x), free(plain), free(bias), free(filters);
+    return y;
 }
 
 static void *pad(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {

@@ -24,7 +24,7 @@ from fastnn._kernels.conv cimport Filter, Padding, pad_rows, padded, window
 from fastnn._kernels.convolve cimport convolve_task
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC
-from fastnn._kernels.rows cimport band_task, describe
+from fastnn._kernels.rows cimport band_task, describe, describe_runs, few_channels
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, kernels, like_parts, next_task, real, start,
     team_size, whole_lines
@@ -40,6 +40,7 @@ cdef enum:
 
 cdef enum Kind:
     PAD       # copies rows with zeros beside and above them: an input of few channels (conv.pyx)
+    FEW_CHANNELS
     DENSE
     DEPTHWISE
 
@@ -97,6 +98,10 @@ cdef void make_rows(const fnn_kernels* kern, const Job* job, const Stage* stage,
         row.bias = bias
         row.accumulate, row.relu = accumulate, stage.relu
         band_task(kern, kern.depthwise_row, walk, &row, x, y, <real*>panels, p0, p1, table, NULL)
+    elif stage.kind == FEW_CHANNELS and not accumulate:
+        describe_runs(walk, &row, stage.depth, stage.columns, sizeof(real))
+        row.bias, row.relu = bias, stage.relu
+        band_task(kern, kern.few_channels_row, walk, &row, x, y, <real*>panels, p0, p1, table, NULL)
     else:
         for block in range(ceil_div(stage.columns, NC)):
             convolve_task(kern, walk, x, memory + job.zeros, panels, walk.taps, stage.depth, bias, y, 0,
@@ -224,6 +229,8 @@ cdef class Chain:
             if f.groups > 1 and not f.groups == c == k:
                 raise ValueError(f"a chain of convolutions: {f.groups} groups of {c} channels, {k} filters")
             self.walk_over(stage, &f, h, w, c)
+            if f.by_rows and few_channels(&stage.walk, stage.depth, self.itemsize):
+                stage.kind = FEW_CHANNELS
             stage.walk.x_n, stage.walk.x_h, stage.walk.x_w = x_n, x_h, x_w
             find_interior(&stage.walk)
             stage.panels = address(panels)

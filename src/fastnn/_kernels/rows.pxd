@@ -1,4 +1,4 @@
-"""Drivers of depthwise convolution, and of groups of a few channels."""
+"""Drivers of depthwise convolution, of groups of a few channels, and of a few channels in all."""
 
 from fastnn._kernels.runtime cimport Watch, fnn_kernels, fnn_row, real
 from fastnn._kernels.walk cimport Walk
@@ -13,9 +13,14 @@ cdef void pack_rows_transposed(const real* weight, const Py_ssize_t* order, Py_s
 cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,
                        Py_ssize_t channels, Py_ssize_t group, bint accumulate,
                        int relu) noexcept nogil
+cdef bint few_channels(const Walk* walk, Py_ssize_t run, Py_ssize_t itemsize) noexcept nogil
+cdef int convolve_few_channels(const Walk* walk, const real* x, const real* panels, Py_ssize_t run,
+                               const real* bias, real* y, Py_ssize_t columns, int relu) noexcept nogil
 cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t channels,
                        Py_ssize_t group, real* grad_weight) noexcept nogil
 cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssize_t group) noexcept nogil
+cdef void describe_runs(const Walk* walk, fnn_row* task, Py_ssize_t run, Py_ssize_t columns,
+                        Py_ssize_t itemsize) noexcept nogil
 cdef void band_task(const fnn_kernels* kern, void (*body)(const fnn_row*) noexcept nogil, const Walk* walk,
                     const fnn_row* shared, const real* x, real* y, real* filters, Py_ssize_t row0,
                     Py_ssize_t row1, const void** table, Watch* watch) noexcept nogil

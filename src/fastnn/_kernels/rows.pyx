@@ -15,7 +15,7 @@ added in order at the end: the cut depends on the shapes alone.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
-from fastnn._kernels.gemm cimport add_slices
+from fastnn._kernels.gemm cimport KC, add_slices
 from fastnn._kernels.runtime cimport (
     Watch, deal, fnn_kernels, fnn_row, fnn_tasks, go_on, kernels, like_parts, next_task, real, start,
     team_size
@@ -94,30 +94,61 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
                        int relu) noexcept nogil:
     """y = f(filters * x + bias). Returns -1 when memory is short or Ctrl-C was pressed."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef void (*body)(const fnn_row*) noexcept nogil
+    cdef fnn_row shared
+    describe(walk, &shared, channels, group)
+    shared.bias = bias
+    shared.accumulate, shared.relu = accumulate, relu
+    return all_rows(walk, &shared, kern.depthwise_row if group == 1 else kern.grouped_row, x, filters, y,
+                    0.05 * walk.q * channels * group * walk.taps)
+
+
+cdef bint few_channels(const Walk* walk, Py_ssize_t run, Py_ssize_t itemsize) noexcept nogil:
+    """Whether few_channels.h is for this walk over images with their padding, whose taps are runs of numbers.
+
+    It takes a register tile's pixels of one row of outputs, and a filter panel that stays in L1.
+    """
+    return walk.q >= kernels(itemsize).mr and walk.taps * run <= KC
+
+
+cdef int convolve_few_channels(const Walk* walk, const real* x, const real* panels, Py_ssize_t run,
+                               const real* bias, real* y, Py_ssize_t columns, int relu) noexcept nogil:
+    """y = f(filters * x + bias). Returns -1 when memory is short or Ctrl-C was pressed."""
+    cdef fnn_row shared
+    describe_runs(walk, &shared, run, columns, sizeof(real))
+    shared.bias, shared.relu = bias, relu
+    return all_rows(walk, &shared, kernels(sizeof(real)).few_channels_row, x, panels, y,
+                    walk.q * columns * (0.02 * walk.taps * run + 0.12))
+
+
+cdef void describe_runs(const Walk* walk, fnn_row* task, Py_ssize_t run, Py_ssize_t columns,
+                        Py_ssize_t itemsize) noexcept nogil:
+    """What all rows of a convolution of few channels share, but for bias and activation."""
+    describe(walk, task, columns, run)
+    task.filter_step = walk.taps * run * kernels(itemsize).nr
+    task.accumulate = False
+
+
+cdef int all_rows(const Walk* walk, const fnn_row* shared, void (*body)(const fnn_row*) noexcept nogil,
+                  const real* x, const real* filters, real* y, double cost) noexcept nogil:
+    """All rows of outputs, each taking `cost` nanoseconds. Returns -1 without memory, or when interrupted."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t rows = walk.n * walk.p
-    cdef double cost = 0.05 * walk.q * channels * group * walk.taps  # of a row, in nanoseconds
     cdef Py_ssize_t bands = like_parts(rows, max(<Py_ssize_t>1,
                                                  <Py_ssize_t>min(<double>BAND, BAND_NS / cost)))
     cdef int threads = team_size(rows * cost)
     cdef const void** tables = <const void**>malloc(threads * (walk.taps + 1) * sizeof(void*))
-    cdef fnn_row shared
     cdef fnn_tasks tasks
     cdef Watch watch
     cdef int thread
     if tables is NULL:
         return -1
-    describe(walk, &shared, channels, group)
-    shared.bias = bias
-    shared.accumulate, shared.relu = accumulate, relu
-    body = kern.depthwise_row if group == 1 else kern.grouped_row
     start(&watch)
     deal(&tasks, bands, threads)
     if threads == 1:
-        convolve_share(&tasks, 0, &watch, kern, body, walk, &shared, x, y, filters, bands, tables)
+        convolve_share(&tasks, 0, &watch, kern, body, walk, shared, x, y, filters, bands, tables)
     else:
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-            convolve_share(&tasks, thread, &watch, kern, body, walk, &shared, x, y, filters, bands,
+            convolve_share(&tasks, thread, &watch, kern, body, walk, shared, x, y, filters, bands,
                            tables + thread * (walk.taps + 1))
     free(tables)
     return -1 if watch.interrupted else 0
