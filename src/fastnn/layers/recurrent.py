@@ -22,7 +22,6 @@ from .activation import Softmax
 from .linear import Linear
 from .module import Module, Parameter
 
-
 # Layers have parameters of their own: 2**31 of them took half a minute until no memory was left.
 MAX_LAYERS = 4096
 
