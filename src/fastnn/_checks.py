@@ -131,7 +131,7 @@ def same_shape(name: str, array: np.ndarray, shape: tuple[int, ...], of: str = "
 
 
 def integer(name: str, value: Any, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
-    """Return `value` as an int, ``minimum <= value <= maximum``, which is below 2**31; a bool is no integer."""
+    """Return `value` as an int, ``minimum <= value <= maximum`` (below 2**31); a bool is no integer."""
     if type(value) is int and minimum <= value <= maximum:
         return value
     try:
