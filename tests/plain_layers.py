@@ -60,7 +60,10 @@ class PlainCounter(Module):
 
 
 def finite_differences(function, array, step=1e-6):
-    """Return the gradient by `array` of a scalar function that reads it, by central differences."""
+    """Return the gradient by `array` of a function that reads it, by central differences.
+
+    Of a function that gives an array it is the gradient of the sum: terms that did not change cancel exactly.
+    """
     grad = np.empty_like(array)
     for index in np.ndindex(array.shape):
         old = array[index]
@@ -69,5 +72,5 @@ def finite_differences(function, array, step=1e-6):
         array[index] = old - step
         below = function()
         array[index] = old
-        grad[index] = (above - below) / (2 * step)
+        grad[index] = np.sum(above - below) / (2 * step)
     return grad

@@ -130,7 +130,7 @@ def test_rows_of_few_channels(isa, dtype):
 
 
 def test_rows_of_few_channels_have_the_bits_of_tiles(isa, dtype):
-    """Rows of outputs too short for few_channels.h go through gemm_tile.h: the same sums in order."""
+    """Rows of outputs too short for even_tile.h go through gemm_tile.h: the same sums in order."""
     x, weight, bias = Case(1, 3, 9, 41, 19).arrays(dtype)
     whole = fn.functional.conv2d(x, weight, bias)
     for q in range(3, 39):

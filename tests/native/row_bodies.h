@@ -1,4 +1,4 @@
-/* One row of a convolution in groups of one channel or a few, its gradient; of few channels in all; and rows with
+/* One row of a convolution in groups of one channel or a few, its gradient; evenly spaced; and rows with
    zeros beside them. */
 
 /* Filters whose code differs, over 7 pixels from the one before the first: a path each of depthwise.h, then
@@ -78,7 +78,7 @@ static void *grouped_gradient(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n
 }
 
 /* Two rows of a filter, each reading `group` numbers of a row of 16 outputs and more; 2 numbers a pixel. */
-static void *few_channels(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+static void *even_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     enum { RUN = 6, OUTPUTS = 17, STRIDE = 2, PIXEL = 2, WIDTH = (OUTPUTS - 1) * STRIDE * PIXEL + RUN };
     const ptrdiff_t panels = (size + k->nr - 1) / k->nr, taps = 2 * RUN;
     void *x = draw(2 * WIDTH, 1), *plain = draw(taps * panels * k->nr, 2), *bias = draw(size, 3);
@@ -91,7 +91,7 @@ static void *few_channels(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     fnn_row row = {.rows = rows, .r = 2, .s = 1, .group = RUN, .channels = size, .x_pixel = PIXEL, .q = OUTPUTS,
                    .y_pixel = size, .stride = STRIDE, .filters = filters, .filter_step = taps * k->nr,
                    .bias = size % 2 ? bias : NULL, .y = y, .relu = (int)(size % 3)};
-    k->few_channels_row(&row);
+    k->even_row(&row);
     *n = OUTPUTS * size;
     free(x), free(plain), free(bias), free(filters);
     return y;

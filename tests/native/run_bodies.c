@@ -163,7 +163,7 @@ static const struct {
               {"gemm, columns", gemm_columns},
               {"transpose", transpose},
               {"pad", pad},
-              {"few channels", few_channels},
+              {"even rows", even_rows},
               {"depthwise", depthwise},
               {"depthwise grad", depthwise_gradient},
               {"grouped", grouped},

@@ -35,7 +35,8 @@ def test_gradient(name):
         ys = model(*inputs.values())
         return ys if outputs > 1 else (ys,)
 
-    grads = [draw(*y.shape, seed=i) if y.dtype == np.float64 else None for i, y in enumerate(run())]
+    # Not an input's numbers: what leads along x goes through no norm, and its gradient is rounding errors.
+    grads = [draw(*y.shape, seed=10 + i) if y.dtype == np.float64 else None for i, y in enumerate(run())]
     found = model.backward(*grads)
     found = found if len(inputs) > 1 else (found,)
     constants = {"x3", "x4"} if op == "BatchNormalization" else {"x1"} if op == "CastLike" else set()
@@ -44,5 +45,6 @@ def test_gradient(name):
             continue
         assert grad.shape == x.shape
         expected = finite_differences(
-            lambda: sum((y * g).sum() for y, g in zip(run(), grads, strict=True) if g is not None), x)
+            lambda: np.concatenate([(y * g).ravel() for y, g in zip(run(), grads, strict=True)
+                                    if g is not None]), x)
         np.testing.assert_allclose(grad, expected, **DIFFERENCES, err_msg=key)

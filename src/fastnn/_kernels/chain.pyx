@@ -98,10 +98,10 @@ cdef void make_rows(const fnn_kernels* kern, const Job* job, const Stage* stage,
         row.bias = bias
         row.accumulate, row.relu = accumulate, stage.relu
         band_task(kern, kern.depthwise_row, walk, &row, x, y, <real*>panels, p0, p1, table, NULL)
-    elif stage.kind == FEW_CHANNELS and not accumulate:
+    elif stage.kind == FEW_CHANNELS:
         describe_runs(walk, &row, stage.depth, stage.columns, sizeof(real))
-        row.bias, row.relu = bias, stage.relu
-        band_task(kern, kern.few_channels_row, walk, &row, x, y, <real*>panels, p0, p1, table, NULL)
+        row.bias, row.accumulate, row.relu = bias, accumulate, stage.relu
+        band_task(kern, kern.even_row, walk, &row, x, y, <real*>panels, p0, p1, table, NULL)
     else:
         for block in range(ceil_div(stage.columns, NC)):
             convolve_task(kern, walk, x, memory + job.zeros, panels, walk.taps, stage.depth, bias, y, 0,

@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 
 from fastnn._kernels.gemm cimport A_COPY, KC, MAX_MR, MC, NC, PITCH, rows_collide
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, like_parts, next_task, real, start,
+    Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, fnn_tile, kernels, like_parts, next_task, real, start,
     team_size
 )
 from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_rows, target_rows
@@ -25,12 +25,47 @@ from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_r
 # 3 x 3 with stride 2 1260 -> 1202.
 cdef enum:
     FEW_TASKS = 8
+    EVEN_STEPS = 384    # even_tile.h is for products of so many steps, of all panels together
 
 
 cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const real* x, const real* zeros,
                 real* y, Py_ssize_t tap0, Py_ssize_t tap1, Py_ssize_t m0, Py_ssize_t m1,
                 const void** table) noexcept nogil:
     """The grid pixels m0..m1, with the taps tap0..tap1 as the reduction."""
+    cdef bint short = tile.depth * ceil_div(tile.columns, kern.nr) <= EVEN_STEPS and m1 - m0 >= kern.mr
+    if short and even_pixels(walk) and not rows_collide(walk.x_w * sizeof(real), tile.columns, kern):
+        even_tiles(kern, walk, tile, x + m0 * walk.x_w, y + walk.y_start + m0 * walk.y_q, m1 - m0)
+    else:
+        table_tiles(kern, walk, tile, x, zeros, y, tap0, tap1, m0, m1, table)
+
+
+cdef bint even_pixels(const Walk* walk) noexcept nogil:
+    """Whether all pixels lie evenly, where they are read through one tap and where they are written."""
+    return (walk.taps == 1 and walk.tap_h[0] == walk.tap_w[0] == 0 and walk.stride_h == walk.stride_w == 1
+            and walk.h == walk.p and walk.w == walk.q
+            and walk.x_h == walk.w * walk.x_w and walk.x_n == walk.h * walk.x_h
+            and walk.y_p == walk.q * walk.y_q and walk.y_n == walk.p * walk.y_p)
+
+
+cdef void even_tiles(const fnn_kernels* kern, const Walk* walk, const fnn_tile* tile, const real* x, real* y,
+                     Py_ssize_t pixels) noexcept nogil:
+    """So many pixels from x and y on, which lie evenly (even_tile.h)."""
+    cdef const void* source = x + tile.a_offset
+    cdef fnn_row row
+    row.rows = &source
+    row.r = row.s = row.stride = 1
+    row.group, row.channels, row.q = tile.depth, tile.columns, pixels
+    row.x_pixel, row.y_pixel = walk.x_w, walk.y_q
+    row.filters, row.filter_step = <void*>tile.b, tile.b_panel
+    row.bias, row.accumulate, row.relu = tile.bias, tile.accumulate, tile.relu
+    row.y = y + tile.c_offset
+    kern.even_row(&row)
+
+
+cdef void table_tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const real* x, const real* zeros,
+                      real* y, Py_ssize_t tap0, Py_ssize_t tap1, Py_ssize_t m0, Py_ssize_t m1,
+                      const void** table) noexcept nogil:
+    """The same wherever pixels lie, a register tile of them at a time through a table of rows."""
     cdef void* targets[MAX_MR]
     cdef const void* b = tile.b
     cdef Py_ssize_t first, last, left = m1 - m0

@@ -15,7 +15,8 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
                        int relu) noexcept nogil
 cdef bint few_channels(const Walk* walk, Py_ssize_t run, Py_ssize_t itemsize) noexcept nogil
 cdef int convolve_few_channels(const Walk* walk, const real* x, const real* panels, Py_ssize_t run,
-                               const real* bias, real* y, Py_ssize_t columns, int relu) noexcept nogil
+                               const real* bias, real* y, Py_ssize_t columns, bint accumulate,
+                               int relu) noexcept nogil
 cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t channels,
                        Py_ssize_t group, real* grad_weight) noexcept nogil
 cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssize_t group) noexcept nogil

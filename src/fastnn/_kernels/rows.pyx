@@ -103,7 +103,7 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
 
 
 cdef bint few_channels(const Walk* walk, Py_ssize_t run, Py_ssize_t itemsize) noexcept nogil:
-    """Whether few_channels.h is for this walk over images with their padding, whose taps are runs of numbers.
+    """Whether even_tile.h is for this walk over images with their padding, whose taps are runs of numbers.
 
     It takes a register tile's pixels of one row of outputs, and a filter panel that stays in L1.
     """
@@ -111,21 +111,21 @@ cdef bint few_channels(const Walk* walk, Py_ssize_t run, Py_ssize_t itemsize) no
 
 
 cdef int convolve_few_channels(const Walk* walk, const real* x, const real* panels, Py_ssize_t run,
-                               const real* bias, real* y, Py_ssize_t columns, int relu) noexcept nogil:
+                               const real* bias, real* y, Py_ssize_t columns, bint accumulate,
+                               int relu) noexcept nogil:
     """y = f(filters * x + bias). Returns -1 when memory is short or Ctrl-C was pressed."""
     cdef fnn_row shared
     describe_runs(walk, &shared, run, columns, sizeof(real))
-    shared.bias, shared.relu = bias, relu
-    return all_rows(walk, &shared, kernels(sizeof(real)).few_channels_row, x, panels, y,
+    shared.bias, shared.accumulate, shared.relu = bias, accumulate, relu
+    return all_rows(walk, &shared, kernels(sizeof(real)).even_row, x, panels, y,
                     walk.q * columns * (0.02 * walk.taps * run + 0.12))
 
 
 cdef void describe_runs(const Walk* walk, fnn_row* task, Py_ssize_t run, Py_ssize_t columns,
                         Py_ssize_t itemsize) noexcept nogil:
-    """What all rows of a convolution of few channels share, but for bias and activation."""
+    """What all rows of a convolution of few channels share, but for what is done besides the product."""
     describe(walk, task, columns, run)
     task.filter_step = walk.taps * run * kernels(itemsize).nr
-    task.accumulate = False
 
 
 cdef int all_rows(const Walk* walk, const fnn_row* shared, void (*body)(const fnn_row*) noexcept nogil,

@@ -149,7 +149,7 @@ cdef extern from "kernels.h" nogil:
         void (*depthwise_gradient)(const fnn_row* row) noexcept nogil
         void (*grouped_row)(const fnn_row* row) noexcept nogil
         void (*grouped_gradient)(const fnn_row* row) noexcept nogil
-        void (*few_channels_row)(const fnn_row* row) noexcept nogil
+        void (*even_row)(const fnn_row* row) noexcept nogil
         void (*winograd_input)(int size, const void* const* pixels, Py_ssize_t channels, void* v,
                                Py_ssize_t stride) noexcept nogil
         void (*winograd_output)(int size, const void* m, Py_ssize_t stride, Py_ssize_t filters,

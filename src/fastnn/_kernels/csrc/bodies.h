@@ -6,7 +6,7 @@
 #include "depthwise.h"
 #include "elementwise.h"
 #include "gemm_tile.h"
-#include "few_channels.h"
+#include "even_tile.h"
 #include "recurrent.h"
 #include "pool.h"
 #include "pool_narrow.h"
@@ -31,7 +31,7 @@ const fnn_kernels NAME(fnn_kernels) = {
     .depthwise_gradient = NAME(depthwise_gradient),
     .grouped_row = NAME(grouped_row),
     .grouped_gradient = NAME(grouped_gradient),
-    .few_channels_row = NAME(few_channels_row),
+    .even_row = NAME(even_row),
     .winograd_input = NAME(winograd_input),
     .winograd_output = NAME(winograd_output),
     .winograd_filter = NAME(winograd_filter),

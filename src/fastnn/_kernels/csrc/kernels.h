@@ -32,8 +32,8 @@ typedef struct {
     int relu;              /* before the store: 1 clip at zero, 2 at six, too; 0 neither           */
 } fnn_tile;
 
-/* One row of outputs of a convolution whose groups are narrow: depthwise.h, grouped.h; or of few channels in all,
- * few_channels.h, where `group` is what a filter row reads, s = 1, and `channels` are those of the output. */
+/* One row of outputs of a convolution whose groups are narrow: depthwise.h, grouped.h; or whose taps are runs of
+ * `group` numbers, even_tile.h: s = 1 then, and `channels` are those of the output. */
 typedef struct {
     const void *const *rows; /* the input row under each row of the filter, or NULL where there is none */
     const void *ahead;       /* an input row that is wanted next, or NULL                              */
@@ -45,8 +45,8 @@ typedef struct {
     ptrdiff_t y_pixel;       /* elements from one output pixel to the next                             */
     ptrdiff_t stride;        /* input pixels from one output to the next                               */
     const ptrdiff_t *tap_w;  /* [s] the input pixel of output 0 under each column of the filter        */
-    void *filters;           /* [r][s][group][channels], of few channels [panel][r][group][nr]; a      */
-                             /* gradient is added to them                                              */
+    void *filters;           /* [r][s][group][channels], of runs [panel][r][group][nr]; a gradient is  */
+                             /* added to them                                                          */
     ptrdiff_t filter_step;   /* elements from one run of channels, or one panel, to the next           */
     const void *bias;        /* [channels] or NULL                                                     */
     void *y;                 /* outputs, or their gradient                                             */
@@ -162,12 +162,12 @@ typedef struct {
     /* pad.h: `left` zeros, n numbers of x, `right` zeros */
     void (*pad_row)(ptrdiff_t left, const void *x, ptrdiff_t n, ptrdiff_t right, void *y);
 
-    /* depthwise.h, grouped.h, few_channels.h */
+    /* depthwise.h, grouped.h, even_tile.h */
     void (*depthwise_row)(const fnn_row *row);
     void (*depthwise_gradient)(const fnn_row *row);
     void (*grouped_row)(const fnn_row *row);
     void (*grouped_gradient)(const fnn_row *row);
-    void (*few_channels_row)(const fnn_row *row);
+    void (*even_row)(const fnn_row *row);
 
     /* winograd.h */
     void (*winograd_input)(int size, const void *const *pixels, ptrdiff_t channels, void *v, ptrdiff_t stride);

@@ -1,11 +1,12 @@
-/* Convolution of a few channels: a filter row's taps are one run of numbers in the image.
+/* The register tile where pixels lie evenly: a row of them times filters.
  *
  *     y[q, k] = f( bias[k] + sum_{r, j} x_r[q step + j] filters[k / NR][r, j, k % NR] )     j < run
  *
- * It is gemm_tile.h's product with sums so short that the tables of rows would take longer than they: here the
- * pixels of a row of outputs lie `step` numbers apart, which is all there is to know. The pixels are taken MR at a
- * time, or more if one vector of filters leaves registers; where these do not divide Q, the last tile computes some
- * outputs again. A sum runs in gemm_tile.h's order.
+ * So lie the pixels of a 1 x 1 filter, and those of an image of few channels, where a filter's row is one run of
+ * numbers. It is gemm_tile.h's product with sums so short that the tables of rows would take as long as they: here
+ * the distance from pixel to pixel is all there is to know. The pixels are taken MR at a time, or more if one vector
+ * of filters leaves registers; where these do not divide Q, the last tile begins with outputs that are there already.
+ * A sum runs in gemm_tile.h's order.
  *
  * AVX2 on Zen 3, one thread, before and after, us: 32 x 1 x 28 x 28 -> 32, 3 x 3 423 -> 284; one image -> 6, 5 x 5
  * 11.5 -> 7.2; 3 x 224 x 224 -> 32, 3 x 3 with stride 2 499 -> 281; -> 64, 3 x 3 2495 -> 2050; -> 64, 7 x 7 with
@@ -13,10 +14,11 @@
  */
 #define TALL (MR < 8 ? 2 * MR : MR)
 
-/* Outputs q .. q + rows - 1, at one panel of filters: `vectors` of it are used, the last perhaps in part. */
-INLINE void NAME(few_channels_tile)(const fnn_row *t, int rows, int vectors, ptrdiff_t q, ptrdiff_t k,
-                                    const real *filter, const vec *bias) {
-    const ptrdiff_t run = t->group * t->s, step = t->stride * t->x_pixel, left = t->channels - k;
+/* Outputs q .. q + rows - 1 at one panel of filters, of which `vectors` are used, the last perhaps in part. The first
+ * `there` of the outputs are left alone. */
+INLINE void NAME(even_tile)(const fnn_row *t, int rows, int vectors, ptrdiff_t q, ptrdiff_t there, ptrdiff_t k,
+                            const real *filter, const vec *bias) {
+    const ptrdiff_t step = t->stride * t->x_pixel, left = t->channels - k;
     real *y = (real *)t->y + q * t->y_pixel + k;
     vec sum[TALL * NV];
 #pragma GCC unroll 16
@@ -26,12 +28,18 @@ INLINE void NAME(few_channels_tile)(const fnn_row *t, int rows, int vectors, ptr
             sum[i * NV + v] = bias[v];
             __builtin_prefetch(y + i * t->y_pixel + v * VLEN, 1);
         }
+    if (t->accumulate)
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++)
+                sum[i * NV + v] += NAME(load_first)(y + i * t->y_pixel + v * VLEN, left - v * VLEN);
     for (ptrdiff_t r = 0; r < t->r; r++) {
         /* Pixel i starts at base[i / 3] + i % 3 * step: few registers, for an index has a scale of 1 or 2. */
         const real *base[(TALL + 2) / 3];
 #pragma GCC unroll 5
         for (int b = 0; b < (rows + 2) / 3; b++) base[b] = (const real *)t->rows[r] + (q + 3 * b) * step;
-        for (ptrdiff_t j = 0; j < run; j++, filter += NR) {
+        for (ptrdiff_t j = 0; j < t->group; j++, filter += NR) {
             vec f[NV];
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++) f[v] = load(filter + v * VLEN);
@@ -45,31 +53,35 @@ INLINE void NAME(few_channels_tile)(const fnn_row *t, int rows, int vectors, ptr
     }
     const vec upper = NAME(upper_bound)(t->relu);
 #pragma GCC unroll 16
-    for (int i = 0; i < rows; i++)
+    for (int i = 0; i < rows; i++) {
+        if (i < there) continue;
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) {
             const vec out = t->relu ? NAME(between)(sum[i * NV + v], upper) : sum[i * NV + v];
             NAME(store_first)(y + i * t->y_pixel + v * VLEN, out, left - v * VLEN);
         }
+    }
 }
 
-INLINE void NAME(few_channels_panel)(const fnn_row *t, int rows, int vectors, ptrdiff_t k, const real *filter) {
+INLINE void NAME(even_panel)(const fnn_row *t, int rows, int vectors, ptrdiff_t k, const real *filter) {
     vec bias[NV] = {0};
     for (int v = 0; v < vectors && t->bias; v++)
         bias[v] = NAME(load_first)((const real *)t->bias + k + v * VLEN, t->channels - k - v * VLEN);
-    for (ptrdiff_t q = 0; q < t->q; q += rows)
-        NAME(few_channels_tile)(t, rows, vectors, q + rows <= t->q ? q : t->q - rows, k, filter, bias);
+    for (ptrdiff_t q = 0; q < t->q; q += rows) {
+        const ptrdiff_t first = q + rows <= t->q ? q : t->q - rows;
+        NAME(even_tile)(t, rows, vectors, first, q - first, k, filter, bias);
+    }
 }
 
 /* A row of at least MR outputs; no input row may be missing. */
-static void NAME(few_channels_row)(const fnn_row *task) {
+static void NAME(even_row)(const fnn_row *task) {
     const fnn_row t = *task; /* a copy, which no store to y can change */
     const real *filter = t.filters;
     ptrdiff_t k = 0;
-    for (; t.channels - k > VLEN; k += NR, filter += t.filter_step) NAME(few_channels_panel)(&t, MR, NV, k, filter);
+    for (; t.channels - k > VLEN; k += NR, filter += t.filter_step) NAME(even_panel)(&t, MR, NV, k, filter);
     if (t.channels > k && t.q >= TALL)
-        NAME(few_channels_panel)(&t, TALL, 1, k, filter);
+        NAME(even_panel)(&t, TALL, 1, k, filter);
     else if (t.channels > k)
-        NAME(few_channels_panel)(&t, MR, 1, k, filter);
+        NAME(even_panel)(&t, MR, 1, k, filter);
 }
 #undef TALL
