@@ -40,10 +40,11 @@ def without_compiler(folder):
 def import_milliseconds(python, variables, rounds=21):
     """Median of `import fastnn` after `import numpy`, each round in a process of its own.
 
-    Processor time, which other programs on the machine do not lengthen.
+    Processor time of the thread that imports: other programs on the machine do not lengthen it, nor do the
+    workers of NumPy's OpenBLAS, which spin for a while after theirs.
     """
-    program = ("import time; import numpy; start = time.process_time(); import fastnn; "
-               "print(1000 * (time.process_time() - start))")
+    program = ("import time; import numpy; start = time.thread_time(); import fastnn; "
+               "print(1000 * (time.thread_time() - start))")
     run = [python, "-c", program]
     options = {"check": True, "capture_output": True, "cwd": tempfile.gettempdir(), "env": variables}
     subprocess.run(run, **options)  # writes the bytecode

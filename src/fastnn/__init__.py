@@ -1,8 +1,9 @@
 """fastnn: neural-network layers over NumPy arrays, forward and backward, at the speed of the hardware."""
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from . import functional, init, io, losses, optim, training
+from . import functional, init, io
 from ._config import empty_cache, num_threads, show_config
 from ._kernels.runtime import get_num_threads, set_num_threads
 from ._version import __version__
@@ -18,10 +19,20 @@ __all__ = [
 __all__ += _layers
 
 
+# Imported when they are first asked for: training takes a sixth of the time of an import, and inference does
+# without; few need onnx, and it is many small modules.
+_LATE = ("losses", "onnx", "optim", "training")
+if _TYPE_CHECKING:
+    from . import losses, optim, training
+
+
 def __getattr__(name: str) -> _Any:
-    """`fastnn.onnx`, imported when it is first asked for: few need it, and it is many small modules."""
-    if name == "onnx":
+    if name in _LATE:
         import importlib
 
-        return importlib.import_module(".onnx", __name__)
+        return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..layers.module import Module
-from .atomic import replacing
 from .refusal import Refusal
+
+if TYPE_CHECKING:
+    from pathlib import Path  # loaded when it is first needed: a fifth of the time of `import fastnn`
 
 # A format is a module with write(path, arrays) and read(path) -> arrays in native byte order, loaded when it
 # is first needed.
@@ -34,6 +35,8 @@ def save(model: Module | Mapping[str, Any], path: str | os.PathLike[str]) -> Non
         The file: "*.npz", "*.safetensors" (needs the safetensors package), or "*.pt" or "*.pth", which
         torch.load reads, with ``weights_only=True`` as well (and which needs no torch).
     """
+    from .atomic import replacing
+
     target, form = _resolve("save", path)
     arrays = _as_arrays(model.state_dict() if isinstance(model, Module) else model)
     with replacing(target) as temporary:
@@ -77,6 +80,8 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def _resolve(function: str, path: Any) -> tuple[Path, ModuleType]:
+    from pathlib import Path
+
     try:
         path = Path(os.fsdecode(path))
     except TypeError:
