@@ -20,11 +20,11 @@ from fastnn._kernels.runtime cimport (
 from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_rows, target_rows
 
 
-# Where a group's pixels are one task or a few, its filters are cut so that there are so many in all, but not
-# more: each reads the pixels anew. AVX2, 40 tasks before: 320 -> 1280 1 x 1, 7 x 7 429 -> 414 us, 256 -> 512
-# 3 x 3 with stride 2 1260 -> 1202.
+# Where a group's pixels are one task or a few, its filters are cut so that there are so many in all, an even number
+# for two threads, but not more: each reads the pixels anew. AVX2, 40 tasks, then 8: 320 -> 1280 1 x 1, 7 x 7
+# 429 -> 414 us; 8, then 4, two threads: ResNet-50's of 14 x 14 and 7 x 7 1.04 to 1.1 times as fast.
 cdef enum:
-    FEW_TASKS = 8
+    FEW_TASKS = 4
     EVEN_STEPS = 384    # even_tile.h is for products of so many steps, of all panels together
 
 
@@ -182,8 +182,8 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t pixels = walk.n * walk.p * walk.q
-    cdef Py_ssize_t m_tasks = like_parts(pixels, MC // kern.mr * kern.mr), nc = NC // kern.nr * kern.nr
-    cdef Py_ssize_t n_tasks
+    cdef Py_ssize_t m_tasks = like_parts(pixels, MC // kern.mr * kern.mr)
+    cdef Py_ssize_t count = ceil_div(columns, kern.nr), n_tasks = like_parts(count, NC // kern.nr)
     cdef Py_ssize_t table_size = max(walk.taps, <Py_ssize_t>1) * kern.mr
     cdef int threads = team_size(pixels * columns * groups * (0.02 * walk.taps * depth + 0.12))
     cdef const void** tables
@@ -195,8 +195,8 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
         return 0
     if m_tasks <= 4:
         # Few pixels: share the filters as well, an even number of tasks.
-        nc = min(nc, ceil_div(ceil_div(columns, kern.nr), ceil_div(FEW_TASKS, groups * m_tasks)) * kern.nr)
-    n_tasks = ceil_div(columns, nc)
+        n_tasks = max(n_tasks, min(count, ceil_div(FEW_TASKS, groups * m_tasks)))
+        n_tasks = min(count, n_tasks + n_tasks % 2)
     if m_tasks == 1 and groups * n_tasks % 2 and pixels > kern.mr:
         m_tasks = 2
     tables = <const void**>malloc(threads * table_size * sizeof(void*))
@@ -209,11 +209,11 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     deal(&tasks, groups * n_tasks * m_tasks, threads)
     if threads == 1:
         convolve_share(&tasks, 0, &watch, kern, walk, x, zeros, panels, panel_taps, depth, bias, y, columns,
-                       m_tasks, n_tasks, nc, accumulate, relu, tables)
+                       m_tasks, n_tasks, accumulate, relu, tables)
     else:
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
             convolve_share(&tasks, thread, &watch, kern, walk, x, zeros, panels, panel_taps, depth, bias, y,
-                           columns, m_tasks, n_tasks, nc, accumulate, relu, tables + thread * table_size)
+                           columns, m_tasks, n_tasks, accumulate, relu, tables + thread * table_size)
     free(tables)
     free(zeros)
     return -1 if watch.interrupted else 0
@@ -222,17 +222,18 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
 cdef void convolve_share(fnn_tasks* tasks, int thread, Watch* watch, const fnn_kernels* kern,
                          const Walk* walk, const real* x, const real* zeros, const real* panels,
                          Py_ssize_t panel_taps, Py_ssize_t depth, const real* bias, real* y,
-                         Py_ssize_t columns, Py_ssize_t m_tasks, Py_ssize_t n_tasks, Py_ssize_t nc,
-                         bint accumulate, int relu, const void** table) noexcept nogil:
+                         Py_ssize_t columns, Py_ssize_t m_tasks, Py_ssize_t n_tasks, bint accumulate,
+                         int relu, const void** table) noexcept nogil:
     """One thread's share: groups first, then blocks of filters, then of pixels."""
-    cdef Py_ssize_t pixels = walk.n * walk.p * walk.q, group, m, n0
-    cdef Py_ssize_t group_panels = ceil_div(columns, kern.nr) * kern.nr * panel_taps * depth
+    cdef Py_ssize_t pixels = walk.n * walk.p * walk.q, count = ceil_div(columns, kern.nr), group, m, n
+    cdef Py_ssize_t group_panels = count * kern.nr * panel_taps * depth
     cdef Py_ssize_t task = next_task(tasks, thread, watch)
     while task >= 0:
         group = task // (n_tasks * m_tasks)
         m = task % m_tasks
-        n0 = task // m_tasks % n_tasks * nc
+        n = task // m_tasks % n_tasks
         convolve_task(kern, walk, x, zeros, panels + group * group_panels, panel_taps, depth, bias, y, group,
-                      columns, n0, min(columns, n0 + nc), m * pixels // m_tasks, (m + 1) * pixels // m_tasks,
-                      accumulate, relu, table)
+                      columns, n * count // n_tasks * kern.nr,
+                      min(columns, (n + 1) * count // n_tasks * kern.nr), m * pixels // m_tasks,
+                      (m + 1) * pixels // m_tasks, accumulate, relu, table)
         task = next_task(tasks, thread, watch)

@@ -24,7 +24,7 @@ from fastnn._kernels.walk cimport Walk
 
 cdef enum:
     BAND = 16                # rows of outputs in a task, at most ...
-    BAND_NS = 10000          # ... and no more than take so long, if they are few in all
+    BAND_NS = 6000           # ... and no more than take so long, if they are few in all
     MAX_SLICES = 8
 
 
