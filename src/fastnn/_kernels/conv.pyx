@@ -237,8 +237,8 @@ cdef int run_forward(Arrays* arrays, const real* of_dtype, Filter f, bint accumu
             if group:
                 status = convolve_rows(&walk, source, panels, bias, <real*>y.buf, c, group, accumulate, relu)
             elif copy is not NULL and few_channels(&walk, f.s * c, sizeof(real)):
-                status = convolve_few_channels(&walk, copy, panels, f.s * c, bias, <real*>y.buf, k, accumulate,
-                                               relu)
+                status = convolve_few_channels(&walk, copy, panels, f.s * c, bias, <real*>y.buf, k,
+                                               accumulate, relu)
             else:
                 status = convolve(&walk, source, panels, walk.taps,
                                   c // f.groups if copy is NULL else f.s * c, bias, <real*>y.buf,

@@ -14,15 +14,15 @@ from libc.string cimport memcpy
 
 from fastnn._kernels.gemm cimport A_COPY, KC, MAX_MR, MC, NC, PITCH, rows_collide
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, fnn_tile, kernels, like_parts, next_task, real, start,
-    team_size
+    Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, fnn_tile, kernels, like_parts, next_task, real,
+    start, team_size
 )
 from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_rows, target_rows
 
 
-# Where a group's pixels are one task or a few, its filters are cut so that there are so many in all, an even number
-# for two threads, but not more: each reads the pixels anew. AVX2, 40 tasks, then 8: 320 -> 1280 1 x 1, 7 x 7
-# 429 -> 414 us; 8, then 4, two threads: ResNet-50's of 14 x 14 and 7 x 7 1.04 to 1.1 times as fast.
+# Where a group's pixels are one task or a few, its filters are cut so that there are so many in all, an even
+# number for two threads, but not more: each reads the pixels anew. AVX2, 40 tasks, then 8: 320 -> 1280 1 x 1,
+# 7 x 7 429 -> 414 us; 8, then 4, two threads: ResNet-50's of 14 x 14 and 7 x 7 1.04 to 1.1 times as fast.
 cdef enum:
     FEW_TASKS = 4
     EVEN_STEPS = 384    # even_tile.h is for products of so many steps, of all panels together
@@ -32,8 +32,9 @@ cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const
                 real* y, Py_ssize_t tap0, Py_ssize_t tap1, Py_ssize_t m0, Py_ssize_t m1,
                 const void** table) noexcept nogil:
     """The grid pixels m0..m1, with the taps tap0..tap1 as the reduction."""
-    cdef bint short = tile.depth * ceil_div(tile.columns, kern.nr) <= EVEN_STEPS and m1 - m0 >= kern.mr
-    if short and even_pixels(walk) and not rows_collide(walk.x_w * sizeof(real), tile.columns, kern):
+    cdef Py_ssize_t steps = tile.depth * ceil_div(tile.columns, kern.nr)
+    if (steps <= EVEN_STEPS and m1 - m0 >= kern.mr and even_pixels(walk)
+            and not rows_collide(walk.x_w * sizeof(real), tile.columns, kern)):
         even_tiles(kern, walk, tile, x + m0 * walk.x_w, y + walk.y_start + m0 * walk.y_q, m1 - m0)
     else:
         table_tiles(kern, walk, tile, x, zeros, y, tap0, tap1, m0, m1, table)
@@ -62,9 +63,9 @@ cdef void even_tiles(const fnn_kernels* kern, const Walk* walk, const fnn_tile* 
     kern.even_row(&row)
 
 
-cdef void table_tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const real* x, const real* zeros,
-                      real* y, Py_ssize_t tap0, Py_ssize_t tap1, Py_ssize_t m0, Py_ssize_t m1,
-                      const void** table) noexcept nogil:
+cdef void table_tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const real* x,
+                      const real* zeros, real* y, Py_ssize_t tap0, Py_ssize_t tap1, Py_ssize_t m0,
+                      Py_ssize_t m1, const void** table) noexcept nogil:
     """The same wherever pixels lie, a register tile of them at a time through a table of rows."""
     cdef void* targets[MAX_MR]
     cdef const void* b = tile.b
