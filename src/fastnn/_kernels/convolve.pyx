@@ -12,9 +12,9 @@ from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from fastnn._kernels.gemm cimport A_COPY, KC, MAX_MR, MC, NC, PITCH, rows_collide
+from fastnn._kernels.gemm cimport A_COPY, KC, MAX_MR, MC, NC, PITCH, even_tiles, is_short, rows_collide
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, fnn_tile, kernels, like_parts, next_task, real,
+    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, like_parts, next_task, real,
     start, team_size
 )
 from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_rows, target_rows
@@ -25,17 +25,15 @@ from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_r
 # 7 x 7 429 -> 414 us; 8, then 4, two threads: ResNet-50's of 14 x 14 and 7 x 7 1.04 to 1.1 times as fast.
 cdef enum:
     FEW_TASKS = 4
-    EVEN_STEPS = 384    # even_tile.h is for products of so many steps, of all panels together
 
 
 cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const real* x, const real* zeros,
                 real* y, Py_ssize_t tap0, Py_ssize_t tap1, Py_ssize_t m0, Py_ssize_t m1,
                 const void** table) noexcept nogil:
     """The grid pixels m0..m1, with the taps tap0..tap1 as the reduction."""
-    cdef Py_ssize_t steps = tile.depth * ceil_div(tile.columns, kern.nr)
-    if (steps <= EVEN_STEPS and m1 - m0 >= kern.mr and even_pixels(walk)
-            and not rows_collide(walk.x_w * sizeof(real), tile.columns, kern)):
-        even_tiles(kern, walk, tile, x + m0 * walk.x_w, y + walk.y_start + m0 * walk.y_q, m1 - m0)
+    if even_pixels(walk) and is_short(kern, m1 - m0, tile.columns, tile.depth, walk.x_w * sizeof(real)):
+        even_tiles(kern, tile, x + m0 * walk.x_w, walk.x_w, y + walk.y_start + m0 * walk.y_q, walk.y_q,
+                   m1 - m0)
     else:
         table_tiles(kern, walk, tile, x, zeros, y, tap0, tap1, m0, m1, table)
 
@@ -46,21 +44,6 @@ cdef bint even_pixels(const Walk* walk) noexcept nogil:
             and walk.h == walk.p and walk.w == walk.q
             and walk.x_h == walk.w * walk.x_w and walk.x_n == walk.h * walk.x_h
             and walk.y_p == walk.q * walk.y_q and walk.y_n == walk.p * walk.y_p)
-
-
-cdef void even_tiles(const fnn_kernels* kern, const Walk* walk, const fnn_tile* tile, const real* x, real* y,
-                     Py_ssize_t pixels) noexcept nogil:
-    """So many pixels from x and y on, which lie evenly (even_tile.h)."""
-    cdef const void* source = x + tile.a_offset
-    cdef fnn_row row
-    row.rows = &source
-    row.r = row.s = row.stride = 1
-    row.group, row.channels, row.q = tile.depth, tile.columns, pixels
-    row.x_pixel, row.y_pixel = walk.x_w, walk.y_q
-    row.filters, row.filter_step = <void*>tile.b, tile.b_panel
-    row.bias, row.accumulate, row.relu = tile.bias, tile.accumulate, tile.relu
-    row.y = y + tile.c_offset
-    kern.even_row(&row)
 
 
 cdef void table_tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const real* x,

@@ -11,11 +11,18 @@ cdef enum:
     NC = 256
     MC = 112
     MAX_MR = 16
+    EVEN_STEPS = 384  # of a short product, over all panels
     LONGEST_KC = 448  # a block may be so long, rather than leave a short one
     PITCH = 464       # elements from row to row of a copy of A: no power of two, and 16 rows are
     A_COPY = 7424
 
 cdef bint rows_collide(Py_ssize_t stride, Py_ssize_t columns, const fnn_kernels* kern) noexcept nogil
+
+cdef bint is_short(const fnn_kernels* kern, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
+                   Py_ssize_t stride) noexcept nogil
+
+cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* a, Py_ssize_t a_stride,
+                     real* c, Py_ssize_t c_stride, Py_ssize_t rows) noexcept nogil
 
 cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_stride, const real* panels,
                         const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t m0, Py_ssize_t m1,

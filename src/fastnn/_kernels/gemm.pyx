@@ -21,7 +21,7 @@ from numpy import empty, ndarray
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
-    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task,
+    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, fnn_tile, go_on, kernels, next_task,
     raise_interrupt, real, start, team_size
 )
 
@@ -33,6 +33,33 @@ cdef bint rows_collide(Py_ssize_t stride, Py_ssize_t columns, const fnn_kernels*
     once. 1024 x 1024 x 1024: 76 -> 103 GFLOP/s.
     """
     return stride % 4096 == 0 and columns >= 2 * kern.nr
+
+
+cdef bint is_short(const fnn_kernels* kern, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
+                   Py_ssize_t stride) noexcept nogil:
+    """Whether a product of rows `stride` bytes apart is for even_tile.h.
+
+    Its sums are few and short, so that tables of rows would cost as much, and the tiles of MR rows that it
+    takes compute little twice.
+    """
+    cdef Py_ssize_t computed = ceil_div(rows, kern.mr) * kern.mr
+    return (depth * ceil_div(columns, kern.nr) <= EVEN_STEPS and kern.mr <= rows and 8 * computed <= 9 * rows
+            and not rows_collide(stride, columns, kern))
+
+
+cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* a, Py_ssize_t a_stride,
+                     real* c, Py_ssize_t c_stride, Py_ssize_t rows) noexcept nogil:
+    """At least MR rows of A and C from a and c on, by what else `tile` says."""
+    cdef const void* source = a + tile.a_offset
+    cdef fnn_row row
+    row.rows = &source
+    row.r = row.s = row.stride = 1
+    row.group, row.channels, row.q = tile.depth, tile.columns, rows
+    row.x_pixel, row.y_pixel = a_stride, c_stride
+    row.filters, row.filter_step = <void*>tile.b, tile.b_panel
+    row.bias, row.accumulate, row.relu = tile.bias, tile.accumulate, tile.relu
+    row.y = c + tile.c_offset
+    kern.even_row(&row)
 
 
 cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_stride, const real* panels,
@@ -65,6 +92,9 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
         tile.accumulate = accumulate or k0 > 0
         tile.bias = NULL if bias is NULL or k0 > 0 else bias + n0
         tile.relu = relu if block == blocks - 1 else 0
+        if is_short(kern, m1 - m0, n1 - n0, tile.depth, a_stride * sizeof(real)):
+            even_tiles(kern, &tile, a + m0 * a_stride + k0, a_stride, c + m0 * c_stride, c_stride, m1 - m0)
+            continue
         for step in range(steps):
             m = m0 + step * height
             tile.rows = min(height, m1 - m)
