@@ -162,3 +162,10 @@ print(used, kept, resident() - before)
     assert used >= 400
     assert 200 <= kept <= 260  # a little is Python's
     assert left <= 10
+
+
+def test_what_training_needs_is_imported_late():
+    late = ["losses", "optim", "training"]
+    run = started_with(f"import sys; print([f'fastnn.{{name}}' in sys.modules for name in {late}], "
+                       f"[getattr(fn, name).__name__ for name in {late}], set({late}) <= set(dir(fn)))")
+    assert run.stdout == f"{[False] * 3} {[f'fastnn.{name}' for name in late]} True\n"

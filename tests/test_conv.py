@@ -121,21 +121,37 @@ def test_channels_and_filters_around_the_width_of_a_tile(isa, dtype, kernel):
 
 
 def test_rows_of_few_channels(isa, dtype):
-    """Outputs around a multiple of the register tile's rows, the last of which are then computed again."""
-    for i, (q, k) in enumerate(zip((3, 4, 5, 6, 7, 8, 11, 13, 14, 15, 17, 28, 29), SIZES, strict=True)):
+    """Outputs around multiples of the register tile's rows, the last of which are then computed again."""
+    for i, (q, k) in enumerate(zip((4, 5, 6, 7, 8, 11, 12, 13, 15, 17, 24, 28, 29), SIZES, strict=True)):
         c, s, stride = (1, 2, 3, 15)[i % 4], 2 + i % 3, 1 + i % 2
-        case = Case(1 + i % 2, c, 4, (q - 1) * stride + s - 2, k, (3, s), stride, padding=1)
+        case = Case(2, c, 8, (q - 1) * stride + s - 2, k, (3, s), stride, padding=1)
         for activation in (None, "relu"):
             check(case.arrays(dtype)[:3 - i % 2], DIRECT, **case.options, activation=activation)
 
 
 def test_rows_of_few_channels_have_the_bits_of_tiles(isa, dtype):
-    """Rows of outputs too short for even_tile.h go through gemm_tile.h: the same sums in order."""
-    x, weight, bias = Case(1, 3, 9, 41, 19).arrays(dtype)
+    """Rows of outputs too short for even_tile.h go through gemm_tile.h: the same sums, in order."""
+    x, weight, bias = Case(1, 3, 10, 41, 19).arrays(dtype)
     whole = fn.functional.conv2d(x, weight, bias)
     for q in range(3, 39):
         part = fn.functional.conv2d(x[:, :, :, q - 3:q], weight, bias)
         assert_same_bits(part[..., 0], whole[..., q - 3])
+
+
+@pytest.mark.parametrize(("depth", "groups"), [(20, 1), (20, 2), (500, 1)])
+def test_a_pixel_has_its_bits_whatever_its_neighbours(isa, dtype, depth, groups):
+    """Pixels of a 1 x 1 filter go by even_tile.h or gemm_tile.h, as many as there are decide."""
+    for k in (1, 7, 8, 9, 16, 31, 33):
+        x, weight, bias = Case(1, depth, 1, 98, k * groups, (1, 1), groups=groups).arrays(dtype)
+        window = F.conv_window("conv2d", x.shape, weight.shape, bias.shape, (1, 1), (0, 0), (1, 1), groups)
+        packed = F.pack_filters(weight, window, 0)
+        single = np.concatenate([
+            F.convolve(x[..., i:i + 1], packed, bias, k * groups, window._replace(output=(1, 1)), "relu")
+            for i in range(98)], axis=3)
+        for pixels in (6, 12, 16, 17, 49, 56, 97, 98):
+            part = window._replace(output=(1, pixels))
+            y = F.convolve(x[..., :pixels], packed, bias, k * groups, part, "relu")
+            assert_same_bits([y], [single[..., :pixels]])
 
 
 @pytest.mark.parametrize("algorithm", ["winograd", "auto"])
@@ -188,9 +204,9 @@ def test_auto_is_winograd_where_it_pays_and_direct_elsewhere():
 
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
 @pytest.mark.parametrize("case", [
-    Case(2, 3, 6, 7, 5), Case(2, 17, 6, 7, 9, padding=1), Case(1, 9, 6, 7, 9, groups=9),
-    Case(4, 16, 9, 9, 16, padding=1),
-], ids=["few channels", "direct", "depthwise", "winograd"])
+    Case(2, 3, 6, 7, 5), Case(2, 3, 6, 28, 19, padding=1), Case(2, 17, 6, 7, 9, padding=1),
+    Case(1, 9, 6, 7, 9, groups=9), Case(4, 16, 9, 9, 16, padding=1),
+], ids=["few channels", "few channels, rows", "direct", "depthwise", "winograd"])
 def test_fused_activations(isa, dtype, case, activation):
     check(case.arrays(dtype), WINOGRAD, activation=activation, **case.options)
 
@@ -298,6 +314,7 @@ def test_gradients_of_winograd_and_of_relu_are_finite_differences():
 
 KINDS = {
     "few channels": Case(2, 3, 6, 7, 5, padding=1), "direct": Case(2, 17, 6, 7, 9, padding=1),
+    "few channels, rows": Case(2, 3, 6, 28, 19, padding=1),
     "groups": Case(2, 8, 6, 7, 6, groups=2, stride=2), "groups of 4": Case(2, 12, 6, 7, 12, groups=3),
     "depthwise": Case(2, 9, 6, 7, 9, groups=9),
     "one channel": Case(2, 1, 6, 7, 1, padding=1), "winograd": Case(2, 16, 15, 14, 17, padding=1),
@@ -336,8 +353,9 @@ def test_outputs_are_channels_last_in_memory():
     Case(4, 3, 40, 41, 16, padding=1), Case(3, 40, 20, 21, 40, (2, 2)), Case(4, 64, 20, 21, 64, groups=64),
     Case(2, 64, 20, 21, 48, groups=4, stride=2), Case(2, 300, 6, 6, 300, (1, 1)),
     Case(4, 32, 21, 20, 33, padding=1), Case(1, 64, 8, 8, 160, padding=1),
-    Case(1, 150, 18, 18, 150, padding=1),
-], ids=["few channels", "direct", "depthwise", "groups", "1x1", "winograd", "one block", "shared products"])
+    Case(1, 150, 18, 18, 150, padding=1), Case(1, 1, 1, 9000, 33, (1, 10), stride=(1, 2)),
+], ids=["few channels", "direct", "depthwise", "groups", "1x1", "winograd", "one block", "shared products",
+        "a signal"])
 def test_equal_bits_for_any_number_of_threads(threads, case):
     results = []
     for n in (1, 2, 3):

@@ -70,6 +70,16 @@ def few_channels(n, gradient=False):
     return lambda: F.conv2d(x, w)
 
 
+def rows_of_few_channels(n):
+    x, w = np.zeros((8 * n, 3, 64, 64), np.float32), np.zeros((64, 3, 3, 3), np.float32)
+    return lambda: F.conv2d(x, w)
+
+
+def signal_of_one_channel(n):
+    x, w = np.zeros((1, 1, 16000 * n), np.float32), np.zeros((512, 1, 10), np.float32)
+    return lambda: F.conv1d(x, w)
+
+
 def few_pixels(n):
     """A gradient of many filters from fewer than two pixels each."""
     channels = 64 * n
@@ -182,6 +192,8 @@ CASES = {
     "conv2d_backward direct": lambda n: conv_backward(n, "direct"),
     "conv2d_backward winograd": lambda n: conv_backward(n, "winograd"),
     "conv2d few channels": few_channels,
+    "conv2d few channels, rows": rows_of_few_channels,
+    "conv1d one channel": signal_of_one_channel,
     "conv2d_backward few channels": lambda n: few_channels(n, gradient=True),
     "conv2d_backward few pixels": few_pixels,
     "conv2d depthwise": depthwise,

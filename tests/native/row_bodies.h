@@ -77,24 +77,30 @@ static void *grouped_gradient(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n
     return rows_of(k, size, n, 8, N_FILTERS, 1);
 }
 
-/* Two rows of a filter, each reading `group` numbers of a row of 16 outputs and more; 2 numbers a pixel. */
+/* Two rows of a filter, each reading `group` numbers of a row, 2 numbers a pixel; rows of 14 outputs, which is the
+   tallest tile, and more. Between the outputs of pixels lie numbers that are to stay. */
 static void *even_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
-    enum { RUN = 6, OUTPUTS = 17, STRIDE = 2, PIXEL = 2, WIDTH = (OUTPUTS - 1) * STRIDE * PIXEL + RUN };
-    const ptrdiff_t panels = (size + k->nr - 1) / k->nr, taps = 2 * RUN;
+    enum { RUN = 6, OUTPUTS = 29, STRIDE = 2, PIXEL = 2, WIDTH = (OUTPUTS - 1) * STRIDE * PIXEL + RUN, GAP = 3 };
+    static const ptrdiff_t rows_of_outputs[] = {14, 15, 17, 24, OUTPUTS};
+    enum { N_ROWS = sizeof rows_of_outputs / sizeof *rows_of_outputs };
+    const ptrdiff_t panels = (size + k->nr - 1) / k->nr, taps = 2 * RUN, pitch = size + GAP;
     void *x = draw(2 * WIDTH, 1), *plain = draw(taps * panels * k->nr, 2), *bias = draw(size, 3);
-    void *filters = draw(taps * panels * k->nr, 4), *y = draw(OUTPUTS * size, 5);
+    void *filters = draw(taps * panels * k->nr, 4), *out = draw(N_ROWS * OUTPUTS * pitch, 5);
     /* filter by filter, so that they are the same whatever the width of a panel */
     for (ptrdiff_t i = 0; i < panels * k->nr; i++)
         for (ptrdiff_t tap = 0; tap < taps; tap++)
             set(filters, (i / k->nr * taps + tap) * k->nr + i % k->nr, get(plain, i * taps + tap));
     const void *rows[] = {x, at(x, WIDTH)};
-    fnn_row row = {.rows = rows, .r = 2, .s = 1, .group = RUN, .channels = size, .x_pixel = PIXEL, .q = OUTPUTS,
-                   .y_pixel = size, .stride = STRIDE, .filters = filters, .filter_step = taps * k->nr,
-                   .bias = size % 2 ? bias : NULL, .y = y, .relu = (int)(size % 3)};
-    k->even_row(&row);
-    *n = OUTPUTS * size;
+    for (int i = 0; i < N_ROWS; i++) {
+        fnn_row row = {.rows = rows, .r = 2, .s = 1, .group = RUN, .channels = size, .x_pixel = PIXEL,
+                       .q = rows_of_outputs[i], .y_pixel = pitch, .stride = STRIDE, .filters = filters,
+                       .filter_step = taps * k->nr, .bias = size % 2 ? bias : NULL, .y = at(out, i * OUTPUTS * pitch),
+                       .accumulate = i % 2, .relu = (int)(size % 3)};
+        k->even_row(&row);
+    }
+    *n = N_ROWS * OUTPUTS * pitch;
     free(x), free(plain), free(bias), free(filters);
-    return y;
+    return out;
 }
 
 static void *pad(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {

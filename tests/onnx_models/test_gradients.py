@@ -35,7 +35,7 @@ def test_gradient(name):
         ys = model(*inputs.values())
         return ys if outputs > 1 else (ys,)
 
-    # Not an input's numbers: what leads along x goes through no norm, and its gradient is rounding errors.
+    # Seeds that no input has: with grad_y = x the gradient through a norm is nearly zero, but for roundings.
     grads = [draw(*y.shape, seed=10 + i) if y.dtype == np.float64 else None for i, y in enumerate(run())]
     found = model.backward(*grads)
     found = found if len(inputs) > 1 else (found,)

@@ -24,7 +24,7 @@ from fastnn._kernels.conv cimport Filter, Padding, pad_rows, padded, window
 from fastnn._kernels.convolve cimport convolve_task
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC
-from fastnn._kernels.rows cimport band_task, describe, describe_runs, few_channels
+from fastnn._kernels.rows cimport band_task, describe, describe_runs, runs_fit
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, kernels, like_parts, next_task, real, start,
     team_size, whole_lines
@@ -39,8 +39,8 @@ cdef enum:
     KEPT_BYTES = 384 * 1024   # ... if there is room in L2, beside filters, x and y
 
 cdef enum Kind:
-    PAD       # copies rows with zeros beside and above them: an input of few channels (conv.pyx)
-    FEW_CHANNELS
+    PAD           # copies rows with zeros beside and above them: an input of few channels (conv.pyx)
+    FEW_CHANNELS  # reads what PAD has made, row by row (even_tile.h); DENSE does it where that does not pay
     DENSE
     DEPTHWISE
 
@@ -229,7 +229,7 @@ cdef class Chain:
             if f.groups > 1 and not f.groups == c == k:
                 raise ValueError(f"a chain of convolutions: {f.groups} groups of {c} channels, {k} filters")
             self.walk_over(stage, &f, h, w, c)
-            if f.by_rows and few_channels(&stage.walk, stage.depth, self.itemsize):
+            if f.by_rows and runs_fit(&stage.walk, stage.depth, k, self.itemsize):
                 stage.kind = FEW_CHANNELS
             stage.walk.x_n, stage.walk.x_h, stage.walk.x_w = x_n, x_h, x_w
             find_interior(&stage.walk)

@@ -18,8 +18,8 @@ from fastnn._kernels.im2col cimport filter_gradient_by_filters
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.rows cimport (
-    convolve_few_channels, convolve_rows, few_channels, narrow_group, pack_rows, pack_rows_transposed,
-    rows_gradient
+    convolve_few_channels, convolve_rows, narrow_group, pack_rows, pack_rows_transposed, rows_gradient,
+    runs_fit
 )
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, fnn_kernels, go_on, kernels, raise_interrupt, real, start, team_size
@@ -236,7 +236,7 @@ cdef int run_forward(Arrays* arrays, const real* of_dtype, Filter f, bint accumu
             source = copy if copy is not NULL else <const real*>x.buf
             if group:
                 status = convolve_rows(&walk, source, panels, bias, <real*>y.buf, c, group, accumulate, relu)
-            elif copy is not NULL and few_channels(&walk, f.s * c, sizeof(real)):
+            elif copy is not NULL and runs_fit(&walk, f.s * c, k, sizeof(real)):
                 status = convolve_few_channels(&walk, copy, panels, f.s * c, bias, <real*>y.buf, k,
                                                accumulate, relu)
             else:

@@ -2,7 +2,8 @@
 
 Under the register tile lie MR pixels at once; for every tap of the filter a table says where each pixel's
 channels start (walk.pyx), so stride, padding and dilation cost nothing inside the tile and no im2col buffer
-exists. Filters are packed as [group][panel of NR filters][tap][channel][NR].
+exists. Where the pixels of a 1 x 1 filter lie evenly and its sums are short, there is no table either
+(csrc/even_tile.h). Filters are packed as [group][panel of NR filters][tap][channel][NR].
 
 The same drivers serve the forward pass, where the walk goes over the input, and the gradient of the input,
 where it goes over grad_y. The blocks are those of gemm.pyx.
@@ -49,7 +50,7 @@ cdef bint even_pixels(const Walk* walk) noexcept nogil:
 cdef void table_tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const real* x,
                       const real* zeros, real* y, Py_ssize_t tap0, Py_ssize_t tap1, Py_ssize_t m0,
                       Py_ssize_t m1, const void** table) noexcept nogil:
-    """The same wherever pixels lie, a register tile of them at a time through a table of rows."""
+    """`tiles` wherever pixels lie, a register tile of them at a time through a table of rows."""
     cdef void* targets[MAX_MR]
     cdef const void* b = tile.b
     cdef Py_ssize_t first, last, left = m1 - m0
@@ -179,8 +180,9 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
         return 0
     if m_tasks <= 4:
         # Few pixels: share the filters as well, an even number of tasks.
-        n_tasks = max(n_tasks, min(count, ceil_div(FEW_TASKS, groups * m_tasks)))
-        n_tasks = min(count, n_tasks + n_tasks % 2)
+        n_tasks = max(n_tasks, min(count, ceil_div(max(<Py_ssize_t>FEW_TASKS, threads), groups * m_tasks)))
+        if groups * m_tasks % 2:
+            n_tasks = min(count, n_tasks + n_tasks % 2)
     if m_tasks == 1 and groups * n_tasks % 2 and pixels > kern.mr:
         m_tasks = 2
     tables = <const void**>malloc(threads * table_size * sizeof(void*))

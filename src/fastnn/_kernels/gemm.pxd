@@ -19,7 +19,7 @@ cdef enum:
 cdef bint rows_collide(Py_ssize_t stride, Py_ssize_t columns, const fnn_kernels* kern) noexcept nogil
 
 cdef bint is_short(const fnn_kernels* kern, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
-                   Py_ssize_t stride) noexcept nogil
+                   Py_ssize_t stride_bytes) noexcept nogil
 
 cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* a, Py_ssize_t a_stride,
                      real* c, Py_ssize_t c_stride, Py_ssize_t rows) noexcept nogil

@@ -9,6 +9,8 @@ elements; A is read where it lies::
             for each MR rows                           A: MR x KC in L1
                 for each panel of NR columns           gemm_rows (csrc/gemm_tile.h)
 
+or, where sums are short, for each panel all rows, without a table of them (csrc/even_tile.h).
+
 Every element of C is summed over k in the same order whatever the cut, so the bits depend on neither
 the number of threads nor the other rows.
 """
@@ -36,15 +38,15 @@ cdef bint rows_collide(Py_ssize_t stride, Py_ssize_t columns, const fnn_kernels*
 
 
 cdef bint is_short(const fnn_kernels* kern, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
-                   Py_ssize_t stride) noexcept nogil:
-    """Whether a product of rows `stride` bytes apart is for even_tile.h.
+                   Py_ssize_t stride_bytes) noexcept nogil:
+    """Whether a product of rows `stride_bytes` apart is for even_tile.h.
 
     Its sums are few and short, so that tables of rows would cost as much, and the tiles of MR rows that it
     takes compute little twice.
     """
     cdef Py_ssize_t computed = ceil_div(rows, kern.mr) * kern.mr
     return (depth * ceil_div(columns, kern.nr) <= EVEN_STEPS and kern.mr <= rows and 8 * computed <= 9 * rows
-            and not rows_collide(stride, columns, kern))
+            and not rows_collide(stride_bytes, columns, kern))
 
 
 cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* a, Py_ssize_t a_stride,

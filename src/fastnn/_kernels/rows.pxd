@@ -13,7 +13,7 @@ cdef void pack_rows_transposed(const real* weight, const Py_ssize_t* order, Py_s
 cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,
                        Py_ssize_t channels, Py_ssize_t group, bint accumulate,
                        int relu) noexcept nogil
-cdef bint few_channels(const Walk* walk, Py_ssize_t run, Py_ssize_t itemsize) noexcept nogil
+cdef bint runs_fit(const Walk* walk, Py_ssize_t run, Py_ssize_t columns, Py_ssize_t itemsize) noexcept nogil
 cdef int convolve_few_channels(const Walk* walk, const real* x, const real* panels, Py_ssize_t run,
                                const real* bias, real* y, Py_ssize_t columns, bint accumulate,
                                int relu) noexcept nogil

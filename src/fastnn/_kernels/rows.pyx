@@ -1,12 +1,13 @@
-"""Convolution whose groups are narrow, row of outputs by row of outputs.
+"""Convolution row of outputs by row of outputs: in groups that are narrow, or of few channels in all.
 
 A group of one channel is depthwise convolution. Groups of up to half a vector, with as many filters as
 channels, are computed several to a vector (csrc/grouped.h); the register tile would fill one lane in a few.
-Filters lie as [tap][channel of the group][filter].
+Filters lie as [tap][channel of the group][filter]. Of few channels in all, whose images are copied with their
+padding (conv.pyx), a row is a product of pixels that lie evenly with panels of filters (csrc/even_tile.h).
 
-A task is a band of rows of outputs; a row is computed at all channels (depthwise_row, grouped_row) while the
-input row that the next one reads besides is fetched into L2. Going down the band with a block of channels
-that stays in L1 was slower on images of 56 and more pixels: memory is read best as it lies.
+A task is a band of rows of outputs; a row is computed at all channels, in groups while the input row that the
+next one reads besides is fetched into L2. Going down the band with a block of channels that stays in L1 was
+slower on images of 56 and more pixels: memory is read best as it lies.
 
 The gradient of the filters is the same walk with the filters as sums, a set of them for each slice of rows,
 added in order at the end: the cut depends on the shapes alone.
@@ -15,16 +16,19 @@ added in order at the end: the cut depends on the shapes alone.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
-from fastnn._kernels.gemm cimport KC, add_slices
+from fastnn._kernels.gemm cimport add_slices
 from fastnn._kernels.runtime cimport (
-    Watch, deal, fnn_kernels, fnn_row, fnn_tasks, go_on, kernels, like_parts, next_task, real, start,
-    team_size
+    Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, go_on, kernels, like_parts, next_task, real,
+    start, team_size
 )
 from fastnn._kernels.walk cimport Walk
 
 cdef enum:
     BAND = 16                # rows of outputs in a task, at most ...
-    BAND_NS = 6000           # ... and no more than take so long, if they are few in all
+    BAND_NS = 6000           # ... and no more than take so long: two threads share the 7 rows of small images
+    PANEL_BYTES = 24 * 1024  # of a panel of filters that stays in L1, beside pixels
+    ROW_BYTES = 128 * 1024   # of a row of outputs that stays in L2 while panels pass over it
+    ROWS = 8                 # that are worth sharing
     MAX_SLICES = 8
 
 
@@ -102,12 +106,17 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
                     0.05 * walk.q * channels * group * walk.taps)
 
 
-cdef bint few_channels(const Walk* walk, Py_ssize_t run, Py_ssize_t itemsize) noexcept nogil:
-    """Whether even_tile.h is for this walk over images with their padding, whose taps are runs of numbers.
+cdef bint runs_fit(const Walk* walk, Py_ssize_t run, Py_ssize_t columns, Py_ssize_t itemsize) noexcept nogil:
+    """Whether rows of outputs pay, of a walk over images with their padding, whose taps are runs of numbers.
 
-    It takes a register tile's pixels of one row of outputs, and a filter panel that stays in L1.
+    There must be some, each of which fills tiles of MR pixels but for a fifth; and a row must not be so long
+    that it is work for several tasks.
     """
-    return walk.q >= kernels(itemsize).mr and walk.taps * run <= KC
+    cdef const fnn_kernels* kern = kernels(itemsize)
+    cdef Py_ssize_t computed = ceil_div(walk.q, kern.mr) * kern.mr
+    return (walk.n * walk.p >= ROWS and walk.q >= kern.mr and 4 * computed <= 5 * walk.q
+            and walk.taps * run * kern.nr * itemsize <= PANEL_BYTES
+            and walk.q * columns * itemsize <= ROW_BYTES)
 
 
 cdef int convolve_few_channels(const Walk* walk, const real* x, const real* panels, Py_ssize_t run,
