@@ -236,7 +236,7 @@ cdef int run_forward(Arrays* arrays, const real* of_dtype, Filter f, bint accumu
             source = copy if copy is not NULL else <const real*>x.buf
             if group:
                 status = convolve_rows(&walk, source, panels, bias, <real*>y.buf, c, group, accumulate, relu)
-            elif copy is not NULL and runs_fit(&walk, f.s * c, k, sizeof(real)):
+            elif copy is not NULL and runs_fit(&walk, f.s * c, sizeof(real)):
                 status = convolve_few_channels(&walk, copy, panels, f.s * c, bias, <real*>y.buf, k,
                                                accumulate, relu)
             else:

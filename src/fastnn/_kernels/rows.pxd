@@ -13,7 +13,7 @@ cdef void pack_rows_transposed(const real* weight, const Py_ssize_t* order, Py_s
 cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,
                        Py_ssize_t channels, Py_ssize_t group, bint accumulate,
                        int relu) noexcept nogil
-cdef bint runs_fit(const Walk* walk, Py_ssize_t run, Py_ssize_t columns, Py_ssize_t itemsize) noexcept nogil
+cdef bint runs_fit(const Walk* walk, Py_ssize_t run, Py_ssize_t itemsize) noexcept nogil
 cdef int convolve_few_channels(const Walk* walk, const real* x, const real* panels, Py_ssize_t run,
                                const real* bias, real* y, Py_ssize_t columns, bint accumulate,
                                int relu) noexcept nogil
@@ -23,5 +23,5 @@ cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssiz
 cdef void describe_runs(const Walk* walk, fnn_row* task, Py_ssize_t run, Py_ssize_t columns,
                         Py_ssize_t itemsize) noexcept nogil
 cdef void band_task(const fnn_kernels* kern, void (*body)(const fnn_row*) noexcept nogil, const Walk* walk,
-                    const fnn_row* shared, const real* x, real* y, real* filters, Py_ssize_t row0,
-                    Py_ssize_t row1, const void** table, Watch* watch) noexcept nogil
+                    const fnn_row* shared, const real* x, real* y, real* filters, Py_ssize_t parts,
+                    Py_ssize_t first, Py_ssize_t last, const void** table, Watch* watch) noexcept nogil

@@ -27,8 +27,8 @@ cdef enum:
     BAND = 16                # rows of outputs in a task, at most ...
     BAND_NS = 6000           # ... and no more than take so long: two threads share the 7 rows of small images
     PANEL_BYTES = 24 * 1024  # of a panel of filters that stays in L1, beside pixels
-    ROW_BYTES = 128 * 1024   # of a row of outputs that stays in L2 while panels pass over it
-    ROWS = 8                 # that are worth sharing
+    PART_BYTES = 128 * 1024  # of a part of a row of outputs that stays in L2 while panels pass over it
+    PART_TILES = 16          # in it, at least
     MAX_SLICES = 8
 
 
@@ -102,31 +102,31 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
     describe(walk, &shared, channels, group)
     shared.bias = bias
     shared.accumulate, shared.relu = accumulate, relu
-    return all_rows(walk, &shared, kern.depthwise_row if group == 1 else kern.grouped_row, x, filters, y,
+    return all_rows(walk, &shared, kern.depthwise_row if group == 1 else kern.grouped_row, x, filters, y, 1,
                     0.05 * walk.q * channels * group * walk.taps)
 
 
-cdef bint runs_fit(const Walk* walk, Py_ssize_t run, Py_ssize_t columns, Py_ssize_t itemsize) noexcept nogil:
+cdef bint runs_fit(const Walk* walk, Py_ssize_t run, Py_ssize_t itemsize) noexcept nogil:
     """Whether rows of outputs pay, of a walk over images with their padding, whose taps are runs of numbers.
 
-    There must be some, each of which fills tiles of MR pixels but for a fifth; and a row must not be so long
-    that it is work for several tasks.
+    A row fills tiles of MR pixels but for a fifth, and a panel of filters stays in L1.
     """
     cdef const fnn_kernels* kern = kernels(itemsize)
     cdef Py_ssize_t computed = ceil_div(walk.q, kern.mr) * kern.mr
-    return (walk.n * walk.p >= ROWS and walk.q >= kern.mr and 4 * computed <= 5 * walk.q
-            and walk.taps * run * kern.nr * itemsize <= PANEL_BYTES
-            and walk.q * columns * itemsize <= ROW_BYTES)
+    return (walk.q >= kern.mr and 4 * computed <= 5 * walk.q
+            and walk.taps * run * kern.nr * itemsize <= PANEL_BYTES)
 
 
 cdef int convolve_few_channels(const Walk* walk, const real* x, const real* panels, Py_ssize_t run,
                                const real* bias, real* y, Py_ssize_t columns, bint accumulate,
                                int relu) noexcept nogil:
     """y = f(filters * x + bias). Returns -1 when memory is short or Ctrl-C was pressed."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t part = max(PART_BYTES // (columns * <Py_ssize_t>sizeof(real)), PART_TILES * kern.mr)
     cdef fnn_row shared
     describe_runs(walk, &shared, run, columns, sizeof(real))
     shared.bias, shared.accumulate, shared.relu = bias, accumulate, relu
-    return all_rows(walk, &shared, kernels(sizeof(real)).even_row, x, panels, y,
+    return all_rows(walk, &shared, kern.even_row, x, panels, y, like_parts(walk.q, part),
                     walk.q * columns * (0.02 * walk.taps * run + 0.12))
 
 
@@ -138,12 +138,16 @@ cdef void describe_runs(const Walk* walk, fnn_row* task, Py_ssize_t run, Py_ssiz
 
 
 cdef int all_rows(const Walk* walk, const fnn_row* shared, void (*body)(const fnn_row*) noexcept nogil,
-                  const real* x, const real* filters, real* y, double cost) noexcept nogil:
-    """All rows of outputs, each taking `cost` nanoseconds. Returns -1 without memory, or when interrupted."""
+                  const real* x, const real* filters, real* y, Py_ssize_t parts,
+                  double cost) noexcept nogil:
+    """All rows of outputs, each of so many parts and taking `cost` nanoseconds.
+
+    Returns -1 when memory is short or Ctrl-C was pressed.
+    """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t rows = walk.n * walk.p
-    cdef Py_ssize_t bands = like_parts(rows, max(<Py_ssize_t>1,
-                                                 <Py_ssize_t>min(<double>BAND, BAND_NS / cost)))
+    cdef Py_ssize_t bands = like_parts(rows * parts, max(<Py_ssize_t>1, <Py_ssize_t>min(
+        <double>BAND, BAND_NS * parts / cost)))
     cdef int threads = team_size(rows * cost)
     cdef const void** tables = <const void**>malloc(threads * (walk.taps + 1) * sizeof(void*))
     cdef fnn_tasks tasks
@@ -154,10 +158,10 @@ cdef int all_rows(const Walk* walk, const fnn_row* shared, void (*body)(const fn
     start(&watch)
     deal(&tasks, bands, threads)
     if threads == 1:
-        convolve_share(&tasks, 0, &watch, kern, body, walk, shared, x, y, filters, bands, tables)
+        convolve_share(&tasks, 0, &watch, kern, body, walk, shared, x, y, filters, parts, bands, tables)
     else:
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-            convolve_share(&tasks, thread, &watch, kern, body, walk, shared, x, y, filters, bands,
+            convolve_share(&tasks, thread, &watch, kern, body, walk, shared, x, y, filters, parts, bands,
                            tables + thread * (walk.taps + 1))
     free(tables)
     return -1 if watch.interrupted else 0
@@ -165,34 +169,39 @@ cdef int all_rows(const Walk* walk, const fnn_row* shared, void (*body)(const fn
 
 cdef void convolve_share(fnn_tasks* tasks, int thread, Watch* watch, const fnn_kernels* kern,
                          void (*body)(const fnn_row*) noexcept nogil, const Walk* walk, const fnn_row* shared,
-                         const real* x, real* y, const real* filters, Py_ssize_t bands,
+                         const real* x, real* y, const real* filters, Py_ssize_t parts, Py_ssize_t bands,
                          const void** table) noexcept nogil:
     """One thread's share of the bands of rows."""
-    cdef Py_ssize_t rows = walk.n * walk.p, task = next_task(tasks, thread, watch)
+    cdef Py_ssize_t count = walk.n * walk.p * parts, task = next_task(tasks, thread, watch)
     while task >= 0:
-        band_task(kern, body, walk, shared, x, y, <real*>filters, task * rows // bands,
-                  (task + 1) * rows // bands, table, NULL)
+        band_task(kern, body, walk, shared, x, y, <real*>filters, parts, task * count // bands,
+                  (task + 1) * count // bands, table, NULL)
         task = next_task(tasks, thread, watch)
 
 
 cdef void band_task(const fnn_kernels* kern, void (*body)(const fnn_row*) noexcept nogil, const Walk* walk,
-                    const fnn_row* shared, const real* x, real* y, real* filters, Py_ssize_t row0,
-                    Py_ssize_t row1, const void** table, Watch* watch) noexcept nogil:
-    """Rows row0..row1, all images' counted through; each thread has its own description of a row.
+                    const fnn_row* shared, const real* x, real* y, real* filters, Py_ssize_t parts,
+                    Py_ssize_t first, Py_ssize_t last, const void** table, Watch* watch) noexcept nogil:
+    """Parts of rows first..last, all images' counted through; each thread has its own description of a row.
 
-    `watch` may be NULL, where the rows are few.
+    `watch` may be NULL, where they are few. Only rows whose taps are runs have several parts.
     """
     cdef fnn_row task = shared[0]
-    cdef Py_ssize_t row, n, p
+    cdef Py_ssize_t i, n, p, q0, r
     task.rows = table
     task.filters = filters
-    for row in range(row0, row1):
+    for i in range(first, last):
         if not go_on(watch):
             return
-        n = row // walk.p
-        p = row % walk.p
+        n = i // parts // walk.p
+        p = i // parts % walk.p
+        q0 = i % parts * walk.q // parts
         point_rows(walk, &task, x + n * walk.x_n, p, table)
-        task.y = y + walk.y_start + n * walk.y_n + p * walk.y_p
+        task.y = y + walk.y_start + n * walk.y_n + p * walk.y_p + q0 * walk.y_q
+        if parts > 1:
+            task.q = (i % parts + 1) * walk.q // parts - q0
+            for r in range(task.r):
+                table[r] = <const real*>table[r] + q0 * task.stride * task.x_pixel
         body(&task)
 
 
@@ -225,7 +234,7 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
         task = next_task(&tasks, thread, &watch)
         while task >= 0:
             band_task(kern, kern.depthwise_gradient if group == 1 else kern.grouped_gradient, walk, &shared,
-                      x, <real*>grad_y, sums + task * size, task * rows // slices,
+                      x, <real*>grad_y, sums + task * size, 1, task * rows // slices,
                       (task + 1) * rows // slices, tables + thread * (walk.taps + 1), &watch)
             task = next_task(&tasks, thread, &watch)
     add_slices(sums, sums + size, slices - 1, size)

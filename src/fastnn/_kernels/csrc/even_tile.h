@@ -5,8 +5,8 @@
  * So lie the rows of a matrix, the pixels of a 1 x 1 filter, and those of an image of few channels, where a filter's
  * row is one run of numbers. It is gemm_tile.h's product with sums so short that the tables of rows would take as
  * long as they: here the distance from pixel to pixel is all there is to know. The pixels are taken MR at a time, or
- * more if one vector of filters leaves registers; where MR does not divide Q, the last tile begins with outputs that
- * are there already. A sum runs in gemm_tile.h's order.
+ * more if one vector of filters leaves registers; where these do not divide Q, the last tile begins with outputs
+ * that are there already. A sum runs in gemm_tile.h's order.
  *
  * AVX2 on Zen 3, one thread, before and after, us: 32 x 1 x 28 x 28 -> 32, 3 x 3 423 -> 284; one image -> 6, 5 x 5
  * 11.5 -> 7.2; 3 x 224 x 224 -> 32, 3 x 3 with stride 2 499 -> 281; -> 64, 3 x 3 2495 -> 2050; -> 64, 7 x 7 with
@@ -63,26 +63,26 @@ INLINE void NAME(even_tile)(const fnn_row *t, int rows, int vectors, ptrdiff_t q
     }
 }
 
-/* All outputs of a panel, `tall` at once while there are so many left, then MR. */
-INLINE void NAME(even_panel)(const fnn_row *t, int tall, int vectors, ptrdiff_t k, const real *filter) {
+INLINE void NAME(even_panel)(const fnn_row *t, int rows, int vectors, ptrdiff_t k, const real *filter) {
     vec bias[NV] = {0};
-    ptrdiff_t q = 0;
     for (int v = 0; v < vectors && t->bias; v++)
         bias[v] = NAME(load_first)((const real *)t->bias + k + v * VLEN, t->channels - k - v * VLEN);
-    if (tall > MR)
-        for (; q + tall <= t->q; q += tall) NAME(even_tile)(t, tall, vectors, q, 0, k, filter, bias);
-    for (; q < t->q; q += MR) {
-        const ptrdiff_t first = q + MR <= t->q ? q : t->q - MR;
-        NAME(even_tile)(t, MR, vectors, first, q - first, k, filter, bias);
+    for (ptrdiff_t q = 0; q < t->q; q += rows) {
+        const ptrdiff_t first = q + rows <= t->q ? q : t->q - rows;
+        NAME(even_tile)(t, rows, vectors, first, q - first, k, filter, bias);
     }
 }
 
 /* A row of at least MR outputs; no input row may be missing. */
 static void NAME(even_row)(const fnn_row *task) {
     const fnn_row t = *task; /* a copy, which no store to y can change */
+    const int tall = TALL > MR && t.q >= TALL;
     const real *filter = t.filters;
     ptrdiff_t k = 0;
     for (; t.channels - k > VLEN; k += NR, filter += t.filter_step) NAME(even_panel)(&t, MR, NV, k, filter);
-    if (t.channels > k) NAME(even_panel)(&t, TALL, 1, k, filter);
+    if (t.channels > k && tall)
+        NAME(even_panel)(&t, TALL, 1, k, filter);
+    else if (t.channels > k)
+        NAME(even_panel)(&t, MR, 1, k, filter);
 }
 #undef TALL
