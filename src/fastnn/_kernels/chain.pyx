@@ -97,11 +97,11 @@ cdef void make_rows(const fnn_kernels* kern, const Job* job, const Stage* stage,
         describe(walk, &row, stage.columns, 1)
         row.bias = bias
         row.accumulate, row.relu = accumulate, stage.relu
-        band_task(kern, kern.depthwise_row, walk, &row, x, y, <real*>panels, 1, p0, p1, table, NULL)
+        band_task(kern.depthwise_row, walk, &row, x, y, <real*>panels, 1, p0, p1, table, NULL)
     elif stage.kind == FEW_CHANNELS:
         describe_runs(walk, &row, stage.depth, stage.columns, sizeof(real))
         row.bias, row.accumulate, row.relu = bias, accumulate, stage.relu
-        band_task(kern, kern.even_row, walk, &row, x, y, <real*>panels, 1, p0, p1, table, NULL)
+        band_task(kern.even_row, walk, &row, x, y, <real*>panels, 1, p0, p1, table, NULL)
     else:
         for block in range(ceil_div(stage.columns, NC)):
             convolve_task(kern, walk, x, memory + job.zeros, panels, walk.taps, stage.depth, bias, y, 0,

@@ -1,6 +1,6 @@
 """Drivers of depthwise convolution, of groups of a few channels, and of a few channels in all."""
 
-from fastnn._kernels.runtime cimport Watch, fnn_kernels, fnn_row, real
+from fastnn._kernels.runtime cimport Watch, fnn_row, real
 from fastnn._kernels.walk cimport Walk
 
 cdef Py_ssize_t narrow_group(Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t groups,
@@ -22,6 +22,6 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
 cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssize_t group) noexcept nogil
 cdef void describe_runs(const Walk* walk, fnn_row* task, Py_ssize_t run, Py_ssize_t columns,
                         Py_ssize_t itemsize) noexcept nogil
-cdef void band_task(const fnn_kernels* kern, void (*body)(const fnn_row*) noexcept nogil, const Walk* walk,
-                    const fnn_row* shared, const real* x, real* y, real* filters, Py_ssize_t parts,
-                    Py_ssize_t first, Py_ssize_t last, const void** table, Watch* watch) noexcept nogil
+cdef void band_task(void (*body)(const fnn_row*) noexcept nogil, const Walk* walk, const fnn_row* shared,
+                    const real* x, real* y, real* filters, Py_ssize_t parts, Py_ssize_t first,
+                    Py_ssize_t last, const void** table, Watch* watch) noexcept nogil

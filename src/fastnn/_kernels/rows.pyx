@@ -144,7 +144,6 @@ cdef int all_rows(const Walk* walk, const fnn_row* shared, void (*body)(const fn
 
     Returns -1 when memory is short or Ctrl-C was pressed.
     """
-    cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t rows = walk.n * walk.p
     cdef Py_ssize_t bands = like_parts(rows * parts, max(<Py_ssize_t>1, <Py_ssize_t>min(
         <double>BAND, BAND_NS * parts / cost)))
@@ -158,30 +157,30 @@ cdef int all_rows(const Walk* walk, const fnn_row* shared, void (*body)(const fn
     start(&watch)
     deal(&tasks, bands, threads)
     if threads == 1:
-        convolve_share(&tasks, 0, &watch, kern, body, walk, shared, x, y, filters, parts, bands, tables)
+        convolve_share(&tasks, 0, &watch, body, walk, shared, x, y, filters, parts, bands, tables)
     else:
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-            convolve_share(&tasks, thread, &watch, kern, body, walk, shared, x, y, filters, parts, bands,
+            convolve_share(&tasks, thread, &watch, body, walk, shared, x, y, filters, parts, bands,
                            tables + thread * (walk.taps + 1))
     free(tables)
     return -1 if watch.interrupted else 0
 
 
-cdef void convolve_share(fnn_tasks* tasks, int thread, Watch* watch, const fnn_kernels* kern,
+cdef void convolve_share(fnn_tasks* tasks, int thread, Watch* watch,
                          void (*body)(const fnn_row*) noexcept nogil, const Walk* walk, const fnn_row* shared,
                          const real* x, real* y, const real* filters, Py_ssize_t parts, Py_ssize_t bands,
                          const void** table) noexcept nogil:
     """One thread's share of the bands of rows."""
     cdef Py_ssize_t count = walk.n * walk.p * parts, task = next_task(tasks, thread, watch)
     while task >= 0:
-        band_task(kern, body, walk, shared, x, y, <real*>filters, parts, task * count // bands,
+        band_task(body, walk, shared, x, y, <real*>filters, parts, task * count // bands,
                   (task + 1) * count // bands, table, NULL)
         task = next_task(tasks, thread, watch)
 
 
-cdef void band_task(const fnn_kernels* kern, void (*body)(const fnn_row*) noexcept nogil, const Walk* walk,
-                    const fnn_row* shared, const real* x, real* y, real* filters, Py_ssize_t parts,
-                    Py_ssize_t first, Py_ssize_t last, const void** table, Watch* watch) noexcept nogil:
+cdef void band_task(void (*body)(const fnn_row*) noexcept nogil, const Walk* walk, const fnn_row* shared,
+                    const real* x, real* y, real* filters, Py_ssize_t parts, Py_ssize_t first,
+                    Py_ssize_t last, const void** table, Watch* watch) noexcept nogil:
     """Parts of rows first..last, all images' counted through; each thread has its own description of a row.
 
     `watch` may be NULL, where they are few. Only rows whose taps are runs have several parts.
@@ -233,7 +232,7 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
     for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
         task = next_task(&tasks, thread, &watch)
         while task >= 0:
-            band_task(kern, kern.depthwise_gradient if group == 1 else kern.grouped_gradient, walk, &shared,
+            band_task(kern.depthwise_gradient if group == 1 else kern.grouped_gradient, walk, &shared,
                       x, <real*>grad_y, sums + task * size, 1, task * rows // slices,
                       (task + 1) * rows // slices, tables + thread * (walk.taps + 1), &watch)
             task = next_task(&tasks, thread, &watch)

@@ -51,15 +51,13 @@ INLINE void NAME(even_tile)(const fnn_row *t, int rows, int vectors, ptrdiff_t q
             }
         }
     }
-    const vec upper = NAME(upper_bound)(t->relu);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
         if (i < there) continue;
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) {
-            const vec out = t->relu ? NAME(between)(sum[i * NV + v], upper) : sum[i * NV + v];
-            NAME(store_first)(y + i * t->y_pixel + v * VLEN, out, left - v * VLEN);
-        }
+        for (int v = 0; v < vectors; v++)
+            NAME(store_first)(y + i * t->y_pixel + v * VLEN, NAME(rectify)(sum[i * NV + v], t->relu),
+                              left - v * VLEN);
     }
 }
 
