@@ -46,9 +46,12 @@ def _channels(name, x, mean, var, weight, bias):
 def _vector(name, what, vector, x, may_be_exact):
     exact = may_be_exact and getattr(vector, "dtype", None) == np.float64
     dtype = _checks.FLOAT64 if exact else x.dtype
-    vector = _checks.as_float_array(f"{name}: {what}", vector, 1, dtype)
-    _checks.same_shape(f"{name}: {what}", vector, (x.shape[1],), "one number a channel")
-    return np.ascontiguousarray(vector)
+    # What needs nothing is told first, four times a call: (1, 8, 4, 4) in eval mode 7.9 -> 6.8 us.
+    if (type(vector) is not np.ndarray or vector.dtype is not dtype or vector.shape != (x.shape[1],)
+            or not vector.flags.aligned):
+        vector = _checks.as_float_array(f"{name}: {what}", vector, 1, dtype)
+        _checks.same_shape(f"{name}: {what}", vector, (x.shape[1],), "one number a channel")
+    return vector if vector.flags.c_contiguous else np.ascontiguousarray(vector)
 
 
 def _measured(x):
