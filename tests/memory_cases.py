@@ -296,7 +296,6 @@ def main(name):
     fn.set_num_threads(2)
     shim = ctypes.CDLL(None)
     shim.shim_asked.restype = shim.shim_alive.restype = ctypes.c_long
-    watch_our_allocations(shim)
     module, once = CASES[name].make()
 
     def call():
@@ -304,6 +303,7 @@ def main(name):
         return [*result] if isinstance(result, (tuple, list)) else [result]
 
     expected = [None if value is None else np.copy(value) for value in call()]
+    watch_our_allocations(shim)  # now that all modules of the call are there
     alive = []
     for _ in range(3):
         count = fail_each(shim, call, module, expected)

@@ -1,6 +1,7 @@
 """`show_config`, threads, instruction sets and the environment variables that choose them."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -164,8 +165,30 @@ print(used, kept, resident() - before)
     assert left <= 10
 
 
-def test_what_training_needs_is_imported_late():
-    late = ["losses", "optim", "training"]
-    run = started_with(f"import sys; print([f'fastnn.{{name}}' in sys.modules for name in {late}], "
-                       f"[getattr(fn, name).__name__ for name in {late}], set({late}) <= set(dir(fn)))")
-    assert run.stdout == f"{[False] * 3} {[f'fastnn.{name}' for name in late]} True\n"
+def test_what_few_need_is_imported_late():
+    modules = [f"fastnn.{name}" for name in ("io", "losses", "optim", "training", "layers.recurrent",
+                                             "functional.loss", "functional.recurrent")]
+    run = started_with(f"""
+import sys
+print([name for name in {modules} if name in sys.modules])
+names = {{package: dir(sys.modules[package]) for package in ("fastnn", "fastnn.layers", "fastnn.functional")}}
+print([(package, name) for package in names for name in names[package] if name != "onnx"
+       and not hasattr(sys.modules[package], name)])
+print([name for name in {modules} if name not in sys.modules])
+print(fn.LSTM is fn.layers.LSTM is fn.layers.recurrent.LSTM, fn.load is fn.io.load,
+      fn.functional.gru is fn.functional.recurrent.gru, fn.functional.mse_loss is fn.functional.loss.mse_loss)
+""")
+    assert run.stdout == "[]\n[]\n[]\nTrue True True True\n"
+
+
+@pytest.mark.parametrize("package", ["fn", "fn.layers", "fn.functional"])
+def test_names_that_are_not(package):
+    module = eval(package)
+    with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute 'Lstm'"):
+        module.Lstm  # noqa: B018 - asking is what raises
+
+
+def test_all_of_everything():
+    run = started_with("from fastnn import *; from fastnn.layers import *; print(LSTM, load.__name__, optim)")
+    assert re.findall(r"fastnn[.\w]+|load", run.stdout) == [
+        "fastnn.layers.recurrent.LSTM", "load", "fastnn.optim"]

@@ -10,7 +10,7 @@ import fastnn
 PACKAGE = Path(fastnn.__file__).parent
 # From the ground up; a module may import from its own floor and from those below.
 FLOORS = (
-    {"_version", "_checks", "_kernels", "_random", "_config"},
+    {"_version", "_late", "_checks", "_kernels", "_random", "_config"},
     {"functional"},
     {"init", "layers", "losses", "optim", "io"},
     {"training", "onnx"},

@@ -1,6 +1,7 @@
 """Frozen networks: the numbers of the model they come from, for any shape and any number of threads."""
 
 import copy
+import inspect
 import pickle
 import threading
 import tracemalloc
@@ -232,8 +233,7 @@ def test_single_layers_in_any_memory(layer, ndim, layout, dtype):
 def test_every_layer_is_known():
     from fastnn.frozen.layers import _LOWERINGS
 
-    layers = {value for value in vars(fn).values()
-              if isinstance(value, type) and issubclass(value, fn.Module)}
+    layers = {value for _, value in inspect.getmembers(fn, inspect.isclass) if issubclass(value, fn.Module)}
     # A list is not called; the others are as their bases.
     assert {layer.__name__ for layer in layers - _LOWERINGS.keys()} == {"Module", "ModuleList", "ReLU6"}
 

@@ -117,8 +117,8 @@ def parameters_of(target):
 
 # Every public name: a layer's refusal may come from the function it calls, that of a function from a check.
 MODULES = (fn, fn.functional, fn.init, fn.losses, fn.optim, fn.optim.lr_scheduler)
-PUBLIC = {name: parameters_of(value) for module in MODULES for name, value in vars(module).items()
-          if not name.startswith("_") and callable(value)}
+PUBLIC = {name: parameters_of(value) for module in MODULES
+          for name, value in inspect.getmembers(module, callable) if not name.startswith("_")}
 
 
 def named(name, arguments, message):
@@ -167,10 +167,9 @@ def test_the_valid_call_is_valid(name):
 
 
 def test_every_public_function_has_a_case():
-    functions = {f"functional.{name}" for name, value in vars(fn.functional).items()
+    functions = {f"functional.{name}" for name, value in inspect.getmembers(fn.functional)
                  if inspect.isfunction(inspect.unwrap(value)) and not name.startswith("_")}
     assert functions <= fuzz_cases.CASES.keys()
     containers = {"Module", "ModuleList", "Parallel", "Residual", "Sequential", "Embedding", "Identity"}
-    layers = {name for name, value in vars(fn).items()
-              if inspect.isclass(value) and issubclass(value, fn.Module)}
+    layers = {name for name, value in inspect.getmembers(fn, inspect.isclass) if issubclass(value, fn.Module)}
     assert layers - containers <= fuzz_cases.CASES.keys()

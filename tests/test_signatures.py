@@ -8,7 +8,7 @@ from fastnn import functional, reference
 
 
 def public_functions(module):
-    return {name: value for name, value in vars(module).items()
+    return {name: value for name, value in inspect.getmembers(module)
             if inspect.isfunction(inspect.unwrap(value)) and not name.startswith("_")}
 
 

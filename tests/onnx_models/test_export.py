@@ -1,5 +1,6 @@
 """Networks written as ONNX models: valid, and the same numbers from whoever runs them."""
 
+import inspect
 import os
 from functools import partial
 
@@ -218,8 +219,7 @@ def test_every_layer(run, path, name):
 def test_every_layer_is_among_them():
     tried = {make.func for make, *_ in LAYERS.values()}
     containers = {fn.Sequential, fn.Residual, fn.Parallel}
-    classes = [value for value in vars(fn).values() if isinstance(value, type)]
-    layers = {kind for kind in classes if issubclass(kind, fn.Module)}
+    layers = {kind for _, kind in inspect.getmembers(fn, inspect.isclass) if issubclass(kind, fn.Module)}
     assert layers - tried - containers == {fn.Module, fn.ModuleList}, "these have no forward of their own"
     assert set(_EMITTERS) == tried | containers
 

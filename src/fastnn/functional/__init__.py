@@ -1,5 +1,6 @@
 """Pure functions over NumPy arrays: check, allocate, call the kernel; each beside its backward."""
 
+from .._late import late as _late
 from .activation import (
     active_share,
     gelu,
@@ -27,16 +28,6 @@ from .dropout import dropout_mask
 from .embedding import embedding, embedding_backward
 from .linear import linear, linear_backward
 from .local_response import local_response_norm, local_response_norm_backward
-from .loss import (
-    binary_cross_entropy_with_logits,
-    binary_cross_entropy_with_logits_backward,
-    cross_entropy,
-    cross_entropy_backward,
-    half_squared_error,
-    half_squared_error_backward,
-    mse_loss,
-    mse_loss_backward,
-)
 from .norm import batch_norm, batch_norm_backward, batch_norm_stats, layer_norm, layer_norm_backward
 from .piecewise import (
     elu,
@@ -69,14 +60,16 @@ from .pooling import (
     max_pool2d_backward,
 )
 from .prelu import prelu, prelu_backward
-from .recurrent import (
-    gru,
-    gru_backward,
-    gru_forward,
-    lstm,
-    lstm_backward,
-    lstm_forward,
-    rnn,
-    rnn_backward,
-    rnn_forward,
-)
+
+# A sixth of the time of an import, which inference over images need not spend.
+__getattr__, __dir__ = _late(globals(), {
+    "loss": (
+        "binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits_backward", "cross_entropy",
+        "cross_entropy_backward", "half_squared_error", "half_squared_error_backward", "mse_loss",
+        "mse_loss_backward",
+    ),
+    "recurrent": (
+        "gru", "gru_backward", "gru_forward", "lstm", "lstm_backward", "lstm_forward", "rnn", "rnn_backward",
+        "rnn_forward",
+    ),
+})

@@ -1,5 +1,8 @@
 """Layers: configuration, parameters and saved context around the pure functions; one file a family."""
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from .._late import late as _late
 from .activation import GELU, LeakyReLU, LogSoftmax, PReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .containers import ModuleList, Parallel, Residual, Sequential
 from .conv import Conv1d, Conv2d, ConvTranspose2d
@@ -19,7 +22,6 @@ from .pooling import (
     MaxPool1d,
     MaxPool2d,
 )
-from .recurrent import GRU, LSTM, RNN, RNNOutput
 from .shape import Flatten, Identity
 
 __all__ = [
@@ -69,3 +71,8 @@ __all__ = [
     "Softplus",
     "Tanh",
 ]
+
+if _TYPE_CHECKING:
+    from .recurrent import GRU, LSTM, RNN, RNNOutput
+else:
+    __getattr__, __dir__ = _late(globals(), {"recurrent": ("GRU", "LSTM", "RNN", "RNNOutput")})
