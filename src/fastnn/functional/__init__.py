@@ -27,20 +27,7 @@ from .convolve import convolve2d
 from .dropout import dropout_mask
 from .embedding import embedding, embedding_backward
 from .linear import linear, linear_backward
-from .local_response import local_response_norm, local_response_norm_backward
 from .norm import batch_norm, batch_norm_backward, batch_norm_stats, layer_norm, layer_norm_backward
-from .piecewise import (
-    elu,
-    elu_backward,
-    hardsigmoid,
-    hardsigmoid_backward,
-    hardswish,
-    hardswish_backward,
-    hardtanh,
-    hardtanh_backward,
-    softplus,
-    softplus_backward,
-)
 from .pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool1d_backward,
@@ -61,12 +48,17 @@ from .pooling import (
 )
 from .prelu import prelu, prelu_backward
 
-# A sixth of the time of an import, which inference over images need not spend.
+# A fifth of the time of an import, which most networks of convolutions need not spend.
 __getattr__, __dir__ = _late(globals(), {
+    "local_response": ("local_response_norm", "local_response_norm_backward"),
     "loss": (
         "binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits_backward", "cross_entropy",
         "cross_entropy_backward", "half_squared_error", "half_squared_error_backward", "mse_loss",
         "mse_loss_backward",
+    ),
+    "piecewise": (
+        "elu", "elu_backward", "hardsigmoid", "hardsigmoid_backward", "hardswish", "hardswish_backward",
+        "hardtanh", "hardtanh_backward", "softplus", "softplus_backward",
     ),
     "recurrent": (
         "gru", "gru_backward", "gru_forward", "lstm", "lstm_backward", "lstm_forward", "rnn", "rnn_backward",

@@ -11,7 +11,6 @@ from .embedding import Embedding
 from .linear import Linear
 from .module import Module, Parameter
 from .norm import BatchNorm1d, BatchNorm2d, LayerNorm
-from .piecewise import ELU, Hardsigmoid, Hardswish, Hardtanh, LocalResponseNorm, ReLU6, Softplus
 from .pooling import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -73,6 +72,12 @@ __all__ = [
 ]
 
 if _TYPE_CHECKING:
+    from .piecewise import ELU, Hardsigmoid, Hardswish, Hardtanh, LocalResponseNorm, ReLU6, Softplus
     from .recurrent import GRU, LSTM, RNN, RNNOutput
 else:
-    __getattr__, __dir__ = _late(globals(), {"recurrent": ("GRU", "LSTM", "RNN", "RNNOutput")})
+    __getattr__, __dir__ = _late(globals(), {
+        "piecewise": (
+            "ELU", "Hardsigmoid", "Hardswish", "Hardtanh", "LocalResponseNorm", "ReLU6", "Softplus",
+        ),
+        "recurrent": ("GRU", "LSTM", "RNN", "RNNOutput"),
+    })
