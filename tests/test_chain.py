@@ -6,6 +6,7 @@ from arrays import assert_same_bits, draw
 
 import fastnn as fn
 from fastnn._kernels import chain, conv
+from fastnn.frozen.steps import convolution
 from fastnn.functional import conv as C
 
 # Each a list of (filters, size, stride, padding, groups, relu); "depthwise" groups are as many as channels.
@@ -103,7 +104,10 @@ def chains(frozen):
     return [len(node.attributes["links"]) for node in graph.nodes if node.op == "chain"]
 
 
-def test_frozen_networks_use_them(dtype, threads):
+@pytest.mark.parametrize("few_rows", [0, convolution._FEW_ROWS, 100])
+def test_frozen_networks_use_them(dtype, threads, monkeypatch, few_rows):
+    """In bands all, those of more than a few rows, or none."""
+    monkeypatch.setattr(convolution, "_FEW_ROWS", few_rows)
     rng = np.random.default_rng(0)
     net = fn.Sequential(
         fn.Conv2d(3, 16, 3, 2, 1, dtype=dtype, rng=rng), fn.ReLU6(),

@@ -206,8 +206,8 @@ cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t
 
 
 cdef double product_ns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
-    """Serial time of a product: 50 GFLOP/s, packing and edges included."""
-    return 0.04 * m * n * k
+    """Serial time of a product: 50 GFLOP/s, packing and edges included; a row or two wait for B's memory."""
+    return 0.04 * max(m, <Py_ssize_t>3) * n * k
 
 
 def pack_weight(const real[:, ::1] weight, real[::1] panels):

@@ -16,6 +16,7 @@ from fastnn._kernels.runtime cimport (
     kernels,
     real,
     team_size,
+    work_done,
 )
 
 cdef Py_ssize_t BLOCK = 8192        # elements
@@ -26,12 +27,14 @@ cdef void run(int kind, const fnn_step* options, real[::1] data, const real[::1]
               real[::1] state1, real[::1] state2) noexcept nogil:
     cdef const fnn_kernels* k = kernels(sizeof(real))
     cdef Py_ssize_t n = data.shape[0], block, i
-    for block in prange(ceil_div(n, BLOCK), schedule="static", num_threads=team_size(NS_ELEMENT * n)):
+    cdef int threads = team_size(NS_ELEMENT * n)
+    for block in prange(ceil_div(n, BLOCK), schedule="static", num_threads=threads):
         i = block * BLOCK
         k.optimizer[kind](min(BLOCK, n - i), &data[i], &grad[i],
                           &state0[i] if state0.shape[0] else NULL,
                           &state1[i] if state1.shape[0] else NULL,
                           &state2[i] if state2.shape[0] else NULL, options)
+    work_done(threads > 1)
 
 
 def sgd(real[::1] data, const real[::1] grad, real[::1] velocity, double lr, double momentum,

@@ -49,7 +49,7 @@ from fastnn._kernels.memory import empty
 cdef extern from "kernels.h" nogil:
     int FNN_MAX, FNN_ARGMAX, FNN_MEAN, FNN_GROUP_BYTES
 
-cdef double NS_PER_BYTE = 0.1       # one core streams about 10 GB/s
+cdef double NS_PER_BYTE = 0.05      # out of L2; twice that out of memory, where all threads have enough to do
 cdef enum:
     RUN_BYTES = 4 * 1024            # the run stays in L1 while rows stream by (16 KB: a third slower)
     SMALL = 4                       # taps of a window that is folded at once, rows and columns

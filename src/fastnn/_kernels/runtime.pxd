@@ -243,10 +243,13 @@ cdef bint go_on(Watch* watch) noexcept nogil
 # parallel region takes 0.7 microseconds even then.
 cdef extern from "tasks.h" nogil:
     ctypedef struct fnn_tasks:
-        pass
+        int runs
     void deal "fnn_deal"(fnn_tasks* tasks, Py_ssize_t count, int threads) noexcept
 
 cdef Py_ssize_t next_task(fnn_tasks* tasks, int thread, Watch* watch) noexcept nogil
+
+# For those that do without `next_task`, once their work is done: `team_size` asks when that was.
+cdef void work_done(bint by_a_team) noexcept nogil
 
 cdef extern from *:
     """

@@ -6,7 +6,7 @@ a row of ten numbers. One thread calls the body at once: OpenMP's region would c
 
 from cython.parallel cimport prange
 
-from fastnn._kernels.runtime cimport Watch, ceil_div, deal, fnn_tasks, next_task, start, team_size
+from fastnn._kernels.runtime cimport Watch, ceil_div, deal, fnn_tasks, next_task, start, team_size, work_done
 
 cdef enum:
     PIECES = 4      # of each thread's run: what a slower thread leaves, another takes
@@ -29,6 +29,7 @@ cdef void share_among(int threads, Body body, const void* job, Py_ssize_t tasks,
         return
     if threads == 1 and serial_ns < PIECE_NS:
         body(job, 0, tasks, 0)
+        work_done(False)
         return
     count = max(<Py_ssize_t>(serial_ns / PIECE_NS), threads * PIECES)
     size = ceil_div(tasks, count)
