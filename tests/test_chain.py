@@ -104,31 +104,52 @@ def chains(frozen):
     return [len(node.attributes["links"]) for node in graph.nodes if node.op == "chain"]
 
 
-@pytest.mark.parametrize("few_rows", [0, convolution._FEW_ROWS, 100])
-def test_frozen_networks_use_them(dtype, threads, monkeypatch, few_rows):
-    """In bands all, those of more than a few rows, or none."""
-    monkeypatch.setattr(convolution, "_FEW_ROWS", few_rows)
+def in_bands(frozen):
+    """How many steps of each plan, the latest last, go band by band."""
+    return [sum(isinstance(function, chain.Chain) for function, _ in free[0]._steps)
+            for _, free in frozen._plans.values() if free]
+
+
+def test_frozen_networks_use_them(dtype, threads, monkeypatch):
+    """All in bands, those of more than a few rows, or none: the bits are the same."""
     rng = np.random.default_rng(0)
     net = fn.Sequential(
         fn.Conv2d(3, 16, 3, 2, 1, dtype=dtype, rng=rng), fn.ReLU6(),
         fn.Conv2d(16, 16, 3, padding=1, groups=16, dtype=dtype, rng=rng), fn.SiLU(),
         inverted_residual(16, 24, 2, rng, dtype), inverted_residual(24, 24, 1, rng, dtype)).eval()
-    frozen, bits = net.freeze(), {}
-    for shape in ((2, 3, 33, 40), (1, 3, 8, 8), (0, 3, 8, 8)):
-        x = draw(*shape, dtype=dtype)
-        for count in (1, 2, 3):
-            threads(count)
-            y = frozen(x)
-            assert np.allclose(y, net(x), atol=1e-12 if dtype == np.float64 else 1e-5)
-            assert_same_bits([y], [bits.setdefault(shape, y)])
-    assert chains(frozen) == [2, 3, 3]
+    bits = {}
+    for few_rows, counts in ((0, [3, 3]), (convolution._FEW_ROWS, [3, 0]), (100, [0, 0])):
+        monkeypatch.setattr(convolution, "_FEW_ROWS", few_rows)
+        frozen = net.freeze()
+        for shape in ((2, 3, 33, 40), (1, 3, 8, 8), (0, 3, 8, 8)):
+            x = draw(*shape, dtype=dtype)
+            for count in (1, 2, 3):
+                threads(count)
+                y = frozen(x)
+                assert np.allclose(y, net(x), atol=1e-12 if dtype == np.float64 else 1e-5)
+                assert_same_bits([y], [bits.setdefault(shape, y)])
+        assert chains(frozen) == [2, 3, 3]
+        assert in_bands(frozen)[:2] == counts
 
 
 def test_a_single_image(dtype):
     net = fn.Sequential(fn.Conv2d(2, 8, 1, dtype=dtype), fn.Conv2d(8, 8, 3, groups=8, dtype=dtype)).eval()
-    frozen, x = net.freeze(), draw(2, 9, 9, dtype=dtype)
-    assert np.allclose(frozen(x), net(x), atol=1e-12 if dtype == np.float64 else 1e-5)
-    assert chains(frozen) == [2]
+    for size, bands in ((9, 0), (12, 1)):
+        frozen, x = net.freeze(), draw(2, size, size, dtype=dtype)
+        for _ in range(2):
+            assert np.allclose(frozen(x), net(x), atol=1e-12 if dtype == np.float64 else 1e-5)
+        assert chains(frozen) == [2]
+        assert in_bands(frozen) == [bands]
+
+
+def test_winograd_is_not_chained(dtype):
+    """A chain's first convolution of few channels is a direct one."""
+    net = fn.Sequential(fn.Conv2d(8, 16, 3, padding=1, algorithm="winograd", dtype=dtype, rng=0),
+                        fn.Conv2d(16, 16, 3, padding=1, groups=16, dtype=dtype, rng=1)).eval()
+    frozen, x = net.freeze(), draw(2, 8, 12, 13, dtype=dtype)
+    for _ in range(2):
+        assert np.allclose(frozen(x), net(x), atol=1e-12 if dtype == np.float64 else 1e-4)
+    assert chains(frozen) == []
 
 
 def test_a_chain_refuses_images_by_the_name_of_a_layer():
@@ -151,5 +172,7 @@ def test_something_of_another_shape_is_added():
         def forward(self, x):
             return self.b(self.a(x)) + self.mean(x)
 
-    net, x = Scaled().eval(), draw(2, 4, 9, 8, dtype=np.float32)
-    assert np.allclose(net.freeze()(x), net(x), atol=1e-5)
+    net = Scaled().eval()
+    for images in (1, 2):
+        x = draw(images, 4, 7, 8, dtype=np.float32)
+        assert np.allclose(net.freeze()(x), net(x), atol=1e-5)

@@ -191,6 +191,7 @@ def test_names_that_are_not(package):
 
 
 def test_all_of_everything():
-    run = started_with("from fastnn import *; from fastnn.layers import *; print(LSTM, load.__name__, optim)")
+    run = started_with("from fastnn import *; from fastnn.layers import *; from fastnn.functional import *; "
+                       "print(LSTM, load.__name__, optim, gru.__module__)")
     assert re.findall(r"fastnn[.\w]+|load", run.stdout) == [
-        "fastnn.layers.recurrent.LSTM", "load", "fastnn.optim"]
+        "fastnn.layers.recurrent.LSTM", "load", "fastnn.optim", "fastnn.functional.recurrent"]

@@ -177,6 +177,19 @@ def test_small_tiles_of_winograd(isa, dtype):
         assert_close(gradients, expected[:2], DIRECT[dtype], dtype)
 
 
+@pytest.mark.parametrize(("channels", "filters", "algorithm"), [
+    (1, 5, "winograd"), (3, 16, "winograd"), (15, 17, "winograd"), (16, 17, "winograd"), (15, 1100, "auto")])
+def test_winograd_of_few_channels_in_eval_mode(dtype, channels, filters, algorithm):
+    """A direct convolution may read their images as they lie: by a first call, a prepared one, when frozen."""
+    layer = fn.Conv2d(channels, filters, 3, padding=1, algorithm=algorithm, dtype=dtype, rng=0).eval()
+    frozen = fn.Sequential(layer).eval().freeze()
+    x = draw(2, channels, 5, 6, dtype=dtype)
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    expected = reference.conv2d(*in_double(x, layer.weight.data, layer.bias.data), padding=1)
+    for call in (layer, layer, frozen, frozen):
+        assert_close([call(x), call(last), call(x)], [expected] * 3, WINOGRAD[dtype], dtype)
+
+
 def test_layers_of_many_channels_read_small_tiles_in_eval_mode(threads):
     layer = fn.Conv2d(256, 257, 3, padding=1, rng=1).eval()
     x = draw(1, 256, 7, 7, dtype=np.float32)

@@ -399,7 +399,7 @@ def test_activations_are_computed_in_place(activation):
                      (fn.ConvTranspose2d(4, 6, 3, 2, 1, 1, **o), draw(1, 4, 9, 9)),
                      (fn.LayerNorm(6), draw(3, 2, 6)),
                      (fn.Sequential(fn.Conv2d(4, 8, 1, **o), fn.Conv2d(8, 8, 3, groups=8, **o)),
-                      draw(1, 4, 9, 9))):
+                      draw(1, 4, 12, 12))):
         net, x = fn.Sequential(layer, activation).eval(), x.astype(np.float32)
         frozen = net.freeze()
         assert_same_network(net, frozen, x)

@@ -20,6 +20,10 @@ def parameters(function):
     return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
 
 
+def test_all():
+    assert set(functional.__all__) == FUNCTIONAL.keys()
+
+
 def test_same_names():
     assert FUNCTIONAL.keys() == REFERENCE.keys()
 

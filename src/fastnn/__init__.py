@@ -1,11 +1,11 @@
 """fastnn: neural-network layers over NumPy arrays, forward and backward, at the speed of the hardware."""
 
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+import typing as _typing
 
 from . import functional, init, layers
 from ._config import empty_cache, num_threads, show_config
 from ._kernels.runtime import get_num_threads, set_num_threads
-from ._late import late as _late
+from ._late import late as _names_late
 from ._version import __version__
 from .init import manual_seed
 
@@ -15,14 +15,14 @@ __all__ = [
 ]
 __all__ += layers.__all__
 
-if _TYPE_CHECKING:
-    from . import io, losses, optim, training
+if _typing.TYPE_CHECKING:
+    from . import io, losses, onnx, optim, training
     from .io import load, save
     from .layers import *  # noqa: F403 - layers/__init__.py lists them
 else:
     # Inference without files does without these, a third of the time of an import; few need onnx, and it is
-    # many small modules. Most layers are there at once, see layers/__init__.py.
-    __getattr__, __dir__ = _late(globals(), {
+    # many small modules. Most layers are there at once, in `layers`, which has the others come late.
+    __getattr__, __dir__ = _names_late(globals(), {
         "io": ("load", "save"), "layers": layers.__all__, "losses": (), "onnx": (), "optim": (),
         "training": (),
     })

@@ -11,7 +11,7 @@ made twice only where a thread's run of bands begins. The bodies and their order
 convolve.pyx and rows.pyx, hence the bits, too, wherever a band begins.
 
 MobileNetV2, one image, one thread: the gain is a few per cent and hangs on where memory lies, 0.96 to 1.13 a
-block; planned memory is 1.6 instead of 6.0 MB. On two threads there is one parallel region instead of three.
+block; planned memory is 2.1 instead of 6.0 MB. On two threads there is one parallel region instead of three.
 """
 
 from cython.parallel cimport prange
@@ -33,9 +33,9 @@ from fastnn._kernels.walk cimport Walk, find_interior
 
 cdef enum:
     MAX_STAGES = 8
-    # A band's outputs, at least, and its work: they fill register tiles, and calls and tables are nothing
-    # beside them. With 14 pixels and 10 us instead, where a row is three tiles of 6, MobileNetV2 took 8.21 ms
-    # for 8.01.
+    # A band's outputs, at least, and its work, if BANDS does not ask for smaller ones: they fill register
+    # tiles, and calls and tables are nothing beside them. With 14 pixels and 10 us instead, where a row is
+    # three tiles of 6, MobileNetV2 took 8.21 ms for 8.01.
     BAND_PIXELS = 56
     BAND_NS = 50000
     BANDS = 4                 # of an image, at least, if it has so many rows

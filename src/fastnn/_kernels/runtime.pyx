@@ -55,6 +55,8 @@ cdef extern from *:
 # 7 x 7 pixels, Zen 3: 25 us alone, 20 on two threads right after another call, 70 after a pause of 50 us.
 cdef double GRAIN_NS = 6e3
 cdef double GRAIN_OF_SLEEPERS_NS = 20e3
+cdef bint workers_wait_awake = (os.environ.get("GOMP_SPINCOUNT") != "0"
+                                and os.environ.get("OMP_WAIT_POLICY", "").lower() != "passive")
 
 # How often a long kernel looks for a signal. Taking the GIL costs up to 5 ms where other threads want it.
 cdef long long LOOK_NS = 100 * 1000 * 1000
@@ -87,11 +89,11 @@ cdef int team_size(double serial_ns) noexcept nogil:
     cdef int size
     if thread_limit == 1 or serial_ns < 2 * GRAIN_NS or fnn_in_parallel():
         return 1
-    if not fnn_work_follows():
+    if not workers_wait_awake or not fnn_work_follows():
         grain = GRAIN_OF_SLEEPERS_NS
     size = min(limit(), <int>min(serial_ns / grain, 1024.0))
-    if size > 1 and fnn_may_lead(serial_ns, size):
-        return size
+    if size > 1:
+        return size if fnn_may_lead(serial_ns, size) else 1
     fnn_work_alone()
     return 1
 

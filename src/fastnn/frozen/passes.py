@@ -254,7 +254,7 @@ def _kind(graph: Graph, node: Node) -> str:
     if weight.shape[2:] == (1, 1) and not any(_numbers(node.attributes["padding"])):
         return "pointwise"
     few = weight.shape[1] < 16 and weight.shape[3] > 1 and node.attributes["dilation"][1] == 1
-    return "few" if few else ""
+    return "few" if few and node.attributes["algorithm"] != "winograd" else ""
 
 
 def _numbers(padding: Any) -> tuple[int, ...]:

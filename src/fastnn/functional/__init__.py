@@ -1,6 +1,6 @@
 """Pure functions over NumPy arrays: check, allocate, call the kernel; each beside its backward."""
 
-from .._late import late as _late
+from .._late import late as _names_late
 from .activation import (
     active_share,
     gelu,
@@ -49,7 +49,7 @@ from .pooling import (
 from .prelu import prelu, prelu_backward
 
 # A fifth of the time of an import, which most networks of convolutions need not spend.
-__getattr__, __dir__ = _late(globals(), {
+_LATE = {
     "local_response": ("local_response_norm", "local_response_norm_backward"),
     "loss": (
         "binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits_backward", "cross_entropy",
@@ -64,4 +64,7 @@ __getattr__, __dir__ = _late(globals(), {
         "gru", "gru_backward", "gru_forward", "lstm", "lstm_backward", "lstm_forward", "rnn", "rnn_backward",
         "rnn_forward",
     ),
-})
+}
+__getattr__, __dir__ = _names_late(globals(), _LATE)
+__all__ = sorted(set().union(
+    (name for name, value in globals().items() if callable(value) and not name.startswith("_")), *_LATE.values()))

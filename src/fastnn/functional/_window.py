@@ -29,6 +29,10 @@ class Window(NamedTuple):
         """Whether the kernels copy the images, padded; those may then have any strides."""
         return bool(self.kernel[9])
 
+    def by_taps(self) -> Window:
+        """The same for a kernel that copies no images, as Winograd's: their channels must be contiguous."""
+        return self._replace(kernel=(*self.kernel[:9], 0))
+
 
 def _window(output, c, size, filter_size, stride, padding, dilation, groups) -> Window:
     """The window of images of C channels and `size`, whose arguments fit one another."""

@@ -93,7 +93,8 @@ def plan(name: str, algorithm: str, that_pay: TilesThatPay, x_shape: tuple, weig
          bias_shape: tuple | None, *geometry: Any) -> tuple[Window, int]:
     """The window and the tile of a layer's call, cached: a network calls with the same few shapes."""
     window = conv_window(name, x_shape, weight_shape, bias_shape, *geometry)
-    return window, choose_tile(name, algorithm, window, x_shape, weight_shape[0], that_pay)
+    tile = choose_tile(name, algorithm, window, x_shape, weight_shape[0], that_pay)
+    return window.by_taps() if tile else window, tile
 
 
 def pack_filters(weight: np.ndarray, window: Window, tile: int) -> Packed:

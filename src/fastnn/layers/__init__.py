@@ -1,8 +1,8 @@
 """Layers: configuration, parameters and saved context around the pure functions; one file a family."""
 
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+import typing as _typing
 
-from .._late import late as _late
+from .._late import late as _names_late
 from .activation import GELU, LeakyReLU, LogSoftmax, PReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .containers import ModuleList, Parallel, Residual, Sequential
 from .conv import Conv1d, Conv2d, ConvTranspose2d
@@ -71,11 +71,11 @@ __all__ = [
     "Tanh",
 ]
 
-if _TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from .piecewise import ELU, Hardsigmoid, Hardswish, Hardtanh, LocalResponseNorm, ReLU6, Softplus
     from .recurrent import GRU, LSTM, RNN, RNNOutput
 else:
-    __getattr__, __dir__ = _late(globals(), {
+    __getattr__, __dir__ = _names_late(globals(), {
         "piecewise": (
             "ELU", "Hardsigmoid", "Hardswish", "Hardtanh", "LocalResponseNorm", "ReLU6", "Softplus",
         ),

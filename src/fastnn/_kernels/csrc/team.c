@@ -35,21 +35,19 @@ static int64_t nanoseconds(clockid_t clock) {
 
 int64_t fnn_coarse_ns(void) { return nanoseconds(CLOCK); }
 
-/* Workers turn for a while before they sleep (WAITING in __init__.py): 15 us on Zen 3. After work that one thread did
-   alone they do sleep, but are worth waking where calls come so close: they stay awake for those after. */
+/* Workers turn for a while before they sleep (WAITING in __init__.py): 15 us on Zen 3. After work that one thread
+   did alone they do sleep, but are worth waking where calls come so close: they stay awake for those after. */
 static const int64_t AWAKE_NS = 8 * 1000;
 static int64_t awake_until;
-static int alone;
+static _Thread_local int alone; /* what this thread does now */
 
 int fnn_work_follows(void) {
     return nanoseconds(CLOCK_MONOTONIC) < __atomic_load_n(&awake_until, __ATOMIC_RELAXED);
 }
 
-void fnn_work_alone(void) { __atomic_store_n(&alone, 1, __ATOMIC_RELAXED); }
-
 void fnn_work_done(int team) {
-    if (!team && !__atomic_load_n(&alone, __ATOMIC_RELAXED)) return;
-    __atomic_store_n(&alone, 0, __ATOMIC_RELAXED);
+    if (!team && !alone) return;
+    alone = 0;
     __atomic_store_n(&awake_until, nanoseconds(CLOCK_MONOTONIC) + AWAKE_NS, __ATOMIC_RELAXED);
 }
 
@@ -68,6 +66,12 @@ static int64_t busy_until;
 static pthread_key_t at_thread_exit;
 
 static const int *current_leader(void) { return __atomic_load_n(&leader, __ATOMIC_ACQUIRE); }
+
+/* Another's workers are none of this thread's. */
+void fnn_work_alone(void) {
+    const int *found = current_leader();
+    alone = !found || found == &pool;
+}
 
 static int replace_leader(const int *old, const int *new) {
     return __atomic_compare_exchange_n(&leader, &old, new, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
@@ -89,6 +93,7 @@ static void give_workers_back(void) {
 
 static void in_child(void) {
     leader = NULL;
+    awake_until = 0;
     pools = pool;  /* 1 only if the workers could not be given back */
 }
 
@@ -129,6 +134,7 @@ int fnn_may_lead(double serial_ns, int team) {
 
 #else
 
+void fnn_work_alone(void) { alone = 1; }
 int fnn_team_start(void) { return 0; }
 int fnn_team_pools(void) { return 0; }
 int fnn_may_lead(double serial_ns, int team) {

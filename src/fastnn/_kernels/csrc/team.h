@@ -12,8 +12,8 @@ int fnn_team_start(void);
 /* Whether the calling thread may lead a team now, for work of `serial_ns` nanoseconds. */
 int fnn_may_lead(double serial_ns, int team);
 
-/* Whether work that two threads could share came within microseconds of the last such work; and what tells of its end:
- * `fnn_work_alone` that one thread does it, `fnn_work_done` that it is done, by a team or alone. */
+/* Whether work that two threads could share came within microseconds of the last such work; and what tells of its
+ * end: `fnn_work_alone` that one thread does it, `fnn_work_done` that it is done, by a team or alone. */
 int fnn_work_follows(void);
 void fnn_work_alone(void);
 void fnn_work_done(int team);
