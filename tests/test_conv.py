@@ -180,7 +180,7 @@ def test_small_tiles_of_winograd(isa, dtype):
 @pytest.mark.parametrize(("channels", "filters", "algorithm"), [
     (1, 5, "winograd"), (3, 16, "winograd"), (15, 17, "winograd"), (16, 17, "winograd"), (15, 1100, "auto")])
 def test_winograd_of_few_channels_in_eval_mode(dtype, channels, filters, algorithm):
-    """A direct convolution may read their images as they lie: by a first call, a prepared one, when frozen."""
+    """A direct convolution may read their images as they lie: in a first call, a prepared one, frozen."""
     layer = fn.Conv2d(channels, filters, 3, padding=1, algorithm=algorithm, dtype=dtype, rng=0).eval()
     frozen = fn.Sequential(layer).eval().freeze()
     x = draw(2, channels, 5, 6, dtype=dtype)

@@ -66,5 +66,5 @@ _LATE = {
     ),
 }
 __getattr__, __dir__ = _names_late(globals(), _LATE)
-__all__ = sorted(set().union(
-    (name for name, value in globals().items() if callable(value) and not name.startswith("_")), *_LATE.values()))
+__all__ = [name for name, value in globals().items() if callable(value) and not name.startswith("_")]
+__all__ += [name for names in _LATE.values() for name in names]
