@@ -1,4 +1,6 @@
-"""Fixtures of all tests: dtypes, instruction sets, numbers of threads."""
+"""Fixtures of all tests: dtypes, instruction sets, numbers of threads, Ctrl-C."""
+
+import signal
 
 import numpy as np
 import pytest
@@ -27,3 +29,11 @@ def threads():
     before = runtime.get_num_threads()
     yield runtime.set_num_threads
     runtime.set_num_threads(before)
+
+
+@pytest.fixture
+def interrupts_are_heard():
+    """Ctrl-C raises KeyboardInterrupt, also where a shell started this process in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

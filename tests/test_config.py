@@ -183,9 +183,8 @@ print(fn.LSTM is fn.layers.LSTM is fn.layers.recurrent.LSTM, fn.load is fn.io.lo
     assert run.stdout == "[]\n[]\n[]\nTrue True True True\n"
 
 
-@pytest.mark.parametrize("package", ["fn", "fn.layers", "fn.functional"])
-def test_names_that_are_not(package):
-    module = eval(package)
+@pytest.mark.parametrize("module", [fn, fn.layers, fn.functional], ids=lambda module: module.__name__)
+def test_names_that_are_not(module):
     with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute 'Lstm'"):
         module.Lstm  # noqa: B018 - asking is what raises
 

@@ -15,6 +15,8 @@ from arrays import assert_same_bits, draw
 import fastnn as fn
 from fastnn._kernels import elementwise, runtime
 
+pytestmark = pytest.mark.usefixtures("interrupts_are_heard")
+
 F = fn.functional
 
 SECONDS = 3  # what a call would take; the signal comes after a tenth of a second
@@ -235,14 +237,6 @@ def long_enough(make, seconds=SECONDS):
         if taken > seconds / 100:
             return make(int(size * seconds / taken) + 1)
         size *= 2
-
-
-@pytest.fixture(autouse=True)
-def _interrupts_are_heard():
-    """Also where this process was started in the background by a shell that ignores them there."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def interrupted(call, after=0.1):

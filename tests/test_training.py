@@ -321,15 +321,7 @@ def interrupt():
     raise KeyboardInterrupt
 
 
-@pytest.fixture
-def listening():
-    """Ctrl-C raises KeyboardInterrupt; a shell's background jobs, which a test run may be, ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("listening")
+@pytest.mark.usefixtures("interrupts_are_heard")
 @pytest.mark.parametrize(
     "action", [interrupt, lambda: signal.raise_signal(signal.SIGINT)], ids=["raised", "signal"]
 )
