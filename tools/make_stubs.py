@@ -122,8 +122,7 @@ def wrapped(start, parameters, end):
 def functions_of_functional():
     from fastnn import functional
 
-    return {name: value for name, value in inspect.getmembers(functional)
-            if inspect.isfunction(inspect.unwrap(value)) and not name.startswith("_")}
+    return {name: getattr(functional, name) for name in sorted(functional.__all__)}
 
 
 def stubs():

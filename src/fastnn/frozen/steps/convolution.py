@@ -27,13 +27,11 @@ _FEW_ROWS = 7
 
 
 @steps_of("conv")
-def conv_steps(build, node, x, weight, bias=None, residual=None):
-    """Convolution over one or two axes, of a batch or a single image, and what is fused with it."""
-    return _convolution(build, node, x, weight, bias, residual)
+def conv_steps(build, node, x, weight, bias=None, residual=None, *, number=0):
+    """Convolution over one or two axes, of a batch or a single image, and what is fused with it.
 
-
-def _convolution(build, node, x, weight, bias, residual, number=0):
-    """The steps of `node`, which may be one of several that the graph has as one."""
+    `number` tells the convolutions apart that the graph has as one node.
+    """
     rank = weight.ndim - 2
     images = _checked_images(node, x, weight)
     window, packed = _packed(build, node, images.shape, weight, bias, number)
@@ -69,7 +67,7 @@ def chain_steps(build, node, x, *operands):
         links.append((packed.panels, bias, window.kernel, (*window.output, len(weight)), relu))
     if len(images) * windows[-1].output[0] <= _FEW_ROWS:
         for i, (link, weight, bias) in enumerate(parts):
-            x = _convolution(build, link, x, weight, bias, residual if link is parts[-1][0] else None, i)
+            x = conv_steps(build, link, x, weight, bias, residual if link is parts[-1][0] else None, number=i)
         return x
     shape = (shape[0], *shape[2:], shape[1])
     added = None if residual is None else _as_added(residual, x, shape, 2)
