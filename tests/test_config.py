@@ -119,7 +119,7 @@ def test_large_outputs_use_memory_that_was_given_back_and_never_memory_in_use():
 
 
 @pytest.mark.parametrize(("variables", "spins", "shown"), [
-    ({}, "1000", "spin 1000 turns"),
+    ({}, "2000", "spin 2000 turns"),
     ({"GOMP_SPINCOUNT": "77"}, "77", "as the environment says"),
     ({"OMP_WAIT_POLICY": "passive"}, "0", "as the environment says"),
 ])

@@ -20,6 +20,12 @@ static inline void fnn_yield(void) { SwitchToThread(); }
 static inline void fnn_yield(void) { sched_yield(); }
 #endif
 
+static inline void fnn_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
 enum { FNN_SPINS = 10000 };  /* 0.1 ms or more: longer than a thread takes to wake */
 
 typedef struct {
@@ -38,10 +44,10 @@ static inline int fnn_meet(fnn_barrier *b, int members, const int *stop) {
     }
     for (int spins = 0; __atomic_load_n(&b->round, __ATOMIC_ACQUIRE) == round; spins++) {
         if (spins == FNN_SPINS) __atomic_store_n(&b->late, 1, __ATOMIC_RELAXED);
-        if (spins >= FNN_SPINS) fnn_yield();
-#if defined(__x86_64__)
-        else __builtin_ia32_pause();
-#endif
+        if (spins >= FNN_SPINS)
+            fnn_yield();
+        else
+            fnn_pause();
     }
     return b->stop;
 }

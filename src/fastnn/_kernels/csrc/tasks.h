@@ -10,6 +10,8 @@
 
 #include <stddef.h>
 
+#include "barrier.h"
+
 enum { FNN_RUNS = 64, FNN_CACHE_LINE = 64 };
 
 typedef struct {
@@ -18,12 +20,13 @@ typedef struct {
 } fnn_run;
 
 typedef struct {
-    int runs;
+    int runs, done; /* done: threads that found no more tasks */
     fnn_run run[FNN_RUNS];
 } fnn_tasks;
 
 static inline void fnn_deal(fnn_tasks *tasks, ptrdiff_t count, int threads) {
     tasks->runs = threads < FNN_RUNS ? threads : FNN_RUNS;
+    tasks->done = 0;
     for (int i = 0; i < tasks->runs; i++) {
         tasks->run[i].next = count / tasks->runs * i + count % tasks->runs * i / tasks->runs;
         tasks->run[i].end = count / tasks->runs * (i + 1) + count % tasks->runs * (i + 1) / tasks->runs;
@@ -40,6 +43,15 @@ static inline ptrdiff_t fnn_next_task(fnn_tasks *tasks, int thread) {
         }
     }
     return -1;
+}
+
+/* A thread that found no more tasks waits awake for the others of `members` that still do theirs, a while.
+ * At the end of OpenMP's region it would sleep after 30 us (WAITING in __init__.py), which is less than the last task
+ * of another takes, and waking it for the next call takes longer than both. */
+static inline void fnn_finish(fnn_tasks *tasks, int members) {
+    __atomic_add_fetch(&tasks->done, 1, __ATOMIC_ACQ_REL);
+    for (int spins = 0; spins < FNN_SPINS && __atomic_load_n(&tasks->done, __ATOMIC_ACQUIRE) < members; spins++)
+        fnn_pause();
 }
 
 #endif

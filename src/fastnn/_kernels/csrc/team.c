@@ -35,9 +35,9 @@ static int64_t nanoseconds(clockid_t clock) {
 
 int64_t fnn_coarse_ns(void) { return nanoseconds(CLOCK); }
 
-/* Workers turn for a while before they sleep (WAITING in __init__.py): 15 us on Zen 3. After work that one thread
+/* Workers turn for a while before they sleep (WAITING in __init__.py): 30 us on Zen 3. After work that one thread
    did alone they do sleep, but are worth waking where calls come so close: they stay awake for those after. */
-static const int64_t AWAKE_NS = 8 * 1000;
+static const int64_t AWAKE_NS = 16 * 1000;
 static int64_t awake_until;
 static _Thread_local int alone; /* what this thread does now */
 
