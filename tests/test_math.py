@@ -10,6 +10,7 @@ from fastnn import functional
 from fastnn._kernels import elementwise, runtime
 
 OPERATIONS = {"exp": elementwise.EXP, "tanh": elementwise.TANH, "sigmoid": elementwise.SIGMOID}
+PRODUCTS = {"silu": elementwise.SILU, "gelu_tanh": elementwise.GELU_TANH, "gelu": elementwise.GELU}
 
 # The largest errors measured over one in seven of all floats from 5e-4 to 88 and millions of doubles, with
 # AVX-512, AVX2 and the baseline, rounded up: in units of the last place of the exact result. Half a unit is
@@ -33,7 +34,7 @@ SLACK = 1.0 if np.finfo(np.longdouble).eps == np.finfo(np.float64).eps else 0.01
 def call(name, x):
     x = np.ascontiguousarray(x)
     y = np.empty_like(x)
-    elementwise.map({**OPERATIONS, "silu": elementwise.SILU}[name], 0.0, x, y)
+    elementwise.map({**OPERATIONS, **PRODUCTS}[name], 0.0, x, y)
     return y
 
 
@@ -120,7 +121,7 @@ def test_bounded_and_symmetric(isa, dtype, name):
         assert ((mirrored >= 0) & (mirrored <= 0.5)).all()
 
 
-@pytest.mark.parametrize("name", [*OPERATIONS, "silu"])
+@pytest.mark.parametrize("name", [*OPERATIONS, *PRODUCTS])
 def test_a_number_has_one_result_wherever_it_stands(isa, dtype, name):
     x = np.linspace(-9, 9, 67, dtype=dtype)
     whole = call(name, x)

@@ -61,6 +61,15 @@ def test_batch_norm(isa, dtype, shape):
         check(run_batch, x, mean, var + dtype(0.1), weight, None, training=training)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 16, 33, 63, 64])
+def test_batch_norm_of_a_row_is_the_same_wherever_it_stands(isa, dtype, channels):
+    x, weight, bias = arguments((131, channels), dtype)  # of which whole blocks are taken as one row, and a rest
+    mean, var = functional.batch_norm_stats(x)
+    y = functional.batch_norm(x, mean, var, weight, bias)
+    rows = [functional.batch_norm(row, mean, var, weight, bias) for row in np.split(x, len(x))]
+    assert_same_bits([y], [np.concatenate(rows)])
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_gradients_are_finite_differences(isa, training):
     x, weight, bias = arguments((4, 3, 2))

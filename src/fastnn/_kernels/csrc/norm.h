@@ -54,6 +54,13 @@ static void NAME(column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x_, const 
         const real *x = (const real *)x_ + i * c, *g = g_ ? (const real *)g_ + i * c : NULL;
         real *y = (real *)y_ + i * c;
         ptrdiff_t j = 0;
+        for (; j + 2 * VLEN <= c; j += 2 * VLEN) { /* two are read before one is written: see elementwise.h */
+            const ptrdiff_t k = j + VLEN;
+            const vec v = (load(x + j) - load(center + j)) * load(a + j) + load(b + j);
+            const vec w = (load(x + k) - load(center + k)) * load(a + k) + load(b + k);
+            store(y + j, g ? v + load(g + j) * load(d + j) : v);
+            store(y + k, g ? w + load(g + k) * load(d + k) : w);
+        }
         for (; j + VLEN <= c; j += VLEN) {
             const vec v = (load(x + j) - load(center + j)) * load(a + j) + load(b + j);
             store(y + j, g ? v + load(g + j) * load(d + j) : v);

@@ -126,8 +126,8 @@ INLINE vec NAME(permute2)(vec x, vec y, mask from) {
  *     take_larger     where v is larger than best, or the first NaN, it takes its place
  *     by_sign         one or the other by the sign bit of x
  *     power_of_two    2^k for the exponents of normal numbers, from a whole number k and WHOLE
- *     times_power     x 2^k for whole numbers k, overflow and denormals as they should be
- *     times_low_power the same for k <= 0, from k and WHOLE
+ *     times_power     (1 + p) 2^k from k and WHOLE, overflow and denormals as they should be
+ *     times_low_power the same for k <= 0
  *     square_rest     a^2 - square, exactly, where square is a^2 rounded
  *     quotient        x / (a + rest), where rest is what a sum a lost in rounding
  *     ratio           x / a
@@ -161,16 +161,18 @@ INLINE void NAME(take_larger)(vec *best, mask *where, vec v, mask here) {
     *best = NAME(select)(stays, *best, v);
     *where = (mask)NAME(select)(stays, (vec)*where, (vec)here);
 }
-INLINE vec NAME(times_power)(vec x, vec k) {
+/* One rounding where multiply-adds are fused, and none of 1 + p. */
+INLINE vec NAME(one_more_times)(vec p, vec scale) { return FUSED ? p * scale + scale : (p + 1) * scale; }
+INLINE vec NAME(times_power)(vec p, vec k) {
     /* In two factors: k alone may lie outside the exponents of normal numbers. */
-    const mask whole = (mask)(k + WHOLE) - (mask)NAME(splat)(WHOLE), half = whole >> 1;
+    const mask whole = (mask)k - (mask)NAME(splat)(WHOLE), half = whole >> 1;
     const int bias = FLOAT ? 127 : 1023;
-    return x * (vec)((half + bias) << DIGITS) * (vec)((whole - half + bias) << DIGITS);
+    return NAME(one_more_times)(p, (vec)((half + bias) << DIGITS)) * (vec)((whole - half + bias) << DIGITS);
 }
 /* Far below the normal numbers 2^k is none: it is raised, and the product lowered, which rounds once. */
-INLINE vec NAME(times_low_power)(vec x, vec k) {
+INLINE vec NAME(times_low_power)(vec p, vec k) {
     const vec raised = (vec)(((mask)k << DIGITS) + (mask)NAME(splat)(FLOAT ? (real)0x1p64 : (real)0x1p512));
-    return x * raised * NAME(splat)(FLOAT ? (real)0x1p-64 : (real)0x1p-512);
+    return NAME(one_more_times)(p, raised) * NAME(splat)(FLOAT ? (real)0x1p-64 : (real)0x1p-512);
 }
 INLINE vec NAME(quotient)(vec x, vec a, vec rest) {
 #if FUSED

@@ -32,11 +32,11 @@ INLINE void NAME(take_larger)(vec *best, mask *where, vec v, mask here) {
         *where = (mask)_mm512_mask_mov_epi64((__m512i)*where, takes, (__m512i)here);
     }
 }
-INLINE vec NAME(times_power)(vec x, vec k) {
-    return FLOAT ? (vec)_mm512_scalef_ps((__m512)x, (__m512)k)
-                 : (vec)_mm512_scalef_pd((__m512d)x, (__m512d)k);
+INLINE vec NAME(times_power)(vec p, vec k) {
+    const vec x = p + 1, whole = k - WHOLE;
+    return FLOAT ? (vec)_mm512_scalef_ps((__m512)x, (__m512)whole) : (vec)_mm512_scalef_pd((__m512d)x, (__m512d)whole);
 }
-INLINE vec NAME(times_low_power)(vec x, vec k) { return NAME(times_power)(x, k - WHOLE); }
+INLINE vec NAME(times_low_power)(vec p, vec k) { return NAME(times_power)(p, k); }
 INLINE vec NAME(square_rest)(vec a, vec square) {
     return FLOAT ? (vec)_mm512_fmsub_ps((__m512)a, (__m512)a, (__m512)square)
                  : (vec)_mm512_fmsub_pd((__m512d)a, (__m512d)a, (__m512d)square);
