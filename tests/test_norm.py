@@ -63,7 +63,8 @@ def test_batch_norm(isa, dtype, shape):
 
 @pytest.mark.parametrize("channels", [1, 3, 16, 33, 63, 64])
 def test_batch_norm_of_a_row_is_the_same_wherever_it_stands(isa, dtype, channels):
-    x, weight, bias = arguments((131, channels), dtype)  # of which whole blocks are taken as one row, and a rest
+    # Of few channels many rows are taken as one, and the rest by themselves.
+    x, weight, bias = arguments((131, channels), dtype)
     mean, var = functional.batch_norm_stats(x)
     y = functional.batch_norm(x, mean, var, weight, bias)
     rows = [functional.batch_norm(row, mean, var, weight, bias) for row in np.split(x, len(x))]
