@@ -366,9 +366,10 @@ def test_outputs_are_channels_last_in_memory():
     Case(4, 3, 40, 41, 16, padding=1), Case(3, 40, 20, 21, 40, (2, 2)), Case(4, 64, 20, 21, 64, groups=64),
     Case(2, 64, 20, 21, 48, groups=4, stride=2), Case(2, 300, 6, 6, 300, (1, 1)),
     Case(4, 32, 21, 20, 33, padding=1), Case(1, 64, 8, 8, 160, padding=1),
-    Case(1, 150, 18, 18, 150, padding=1), Case(1, 1, 1, 9000, 33, (1, 10), stride=(1, 2)),
+    Case(1, 150, 18, 18, 150, padding=1), Case(2, 33, 61, 61, 40, padding=1),
+    Case(1, 1, 1, 9000, 33, (1, 10), stride=(1, 2)),
 ], ids=["few channels", "direct", "depthwise", "groups", "1x1", "winograd", "one block", "shared products",
-        "a signal"])
+        "rounds of tiles", "a signal"])
 def test_equal_bits_for_any_number_of_threads(threads, case):
     results = []
     for n in (1, 2, 3):
@@ -376,6 +377,14 @@ def test_equal_bits_for_any_number_of_threads(threads, case):
         results.append(run(functional, case.arrays(np.float32), **case.options))
     assert_same_bits(results[1], results[0])
     assert_same_bits(results[2], results[0])
+
+
+def test_filter_gradient_of_several_rounds_of_tiles(isa, dtype):
+    case = Case(2, 33, 61, 61, 40, padding=1)
+    args = case.arrays(dtype)
+    _, grad_y, _, grad_weight, _ = run(functional, args, algorithm="winograd", **case.options)
+    expected = run(functional, in_double(*args), *in_double(grad_y), algorithm="direct", **case.options)[3]
+    assert_close([grad_weight], [expected], WINOGRAD[dtype], dtype)
 
 
 @pytest.mark.parametrize("kind", KINDS)

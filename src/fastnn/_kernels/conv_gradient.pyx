@@ -123,4 +123,4 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
 cdef void finish_gradient(real* sums, Py_ssize_t slices, Py_ssize_t taps, Py_ssize_t depth,
                           Py_ssize_t columns, real* grad_weight, Watch* watch) noexcept nogil:
     add_slices(sums, sums + taps * depth * columns, slices - 1, taps * depth * columns)
-    filters_first(sums, taps, depth, columns, grad_weight, watch)
+    filters_first(sums, taps, depth, columns, grad_weight, taps * depth, watch)

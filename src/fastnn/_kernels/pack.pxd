@@ -9,4 +9,4 @@ cdef void pack(const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps, Py_ssiz
                Watch* watch) noexcept nogil
 
 cdef void filters_first(const real* sums, Py_ssize_t taps, Py_ssize_t depth, Py_ssize_t columns,
-                        real* grad_weight, Watch* watch) noexcept nogil
+                        real* grad_weight, Py_ssize_t filter_step, Watch* watch) noexcept nogil

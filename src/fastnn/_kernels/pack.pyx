@@ -95,8 +95,8 @@ cdef void pack_taps(const fnn_kernels* kern, const real* b, const Py_ssize_t* ta
 
 
 cdef void filters_first(const real* sums, Py_ssize_t taps, Py_ssize_t depth, Py_ssize_t columns,
-                        real* grad_weight, Watch* watch) noexcept nogil:
-    """From [tap][channel][filter] to [filter][channel][tap]."""
+                        real* grad_weight, Py_ssize_t filter_step, Watch* watch) noexcept nogil:
+    """From [tap][channel][filter] to [filter][channel][tap], `filter_step` from one filter to the next."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef real rows[BUFFER]
     cdef Py_ssize_t run = depth * taps, k_block, block, k0, e0, e, width, count, c, tap
@@ -115,4 +115,4 @@ cdef void filters_first(const real* sums, Py_ssize_t taps, Py_ssize_t depth, Py_
                 if tap == taps:
                     tap = 0
                     c += 1
-            kern.transpose(count, width, rows, BLOCK, grad_weight + k0 * run + e0, run)
+            kern.transpose(count, width, rows, BLOCK, grad_weight + k0 * filter_step + e0, filter_step)

@@ -10,132 +10,182 @@ so that the sum over pixels becomes 36 (or 16) products over tiles, a quarter (4
     Z[36][T][K]   the tiles' output gradients, transformed, in panels
     S[36][C][K]  += V[i]^T Z[i]                              gemm_columns
 
-Where S is small, the tiles are cut in slices with an S each, added in order at the end; where it is large,
-the products are shared. The cut depends on the shapes alone.
+Tiles are transformed a round at a time, by all threads; then the products are shared, and at the end the
+channels of S that are transformed back. Each sum has its terms in the order of the tiles, whoever adds them.
 """
 
 from cython.parallel cimport prange
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 
 from fastnn._kernels.arrays cimport finish
 from fastnn._kernels.environment cimport Environment, default_environment
-from fastnn._kernels.gemm cimport add_slices, column_tiles
+from fastnn._kernels.gemm cimport column_tiles
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task, real, start, team_size
+    CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts,
+    next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 from fastnn._kernels.winograd cimport MOST_PRODUCTS, tile_pixels, tile_walk
 
 cdef enum:
-    MAX_BLOCK = 128
-    SHARED_BYTES = 1536 * 1024   # V and Z of a task: some of it in L3, for a longer sum per pass over S
+    DEPTH = 128                     # tiles of a product: a panel of so many lies in L1
+    ROUND_BYTES = 4 * 1024 * 1024   # V and Z of a round, in L3; of wide layers more: a pass over S costs
+    GROUP = 8                       # tiles of a task that transforms
+    ROWS = 128                      # channels of a task that multiplies
+    CHANNELS = 16                   # of a task that transforms back: 9 lines of each filter
+
+cdef enum Phase:
+    TRANSFORM, MULTIPLY, TRANSFORM_BACK
 
 
-cdef struct Plan:
+# What all threads know; x, grad_y, zeros and the matrices hold the dtype of the data.
+cdef struct Job:
+    const fnn_kernels* kern
+    const Walk* walk
     int outputs                   # of a tile along each axis: 4 or 2
     Py_ssize_t products           # 36 or 16
     Py_ssize_t c, k, p, q
-    Py_ssize_t block              # tiles transformed at once
-    Py_ssize_t slices, tiles      # slices of the tiles, and tiles in each
-    Py_ssize_t parts              # parts of the products
+    const void* x
+    const void* zeros
+    const void* grad_y
+    void* grad_weight
+    Py_ssize_t round              # tiles of a round
+    Py_ssize_t tile0, tile1       # those of this one
+    Py_ssize_t parts              # of the channels of S
+    Py_ssize_t v_tile             # from one tile of V to the next
     Py_ssize_t v_stride, z_stride, panel
     Py_ssize_t matrix             # from one of the sums S to the next
+    void* v
+    void* z
+    void* sums
+    void* taps                    # room for what a thread transforms back
+    Watch watch
 
 
-cdef Plan make_plan(const fnn_kernels* kern, const Walk* walk, Py_ssize_t tiles, Py_ssize_t c, Py_ssize_t k,
-                    Py_ssize_t itemsize) noexcept nogil:
-    cdef Plan plan
-    plan.outputs, plan.products = <int>walk.stride_h, walk.taps
-    plan.c, plan.k = c, k
-    plan.block = SHARED_BYTES // (plan.products * (c + k) * itemsize)
-    plan.block = min(max(<Py_ssize_t>32, min(<Py_ssize_t>MAX_BLOCK, plan.block)), tiles)
-    plan.slices = max(<Py_ssize_t>1, min(<Py_ssize_t>4, tiles // plan.block)) if c * k <= 128 * 128 else 1
-    plan.parts = 1 if plan.slices > 1 else 4
-    plan.tiles = ceil_div(tiles, plan.slices)
-    plan.v_stride = plan.block * c + 16
-    plan.panel = plan.block * kern.nr
-    plan.z_stride = ceil_div(k, kern.nr) * plan.panel + 16
-    plan.matrix = c * k + 16
-    return plan
+cdef void plan(Job* job, const fnn_kernels* kern, const Walk* walk, Py_ssize_t tiles, Py_ssize_t c,
+               Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
+    cdef Py_ssize_t blocks
+    job.kern, job.walk, job.c, job.k = kern, walk, c, k
+    job.outputs, job.products = <int>walk.stride_h, walk.taps
+    blocks = max(<Py_ssize_t>1, ROUND_BYTES // (job.products * (c + k) * itemsize * DEPTH))
+    job.round = ceil_div(tiles, ceil_div(tiles, blocks * DEPTH))
+    job.parts = like_parts(c, ROWS)
+    # An odd number of lines: a column of V, as the product reads it, lies in all sets of L1. (Zen 3, 8 images of
+    # 7 x 7, 512 channels: with the lines of 128 tiles in 2 of 64 sets 20.8 ms, so 18.6.)
+    job.v_tile = (ceil_div(c * itemsize, CACHE_LINE) | 1) * CACHE_LINE // itemsize
+    # 16 numbers apart from a power of two, lest the stores of a tile fall into one cache set.
+    job.v_stride = job.round * job.v_tile + 16
+    job.panel = job.round * kern.nr
+    job.z_stride = ceil_div(k, kern.nr) * job.panel + 16
+    job.matrix = c * k + 16
 
 
-cdef void gradient_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
-                        const real* zeros, const real* grad_y, Py_ssize_t tile0, Py_ssize_t tile1,
-                        Py_ssize_t first, Py_ssize_t last, real* sums, real* v, Watch* watch) noexcept nogil:
-    """sums[i][c][k], first <= i < last, over the tiles tile0..tile1."""
-    cdef const void* pixels[MAX_BLOCK]
+cdef void transform(const Job* job, Py_ssize_t group, const real* of_dtype) noexcept nogil:
+    """V and Z of a few tiles."""
+    cdef const void* pixels[MOST_PRODUCTS]
+    cdef real* v = <real*>job.v
+    cdef real* z = <real*>job.z
+    cdef Py_ssize_t t, first = job.tile0 + group * GROUP
+    for t in range(first, min(job.tile1, first + GROUP)):
+        source_rows(job.walk, <const real*>job.x, <const real*>job.zeros, pixel_at(job.walk, t), 1, 1, 0,
+                    job.products, pixels)
+        job.kern.winograd_input(job.outputs + 2, pixels, job.c, v + (t - job.tile0) * job.v_tile,
+                                job.v_stride)
+        tile_pixels(job.outputs, <const real*>job.grad_y, job.p, job.q, job.k, t, pixels)
+        job.kern.winograd_gradient(job.outputs + 2, pixels, job.k, z + (t - job.tile0) * job.kern.nr,
+                                   job.panel, job.z_stride)
+
+
+cdef void multiply(Job* job, Py_ssize_t product, Py_ssize_t c0, Py_ssize_t c1,
+                   const real* of_dtype) noexcept nogil:
+    """S[product][c0..c1][k] = or += V^T Z over the tiles of a round."""
+    cdef const void* tiles[DEPTH]
+    cdef const real* v = <const real*>job.v + product * job.v_stride
+    cdef const real* z = <const real*>job.z + product * job.z_stride
+    cdef Py_ssize_t count = job.tile1 - job.tile0, blocks = ceil_div(count, DEPTH)
+    cdef Py_ssize_t depth = ceil_div(count, blocks), block, t0, t
     cdef fnn_tile tile
-    cdef real* z = v + plan.products * plan.v_stride
-    cdef Py_ssize_t block, t0, t, i
-    tile.a = pixels
-    tile.taps = 1
-    tile.b_panel = plan.panel
-    tile.columns = plan.k
-    tile.bias = NULL
-    tile.relu = False
-    for block in range(ceil_div(tile1 - tile0, plan.block)):
-        if not go_on(watch):
-            return
-        t0 = tile0 + block * plan.block
-        tile.depth = min(plan.block, tile1 - t0)
-        tile.accumulate = block > 0
+    tile.a, tile.taps, tile.bias, tile.relu = tiles, 1, NULL, False
+    tile.b_panel, tile.columns = job.panel, job.k
+    for block in range(blocks):
+        t0 = block * depth
+        tile.depth = min(depth, count - t0)
+        tile.accumulate = job.tile0 + t0 > 0
+        tile.b = z + t0 * job.kern.nr
         for t in range(tile.depth):
-            source_rows(walk, x, zeros, pixel_at(walk, t0 + t), 1, 1, 0, plan.products, pixels)
-            kern.winograd_input(plan.outputs + 2, pixels, plan.c, v + t * plan.c, plan.v_stride)
-            tile_pixels(plan.outputs, grad_y, plan.p, plan.q, plan.k, t0 + t, pixels)
-            kern.winograd_gradient(plan.outputs + 2, pixels, plan.k, z + t * kern.nr, plan.panel,
-                                   plan.z_stride)
-        for i in range(first, last):
-            tile.b = z + i * plan.z_stride
-            for t in range(tile.depth):
-                pixels[t] = v + i * plan.v_stride + t * plan.c
-            column_tiles(kern, &tile, 0, 0, plan.c, sums + i * plan.matrix, plan.k)
+            tiles[t] = v + (t0 + t) * job.v_tile
+        column_tiles(job.kern, &tile, 0, c0, c1, <real*>job.sums + product * job.matrix, job.k)
+
+
+cdef void transform_back(Job* job, Py_ssize_t group, int thread, const real* of_dtype) noexcept nogil:
+    """grad_weight of a few channels."""
+    cdef Py_ssize_t c0 = group * CHANNELS, channels = min(<Py_ssize_t>CHANNELS, job.c - c0)
+    cdef real* taps = <real*>job.taps + thread * 9 * CHANNELS * job.k
+    job.kern.winograd_filter_gradient(job.outputs + 2, <const real*>job.sums + c0 * job.k, job.matrix,
+                                      channels * job.k, taps)
+    filters_first(taps, 9, channels, job.k, <real*>job.grad_weight + c0 * 9, job.c * 9, &job.watch)
+
+
+cdef void share_of(Job* job, Phase phase, fnn_tasks* tasks, int thread, const real* of_dtype) noexcept nogil:
+    """What one thread does of a phase."""
+    cdef Py_ssize_t task = next_task(tasks, thread, &job.watch), part
+    while task >= 0:
+        if phase == TRANSFORM:
+            transform(job, task, of_dtype)
+        elif phase == MULTIPLY:
+            part = task % job.parts
+            multiply(job, task // job.parts, part * job.c // job.parts, (part + 1) * job.c // job.parts,
+                     of_dtype)
+        else:
+            transform_back(job, task, thread, of_dtype)
+        task = next_task(tasks, thread, &job.watch)
+
+
+cdef void run(Job* job, Phase phase, Py_ssize_t count, int threads, const real* of_dtype) noexcept nogil:
+    cdef fnn_tasks tasks
+    cdef int thread
+    deal(&tasks, count, threads)
+    if threads == 1:
+        share_of(job, phase, &tasks, 0, of_dtype)
+        return
+    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+        share_of(job, phase, &tasks, thread, of_dtype)
 
 
 cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t p, Py_ssize_t q,
                          Py_ssize_t c, Py_ssize_t k, real* grad_weight) noexcept nogil:
     """grad_weight [k][c][3][3]. Returns -1 when memory is short or interrupted."""
-    cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t tiles = walk.n * walk.p * walk.q
-    cdef Plan plan = make_plan(kern, walk, tiles, c, k, sizeof(real))
-    cdef Py_ssize_t size = plan.products * (plan.v_stride + plan.z_stride), task
-    cdef Py_ssize_t sums_of_slice = plan.products * plan.matrix
-    cdef int threads = team_size(0.02 * plan.products * tiles * c * k)
-    cdef real* workspace = <real*>malloc(threads * size * sizeof(real))
-    cdef size_t sums_size = (plan.slices * sums_of_slice + 9 * c * k) * sizeof(real)
-    cdef real* sums = <real*>take(sums_size)
+    cdef Job job
+    cdef Py_ssize_t tiles = walk.n * walk.p * walk.q, size
+    cdef int threads = team_size(0.02 * walk.taps * tiles * c * k)
+    cdef real* memory
     cdef real* zeros = <real*>calloc(c, sizeof(real))
-    cdef real* taps
-    cdef fnn_tasks tasks
-    cdef Watch watch
-    cdef int thread
-    if workspace is NULL or sums is NULL or zeros is NULL:
-        free(workspace)
-        give(sums, sums_size)
+    plan(&job, kernels(sizeof(real)), walk, tiles, c, k, sizeof(real))
+    size = job.products * (job.v_stride + job.z_stride + job.matrix) + threads * 9 * CHANNELS * k
+    size *= sizeof(real)
+    memory = <real*>take(size)
+    if memory is NULL or zeros is NULL:
+        give(memory, size)
         free(zeros)
         return -1
-    plan.p, plan.q = p, q
-    start(&watch)
-    deal(&tasks, plan.slices * plan.parts, threads)
-    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-        task = next_task(&tasks, thread, &watch)
-        while task >= 0:
-            gradient_task(kern, &plan, walk, x, zeros, grad_y, task // plan.parts * plan.tiles,
-                          min(tiles, (task // plan.parts + 1) * plan.tiles),
-                          task % plan.parts * plan.products // plan.parts,
-                          (task % plan.parts + 1) * plan.products // plan.parts,
-                          sums + task // plan.parts * sums_of_slice, workspace + thread * size, &watch)
-            task = next_task(&tasks, thread, &watch)
-    add_slices(sums, sums + sums_of_slice, plan.slices - 1, sums_of_slice)
-    taps = sums + plan.slices * sums_of_slice
-    kern.winograd_filter_gradient(plan.outputs + 2, sums, plan.matrix, c * k, taps)
-    filters_first(taps, 9, c, k, grad_weight, &watch)
-    free(workspace)
-    give(sums, sums_size)
+    job.p, job.q, job.x, job.zeros, job.grad_y, job.grad_weight = p, q, x, zeros, grad_y, grad_weight
+    job.v = memory
+    job.z = memory + job.products * job.v_stride
+    job.sums = <real*>job.z + job.products * job.z_stride
+    job.taps = <real*>job.sums + job.products * job.matrix
+    start(&job.watch)
+    job.tile0 = 0
+    while job.tile0 < tiles and go_on(&job.watch):
+        job.tile1 = min(tiles, job.tile0 + job.round)
+        run(&job, TRANSFORM, ceil_div(job.tile1 - job.tile0, GROUP), threads, grad_y)
+        run(&job, MULTIPLY, job.products * job.parts, threads, grad_y)
+        job.tile0 = job.tile1
+    run(&job, TRANSFORM_BACK, ceil_div(c, CHANNELS), threads, grad_y)
+    give(memory, size)
     free(zeros)
-    return -1 if watch.interrupted else 0
+    return -1 if job.watch.interrupted else 0
 
 
 def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
