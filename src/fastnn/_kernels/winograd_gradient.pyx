@@ -72,7 +72,7 @@ cdef void plan(Job* job, const fnn_kernels* kern, const Walk* walk, Py_ssize_t t
     blocks = max(<Py_ssize_t>1, ROUND_BYTES // (job.products * (c + k) * itemsize * DEPTH))
     job.round = ceil_div(tiles, ceil_div(tiles, blocks * DEPTH))
     job.parts = like_parts(c, ROWS)
-    # An odd number of lines: a column of V, as the product reads it, lies in all sets of L1. (Zen 3, 8 images of
+    # An odd number of lines: a column of V, as products read it, lies in all sets of L1. (Zen 3, 8 images of
     # 7 x 7, 512 channels: with the lines of 128 tiles in 2 of 64 sets 20.8 ms, so 18.6.)
     job.v_tile = (ceil_div(c * itemsize, CACHE_LINE) | 1) * CACHE_LINE // itemsize
     # 16 numbers apart from a power of two, lest the stores of a tile fall into one cache set.
