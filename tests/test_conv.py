@@ -100,6 +100,8 @@ GEOMETRIES = {
     "depthwise, wide padding": Case(1, 17, 3, 2, 17, groups=17, padding=4),
     "depthwise 5 x 5": Case(1, 19, 6, 9, 19, (5, 5), groups=19, padding=2),
     "depthwise, stride beyond kernel": Case(1, 9, 11, 12, 9, (2, 3), stride=(4, 5), padding=1, groups=9),
+    "copied pixels": Case(2, 64, 35, 37, 70, stride=2, padding=1),
+    "copied pixels of groups": Case(1, 128, 12, 13, 150, (2, 3), groups=2, padding=1),
     "depth multiplier": Case(2, 5, 7, 8, 15, groups=5, padding=1),
     "only padding": Case(2, 3, 0, 4, 5, (2, 2), padding=1),
     "only padding, many channels": Case(2, 17, 3, 0, 16, padding=2),
@@ -367,9 +369,9 @@ def test_outputs_are_channels_last_in_memory():
     Case(2, 64, 20, 21, 48, groups=4, stride=2), Case(2, 300, 6, 6, 300, (1, 1)),
     Case(4, 32, 21, 20, 33, padding=1), Case(1, 64, 8, 8, 160, padding=1),
     Case(1, 150, 18, 18, 150, padding=1), Case(2, 33, 61, 61, 40, padding=1),
-    Case(1, 1, 1, 9000, 33, (1, 10), stride=(1, 2)),
+    Case(2, 64, 21, 19, 70, stride=2), Case(1, 1, 1, 9000, 33, (1, 10), stride=(1, 2)),
 ], ids=["few channels", "direct", "depthwise", "groups", "1x1", "winograd", "one block", "shared products",
-        "rounds of tiles", "a signal"])
+        "rounds of tiles", "copied pixels", "a signal"])
 def test_equal_bits_for_any_number_of_threads(threads, case):
     results = []
     for n in (1, 2, 3):
