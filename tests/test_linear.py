@@ -67,6 +67,7 @@ CUTS = {
     "by columns and rows": (400, 70, 900),
     "in slices of a small gradient": (5000, 100, 90),
     "in slices of a large gradient": (4300, 280, 270),
+    "columns of one set of the cache": (410, 150, 1024),
 }
 
 
