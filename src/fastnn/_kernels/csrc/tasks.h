@@ -10,8 +10,6 @@
 
 #include <stddef.h>
 
-#include "barrier.h"
-
 enum { FNN_RUNS = 64, FNN_CACHE_LINE = 64 };
 
 typedef struct {
@@ -43,15 +41,6 @@ static inline ptrdiff_t fnn_next_task(fnn_tasks *tasks, int thread) {
         }
     }
     return -1;
-}
-
-/* A thread that found no more tasks waits awake for the others of `members` that still do theirs, a while.
- * At the end of OpenMP's region it would sleep after 30 us (WAITING in __init__.py), which is less than the last task
- * of another takes, and waking it for the next call takes longer than both. */
-static inline void fnn_finish(fnn_tasks *tasks, int members) {
-    __atomic_add_fetch(&tasks->done, 1, __ATOMIC_ACQ_REL);
-    for (int spins = 0; spins < FNN_SPINS && __atomic_load_n(&tasks->done, __ATOMIC_ACQUIRE) < members; spins++)
-        fnn_pause();
 }
 
 #endif

@@ -19,6 +19,7 @@
 #include <math.h>
 #include <time.h>
 
+#include "barrier.h"
 #include "threads.h"
 
 #ifdef CLOCK_MONOTONIC_COARSE
@@ -49,6 +50,23 @@ void fnn_work_done(int team) {
     if (!team && !alone) return;
     alone = 0;
     __atomic_store_n(&awake_until, nanoseconds(CLOCK_MONOTONIC) + AWAKE_NS, __ATOMIC_RELAXED);
+}
+
+/* At the end of OpenMP's region a thread sleeps when it has turned for those 30 us: less than the last task of another
+   may take, and waking it for the next call takes longer than both. So it waits awake for the others first. Where one
+   was late twice in a short while, another program has its processor, or two share one: then for a while not. */
+void fnn_finish(int *done, int members) {
+    static fnn_recess recess;
+    const int64_t now = fnn_coarse_ns();
+    int spins = 0;
+    __atomic_add_fetch(done, 1, __ATOMIC_ACQ_REL);
+    if (!fnn_may_meet(&recess, now)) return;
+    while (spins < FNN_SPINS && __atomic_load_n(done, __ATOMIC_ACQUIRE) < members) {
+        fnn_pause();
+        spins++;
+    }
+    if (spins == FNN_SPINS || __atomic_load_n(&recess.pause, __ATOMIC_RELAXED))
+        fnn_adjourn(&recess, spins == FNN_SPINS, now);
 }
 
 #if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__) && !defined(_WIN32)

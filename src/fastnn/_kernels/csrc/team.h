@@ -18,6 +18,9 @@ int fnn_work_follows(void);
 void fnn_work_alone(void);
 void fnn_work_done(int team);
 
+/* Says of one of a team's `members` that it is done, by adding 1 to `done`, and waits for the others, a while. */
+void fnn_finish(int *done, int members);
+
 /* How many calling threads have workers of their own. */
 int fnn_team_pools(void);
 

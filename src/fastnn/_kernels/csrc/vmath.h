@@ -47,17 +47,17 @@ INLINE vec NAME(exp_bend)(vec r) {
 }
 
 /* e^r - 1 */
-INLINE vec NAME(exp_rest)(vec r) { return NAME(exp_bend)(r) + r; }
+INLINE vec NAME(exp_less_one)(vec r) { return NAME(exp_bend)(r) + r; }
 
 /* e^x; overflows to infinity, underflows through the denormals to zero */
 INLINE vec NAME(vexp)(vec x) {
     const real most = FLOAT ? 89 : 710, least = FLOAT ? -104 : -746;
     const NAME(reduced) e = NAME(reduce_exp)(larger(splat(least), lesser(splat(most), x)));
-    return times_power(NAME(exp_rest)(e.r), e.k);
+    return times_power(NAME(exp_less_one)(e.r), e.k);
 }
 
 /* e^x for x <= 0; softmax over rows in L1 takes 6.0 ns a vector, with vexp 8.2 (Zen 3) */
-INLINE vec NAME(from_reduced)(NAME(reduced) e) { return times_low_power(NAME(exp_rest)(e.r), e.k); }
+INLINE vec NAME(from_reduced)(NAME(reduced) e) { return times_low_power(NAME(exp_less_one)(e.r), e.k); }
 INLINE vec NAME(vexp_low)(vec x) {
     return NAME(from_reduced)(NAME(reduce_exp)(larger(splat(FLOAT ? -104 : -746), x)));
 }
@@ -112,7 +112,7 @@ typedef struct {
 
 INLINE NAME(power) NAME(gate_power)(vec x) {
     const NAME(reduced) e = NAME(reduce_by)(WHOLE + (FLOAT ? 127 : 1023), x);
-    return (NAME(power)){NAME(exp_rest)(e.r), (vec)((mask)e.k << DIGITS)};
+    return (NAME(power)){NAME(exp_less_one)(e.r), (vec)((mask)e.k << DIGITS)};
 }
 INLINE vec NAME(gate_tanh)(vec x) {
     const real most = FLOAT ? 10 : 20;
