@@ -8,14 +8,13 @@ added in order; the cut depends on the shapes alone.
 
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
 
-from fastnn._kernels.gemm cimport add_slices, column_tiles
+from fastnn._kernels.gemm cimport add_slices, column_tiles, copy_columns
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first, pack, panel_elements
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task, real,
-    start, team_size
+    CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task, odd_lines,
+    real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
@@ -55,7 +54,7 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
     cdef const void* sources[GRADIENT_PIXELS]
     cdef fnn_tile tile
     cdef Py_ssize_t tiles_per_tap = ceil_div(depth, kern.mr)
-    cdef Py_ssize_t chunk, m, tap, c0, c1, i, zero = 0
+    cdef Py_ssize_t chunk, m, tap, c0, c1, zero = 0
     cdef real* copy = panels + panel_elements(columns, GRADIENT_PIXELS, sizeof(real))
     tile.a = sources
     tile.taps = 1
@@ -77,10 +76,7 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
             c0 = max(tile0 - tap * tiles_per_tap, zero) * kern.mr
             c1 = min((tile1 - tap * tiles_per_tap) * kern.mr, depth)
             if pitch:
-                for i in range(tile.depth):
-                    memcpy(copy + i * pitch, <const real*>sources[i] + group * depth + c0,
-                           (c1 - c0) * sizeof(real))
-                    sources[i] = copy + i * pitch
+                copy_columns(sources, tile.depth, group * depth + c0, c1 - c0, copy, pitch)
             column_tiles(kern, &tile, -c0 if pitch else group * depth, c0, c1,
                          sums + tap * depth * columns, columns)
 
@@ -96,7 +92,7 @@ cdef Py_ssize_t copied_pitch(const fnn_kernels* kern, const Walk* walk, Py_ssize
     cdef Py_ssize_t step = walk.x_w * walk.stride_w * itemsize
     if step % (8 * CACHE_LINE) or columns <= 2 * kern.nr or walk.n * walk.p * walk.q <= 64:
         return 0
-    return (ceil_div(depth * itemsize, CACHE_LINE) | 1) * CACHE_LINE // itemsize
+    return odd_lines(depth, itemsize)
 
 
 cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t groups,

@@ -36,6 +36,9 @@ cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const
 cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offset, Py_ssize_t m0,
                        Py_ssize_t m1, real* c, Py_ssize_t c_stride) noexcept nogil
 
+cdef void copy_columns(const void** rows, Py_ssize_t count, Py_ssize_t first, Py_ssize_t columns, real* copy,
+                       Py_ssize_t pitch) noexcept nogil
+
 cdef void add_slices(real* total, const real* slices, Py_ssize_t count, Py_ssize_t size) noexcept nogil
 
 cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t m, Py_ssize_t n,

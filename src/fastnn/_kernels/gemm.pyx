@@ -172,6 +172,15 @@ cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offse
         kern.gemm_columns(tile)
 
 
+cdef void copy_columns(const void** rows, Py_ssize_t count, Py_ssize_t first, Py_ssize_t columns, real* copy,
+                       Py_ssize_t pitch) noexcept nogil:
+    """Copy some columns of A, the first of which is `first`, to rows `pitch` apart; `rows` are those then."""
+    cdef Py_ssize_t i
+    for i in range(count):
+        memcpy(copy + i * pitch, <const real*>rows[i] + first, columns * sizeof(real))
+        rows[i] = copy + i * pitch
+
+
 cdef void add_slices(real* total, const real* slices, Py_ssize_t count, Py_ssize_t size) noexcept nogil:
     """Add the slices of `size` numbers to `total`, in order: the bits do not depend on who made them."""
     cdef Py_ssize_t s, i

@@ -217,6 +217,10 @@ cdef inline Py_ssize_t whole_lines(Py_ssize_t size) noexcept nogil:
     """So many bytes, and what is missing to the end of a cache line."""
     return ceil_div(size, CACHE_LINE) * CACHE_LINE
 
+cdef inline Py_ssize_t odd_lines(Py_ssize_t n, Py_ssize_t itemsize) noexcept nogil:
+    """From one row of n elements to the next such that a column of them uses all sets of a cache."""
+    return (ceil_div(n * itemsize, CACHE_LINE) | 1) * CACHE_LINE // itemsize
+
 cdef inline Py_ssize_t balanced(Py_ssize_t size, Py_ssize_t block, Py_ssize_t unit) noexcept nogil:
     """A multiple of `unit`, at most `block` (a multiple, too), that cuts `size` into one or an even number
     of like parts: 784 rows in 7 blocks of 112 leave one of two threads idle for a seventh of the time.

@@ -19,17 +19,18 @@ threads 74 -> 48). A long k is cut in slices whose partial sums are added in ord
 
 from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport (
-    KC, LONGEST_KC, NC, add_slices, column_sums, column_tiles, multiply, multiply_task, product_ns
+    KC, LONGEST_KC, NC, add_slices, column_sums, column_tiles, copy_columns, multiply, multiply_task,
+    product_ns
 )
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task,
-    raise_interrupt, real, start, team_size
+    odd_lines, raise_interrupt, real, start, team_size
 )
 
 cdef enum:
@@ -161,9 +162,8 @@ cdef Py_ssize_t thread_elements(const Cut* cut, Py_ssize_t itemsize) noexcept no
 
 
 cdef Py_ssize_t copied_pitch(Py_ssize_t itemsize) noexcept nogil:
-    """From one row of copied columns to the next: an odd number of lines, so that they use all sets of L1."""
-    cdef const fnn_kernels* kern = kernels(itemsize)
-    return (ceil_div(STRIP * kern.mr * itemsize, CACHE_LINE) | 1) * CACHE_LINE // itemsize
+    """From one row of copied columns to the next."""
+    return odd_lines(STRIP * kernels(itemsize).mr, itemsize)
 
 
 cdef bint columns_collide(Py_ssize_t stride, Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t nr,
@@ -223,9 +223,8 @@ cdef void transposed_task(const fnn_kernels* kern, const Cut* cut, Py_ssize_t ta
         while m < m1:
             for i in range(tile.depth):
                 a_rows[i] = a + (k0 + i) * a_stride
-                if copied:
-                    memcpy(copy + i * pitch, <const real*>a_rows[i] + m, min(strip, m1 - m) * sizeof(real))
-                    a_rows[i] = copy + i * pitch
+            if copied:
+                copy_columns(a_rows, tile.depth, m, min(strip, m1 - m), copy, pitch)
             column_tiles(kern, &tile, -m if copied else 0, m, min(m1, m + strip), sums + n0, n)
             m += strip
         k0 += KC

@@ -20,12 +20,12 @@ from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.arrays cimport finish
 from fastnn._kernels.environment cimport Environment, default_environment
-from fastnn._kernels.gemm cimport column_tiles
+from fastnn._kernels.gemm cimport add_slices, column_tiles
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts,
-    next_task, real, start, team_size
+    next_task, odd_lines, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 from fastnn._kernels.winograd cimport MOST_PRODUCTS, tile_pixels, tile_walk
@@ -70,12 +70,12 @@ cdef struct Job:
 
 cdef void plan(Job* job, const fnn_kernels* kern, const Walk* walk, Py_ssize_t tiles, Py_ssize_t c,
                Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
-    cdef Py_ssize_t line = CACHE_LINE // itemsize, panels = ceil_div(k, kern.nr), blocks
+    cdef Py_ssize_t panels = ceil_div(k, kern.nr), blocks
     job.kern, job.walk, job.c, job.k = kern, walk, c, k
     job.outputs, job.products = <int>walk.stride_h, walk.taps
     # An odd number of lines: a column of V, as products read it, lies in all sets of L1. (Zen 3, 8 images of
     # 7 x 7, 512 channels: with the lines of 128 tiles in 2 of 64 sets 20.8 ms, so 18.6.)
-    job.v_tile = c if c < 4 * line else (ceil_div(c, line) | 1) * line
+    job.v_tile = c if c * itemsize < 4 * CACHE_LINE else odd_lines(c, itemsize)
     job.slices = max(<Py_ssize_t>1, min(<Py_ssize_t>SLICES, tiles // DEPTH)) if c * k <= SMALL_SUMS else 1
     job.slice = ceil_div(tiles, job.slices)
     blocks = ROUND_BYTES // (job.products * (job.v_tile + panels * kern.nr) * itemsize * DEPTH)
@@ -131,13 +131,12 @@ cdef void multiply(const Job* job, Py_ssize_t product, Py_ssize_t c0, Py_ssize_t
 cdef void transform_back(Job* job, Py_ssize_t group, int thread, const real* of_dtype) noexcept nogil:
     """grad_weight of a few channels."""
     cdef Py_ssize_t c0 = group * CHANNELS, channels = min(<Py_ssize_t>CHANNELS, job.c - c0)
-    cdef Py_ssize_t n = channels * job.k, s, i, j
+    cdef Py_ssize_t n = channels * job.k, s, i
     cdef real* taps = <real*>job.taps + thread * 9 * CHANNELS * job.k
     cdef real* sums = <real*>job.sums + c0 * job.k
     for s in range(1, job.slices):
         for i in range(job.products):
-            for j in range(n):
-                sums[i * job.matrix + j] += sums[(s * job.products + i) * job.matrix + j]
+            add_slices(sums + i * job.matrix, sums + (s * job.products + i) * job.matrix, 1, n)
     job.kern.winograd_filter_gradient(job.outputs + 2, sums, job.matrix, n, taps)
     filters_first(taps, 9, channels, job.k, <real*>job.grad_weight + c0 * 9, job.c * 9, &job.watch)
 

@@ -45,6 +45,13 @@ static void NAME(column_moments)(ptrdiff_t m, ptrdiff_t c, const void *x, const 
     for (; j < c; j += VLEN) NAME(moments_of)(1, m, c, j, x, center, g, sums);
 }
 
+/* (x - center) a + b, or with g: ... + d g, of the vector at j. */
+INLINE vec NAME(affine_at)(ptrdiff_t j, const real *x, const real *center, const real *a, const real *b,
+                           const real *g, const real *d) {
+    const vec v = (load(x + j) - load(center + j)) * load(a + j) + load(b + j);
+    return g ? v + load(g + j) * load(d + j) : v;
+}
+
 /* y_ij = (x_ij - center_j) a_j + b_j, or with g: ... + d_j g_ij. The center is taken off first, where nothing
  * is lost: a_j x_ij of data far from zero would be rounded to the digits of its mean. */
 static void NAME(column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x_, const void *center_, const void *a_,
@@ -56,15 +63,11 @@ static void NAME(column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x_, const 
         ptrdiff_t j = 0;
         for (; j + 2 * VLEN <= c; j += 2 * VLEN) { /* two are read before one is written: see elementwise.h */
             const ptrdiff_t k = j + VLEN;
-            const vec v = (load(x + j) - load(center + j)) * load(a + j) + load(b + j);
-            const vec w = (load(x + k) - load(center + k)) * load(a + k) + load(b + k);
-            store(y + j, g ? v + load(g + j) * load(d + j) : v);
-            store(y + k, g ? w + load(g + k) * load(d + k) : w);
+            const vec v = NAME(affine_at)(j, x, center, a, b, g, d), w = NAME(affine_at)(k, x, center, a, b, g, d);
+            store(y + j, v);
+            store(y + k, w);
         }
-        for (; j + VLEN <= c; j += VLEN) {
-            const vec v = (load(x + j) - load(center + j)) * load(a + j) + load(b + j);
-            store(y + j, g ? v + load(g + j) * load(d + j) : v);
-        }
+        for (; j + VLEN <= c; j += VLEN) store(y + j, NAME(affine_at)(j, x, center, a, b, g, d));
         if (j < c) {
             const ptrdiff_t n = c - j;
             const vec v = (load_part(x + j, n) - load_part(center + j, n)) * load_part(a + j, n);
