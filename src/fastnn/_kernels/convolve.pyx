@@ -13,7 +13,9 @@ from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from fastnn._kernels.gemm cimport A_COPY, KC, MAX_MR, MC, NC, PITCH, even_tiles, is_short, rows_collide
+from fastnn._kernels.gemm cimport (
+    A_COPY, KC, MAX_MR, MC, NC, PITCH, even_tiles, fetch_ahead, is_short, rows_collide
+)
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, like_parts, next_task, real,
     start, team_size
@@ -26,6 +28,7 @@ from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_r
 # 7 x 7 429 -> 414 us; 8, then 4, two threads: ResNet-50's of 14 x 14 and 7 x 7 1.04 to 1.1 times as fast.
 cdef enum:
     FEW_TASKS = 4
+    FEW_FILTERS = 128  # of a task that has all pixels: its block of filters and the next fit 512 KB of L2
 
 
 cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const real* x, const real* zeros,
@@ -54,11 +57,14 @@ cdef void table_tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile,
     cdef void* targets[MAX_MR]
     cdef const void* b = tile.b
     cdef Py_ssize_t first, last, left = m1 - m0
+    cdef Py_ssize_t ahead = tile.ahead, step = 0, steps = ceil_div(left, kern.mr)
     cdef Pixel pixel = pixel_at(walk, m0), after
     cdef bint copied = rows_collide(walk.stride_w * walk.x_w * sizeof(real), tile.columns, kern)
     tile.a = table
     tile.c = targets
     while left:
+        fetch_ahead(kern, tile, ahead, (tap1 - tap0) * tile.depth, step, steps)
+        step += 1
         tile.rows = tile_height(walk, kern, pixel, left)
         left -= tile.rows
         after = pixel
@@ -141,11 +147,12 @@ cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x
     cdef Py_ssize_t channels = ceil_div(depth, channel_blocks)
     cdef Py_ssize_t tap_step = max(KC // max(depth, <Py_ssize_t>1), <Py_ssize_t>1)
     cdef Py_ssize_t tap_blocks = max(ceil_div(walk.taps, tap_step), <Py_ssize_t>1)
-    cdef Py_ssize_t block, tap0, tap1, c0
+    cdef Py_ssize_t blocks = tap_blocks * channel_blocks, block, tap0, tap1, c0
+    cdef bint all_pixels = m1 - m0 == walk.n * walk.p * walk.q  # then no other task reads these filters again
     tile.b_panel = panel_taps * depth * kern.nr
     tile.c_offset = group * columns + n0
     tile.columns = n1 - n0
-    for block in range(tap_blocks * channel_blocks):
+    for block in range(blocks):
         tap0 = block // channel_blocks * tap_step
         tap1 = min(tap0 + tap_step, walk.taps)
         c0 = block % channel_blocks * channels
@@ -154,7 +161,13 @@ cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x
         tile.b = panels + n0 * panel_taps * depth + (tap0 * depth + c0) * kern.nr
         tile.accumulate = accumulate or block > 0
         tile.bias = NULL if bias is NULL or block > 0 else bias + group * columns + n0
-        tile.relu = relu if block == tap_blocks * channel_blocks - 1 else 0
+        tile.relu = relu if block == blocks - 1 else 0
+        tile.ahead = 0
+        if all_pixels and block < blocks - 1:
+            tile.ahead = ((block + 1) // channel_blocks * tap_step * depth
+                          + (block + 1) % channel_blocks * channels - tap0 * depth - c0) * kern.nr
+        elif all_pixels and n1 < columns:
+            tile.ahead = (n1 - n0) * panel_taps * depth - (tap0 * depth + c0) * kern.nr
         tiles(kern, walk, &tile, x, zeros, y, tap0, tap1, m0, m1, table)
 
 
@@ -181,6 +194,8 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     if m_tasks <= 4:
         # Few pixels: share the filters as well, an even number of tasks.
         n_tasks = max(n_tasks, min(count, ceil_div(max(<Py_ssize_t>FEW_TASKS, threads), groups * m_tasks)))
+        if m_tasks == 1:
+            n_tasks = max(n_tasks, like_parts(count, FEW_FILTERS // kern.nr))
         if groups * m_tasks % 2:
             n_tasks = min(count, n_tasks + n_tasks % 2)
     if m_tasks == 1 and groups * n_tasks % 2 and pixels > kern.mr:

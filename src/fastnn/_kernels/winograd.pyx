@@ -112,7 +112,7 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk
             return
         multiply_task(kern, v + i * plan.v_stride, plan.c, panels + i * matrix + k0 * plan.c,
                       <const real*>NULL, m + i * plan.m_stride, width, 0, tiles, 0, width, plan.c,
-                      False, False)
+                      False, False, matrix if i + 1 < plan.products else 0)
     for t in range(tiles):
         tile_pixels(plan.outputs, y + k0, plan.p, plan.q, plan.y_pixel, tile0 + t, <const void**>targets)
         kern.winograd_output(plan.outputs + 2, m + t * width, plan.m_stride, width,

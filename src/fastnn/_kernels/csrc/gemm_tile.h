@@ -100,21 +100,23 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
     for (int p = 0; p < panels; p++)
         NAME(tile_start)(rows, vectors, t, column + p * NR, sum + p * rows * NV);
     const real *const *a = (const real *const *)t->a;
-    const real *row[MR];
+    const real *row[MR], *ahead = b + t->ahead;
     for (ptrdiff_t tap = 0; tap < t->taps; tap++) {
         if (tap == 0 || !t->tap_offset) {
 #pragma GCC unroll 16
             for (int i = 0; i < rows; i++) row[i] = a[tap * MR + i] + t->a_offset;
         }
         const ptrdiff_t k0 = t->tap_offset ? t->tap_offset[tap] : 0, k1 = k0 + t->depth;
-        if (rows > 2) {
-#pragma GCC unroll 2
-            for (ptrdiff_t k = k0; k < k1; k++, b += NR)
-                NAME(tile_step)(rows, vectors, panels, t, row, k, b, sum);
-        } else {
-            for (ptrdiff_t k = k0; k < k1; k++, b += NR)
-                NAME(tile_step)(rows, vectors, panels, t, row, k, b, sum);
+        ptrdiff_t k = k0;
+        for (; rows > 2 && k + 2 <= k1; k += 2, b += 2 * NR) {
+            if (rows > 4) {
+                __builtin_prefetch(ahead, 0, 2);
+                ahead += 2 * t->ahead_step;
+            }
+            NAME(tile_step)(rows, vectors, panels, t, row, k, b, sum);
+            NAME(tile_step)(rows, vectors, panels, t, row, k + 1, b + NR, sum);
         }
+        for (; k < k1; k++, b += NR) NAME(tile_step)(rows, vectors, panels, t, row, k, b, sum);
     }
 #pragma GCC unroll 4
     for (int p = 0; p < panels; p++)
