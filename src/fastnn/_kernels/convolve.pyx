@@ -33,13 +33,13 @@ cdef enum:
 
 cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const real* x, const real* zeros,
                 real* y, Py_ssize_t tap0, Py_ssize_t tap1, Py_ssize_t m0, Py_ssize_t m1,
-                const void** table) noexcept nogil:
+                Py_ssize_t following, const void** table) noexcept nogil:
     """The grid pixels m0..m1, with the taps tap0..tap1 as the reduction."""
     if even_pixels(walk) and is_short(kern, m1 - m0, tile.columns, tile.depth, walk.x_w * sizeof(real)):
         even_tiles(kern, tile, x + m0 * walk.x_w, walk.x_w, y + walk.y_start + m0 * walk.y_q, walk.y_q,
                    m1 - m0)
     else:
-        table_tiles(kern, walk, tile, x, zeros, y, tap0, tap1, m0, m1, table)
+        table_tiles(kern, walk, tile, x, zeros, y, tap0, tap1, m0, m1, following, table)
 
 
 cdef bint even_pixels(const Walk* walk) noexcept nogil:
@@ -52,21 +52,24 @@ cdef bint even_pixels(const Walk* walk) noexcept nogil:
 
 cdef void table_tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const real* x,
                       const real* zeros, real* y, Py_ssize_t tap0, Py_ssize_t tap1, Py_ssize_t m0,
-                      Py_ssize_t m1, const void** table) noexcept nogil:
+                      Py_ssize_t m1, Py_ssize_t following, const void** table) noexcept nogil:
     """`tiles` wherever pixels lie, a register tile of them at a time through a table of rows."""
     cdef void* targets[MAX_MR]
     cdef const void* b = tile.b
     cdef Py_ssize_t first, last, left = m1 - m0
-    cdef Py_ssize_t ahead = tile.ahead, step = 0, steps = ceil_div(left, kern.mr)
+    cdef Py_ssize_t step = 0, steps = ceil_div(left, kern.mr)
+    cdef bint even = even_pixels(walk)
     cdef Pixel pixel = pixel_at(walk, m0), after
     cdef bint copied = rows_collide(walk.stride_w * walk.x_w * sizeof(real), tile.columns, kern)
     tile.a = table
     tile.c = targets
     while left:
-        fetch_ahead(kern, tile, ahead, (tap1 - tap0) * tile.depth, step, steps)
-        step += 1
         tile.rows = tile_height(walk, kern, pixel, left)
         left -= tile.rows
+        fetch_ahead(kern, tile, following, (tap1 - tap0) * tile.depth, step, steps,
+                    x + (m1 - left) * walk.x_w + tile.a_offset if even and left else <const real*>NULL,
+                    walk.x_w)
+        step += 1
         after = pixel
         target_rows(walk, y, &after, tile.rows, targets)
         first, last = tap0, tap1
@@ -147,7 +150,7 @@ cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x
     cdef Py_ssize_t channels = ceil_div(depth, channel_blocks)
     cdef Py_ssize_t tap_step = max(KC // max(depth, <Py_ssize_t>1), <Py_ssize_t>1)
     cdef Py_ssize_t tap_blocks = max(ceil_div(walk.taps, tap_step), <Py_ssize_t>1)
-    cdef Py_ssize_t blocks = tap_blocks * channel_blocks, block, tap0, tap1, c0
+    cdef Py_ssize_t blocks = tap_blocks * channel_blocks, block, following, tap0, tap1, c0
     cdef bint all_pixels = m1 - m0 == walk.n * walk.p * walk.q  # then no other task reads these filters again
     tile.b_panel = panel_taps * depth * kern.nr
     tile.c_offset = group * columns + n0
@@ -162,13 +165,13 @@ cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x
         tile.accumulate = accumulate or block > 0
         tile.bias = NULL if bias is NULL or block > 0 else bias + group * columns + n0
         tile.relu = relu if block == blocks - 1 else 0
-        tile.ahead = 0
+        following = 0
         if all_pixels and block < blocks - 1:
-            tile.ahead = ((block + 1) // channel_blocks * tap_step * depth
-                          + (block + 1) % channel_blocks * channels - tap0 * depth - c0) * kern.nr
+            following = ((block + 1) // channel_blocks * tap_step * depth
+                         + (block + 1) % channel_blocks * channels - tap0 * depth - c0) * kern.nr
         elif all_pixels and n1 < columns:
-            tile.ahead = (n1 - n0) * panel_taps * depth - (tap0 * depth + c0) * kern.nr
-        tiles(kern, walk, &tile, x, zeros, y, tap0, tap1, m0, m1, table)
+            following = (n1 - n0) * panel_taps * depth - (tap0 * depth + c0) * kern.nr
+        tiles(kern, walk, &tile, x, zeros, y, tap0, tap1, m0, m1, following, table)
 
 
 cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_t panel_taps,

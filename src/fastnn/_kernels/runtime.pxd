@@ -13,7 +13,8 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t c_offset
         Py_ssize_t columns
         const void* bias
-        Py_ssize_t ahead
+        const void* ahead
+        Py_ssize_t ahead_panel
         Py_ssize_t ahead_step
         int rows
         int accumulate

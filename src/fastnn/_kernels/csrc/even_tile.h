@@ -8,6 +8,9 @@
  * more if one vector of filters leaves registers; where these do not divide Q, the last tile begins with outputs
  * that are there already. A sum runs in gemm_tile.h's order.
  *
+ * The pixels of the next tile are fetched while this one is computed, a line a step, lest they come from memory only
+ * when they are wanted: 16 x 96 x 56 x 56 -> 24, 1 x 1 3.9 -> 2.8 ms.
+ *
  * AVX2 on Zen 3, one thread, before and after, us: 32 x 1 x 28 x 28 -> 32, 3 x 3 423 -> 284; one image -> 6, 5 x 5
  * 11.5 -> 7.2; 3 x 224 x 224 -> 32, 3 x 3 with stride 2 499 -> 281; -> 64, 3 x 3 2495 -> 2050; -> 64, 7 x 7 with
  * stride 2 2540 -> 2510.
@@ -39,8 +42,10 @@ INLINE void NAME(even_tile)(const fnn_row *t, int rows, int vectors, ptrdiff_t q
         const real *base[(TALL + 2) / 3];
 #pragma GCC unroll 5
         for (int b = 0; b < (rows + 2) / 3; b++) base[b] = (const real *)t->rows[r] + (q + 3 * b) * step;
-        for (ptrdiff_t j = 0; j < t->group; j++, filter += NR) {
+        const real *ahead = base[0] + rows * step;
+        for (ptrdiff_t j = 0; j < t->group; j++, filter += NR, ahead += rows) {
             vec f[NV];
+            __builtin_prefetch(ahead);
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++) f[v] = load(filter + v * VLEN);
 #pragma GCC unroll 16

@@ -100,7 +100,7 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
     for (int p = 0; p < panels; p++)
         NAME(tile_start)(rows, vectors, t, column + p * NR, sum + p * rows * NV);
     const real *const *a = (const real *const *)t->a;
-    const real *row[MR], *ahead = b + t->ahead;
+    const real *row[MR], *ahead = (const real *)t->ahead + column / NR * t->ahead_panel;
     for (ptrdiff_t tap = 0; tap < t->taps; tap++) {
         if (tap == 0 || !t->tap_offset) {
 #pragma GCC unroll 16
