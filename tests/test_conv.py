@@ -131,6 +131,24 @@ def test_rows_of_few_channels(isa, dtype):
             check(case.arrays(dtype)[:3 - i % 2], DIRECT, **case.options, activation=activation)
 
 
+def test_gradient_of_an_input_of_few_channels(isa, dtype):
+    """By rows of outputs with zeros around them, or, where channels or rows are fewer, by col2im.pyx."""
+    kernels = ((3, 3), (2, 5), (1, 4), (5, 2))
+    for i, w in enumerate((5, 6, 7, 13, 14, 15, 16, 17, 28, 31, 33, 65, 97)):
+        c, (r, s) = (4, 5, 6, 7, 8, 12, 15)[i % 7], kernels[i % 4]
+        padding = (0, (r // 2, s // 2), (r - 1, s - 1), (r, s))[i % 3 if i else 3]
+        case = Case(1 + i % 3, c, r + i % 5, w + s, (1, 3, 8, 17)[i // 3 % 4], (r, s), padding=padding,
+                    dilation=(1 + i % 2, 1))
+        check(case._replace(h=case.h + r).arrays(dtype), DIRECT, **case.options, algorithm="direct")
+
+
+def test_gradients_of_biases_of_all_widths(isa, dtype):
+    for i, k in enumerate((*SIZES, 255, 256, 257)):
+        grad_z = draw(2, 5 + i, 29, k, dtype=dtype, seed=i)
+        expected = in_double(grad_z)[0].sum((0, 1, 2))
+        assert_close([F._bias_gradient(grad_z)], [expected], DIRECT[dtype], dtype)
+
+
 def test_rows_of_few_channels_have_the_bits_of_tiles(isa, dtype):
     """Rows of outputs too short for even_tile.h go through gemm_tile.h: the same sums, in order."""
     x, weight, bias = Case(1, 3, 10, 41, 19).arrays(dtype)
@@ -330,6 +348,7 @@ def test_gradients_of_winograd_and_of_relu_are_finite_differences():
 KINDS = {
     "few channels": Case(2, 3, 6, 7, 5, padding=1), "direct": Case(2, 17, 6, 7, 9, padding=1),
     "few channels, rows": Case(2, 3, 6, 28, 19, padding=1),
+    "few channels, rows both ways": Case(2, 7, 6, 31, 12, padding=1),
     "groups": Case(2, 8, 6, 7, 6, groups=2, stride=2), "groups of 4": Case(2, 12, 6, 7, 12, groups=3),
     "depthwise": Case(2, 9, 6, 7, 9, groups=9),
     "one channel": Case(2, 1, 6, 7, 1, padding=1), "winograd": Case(2, 16, 15, 14, 17, padding=1),
@@ -365,13 +384,14 @@ def test_outputs_are_channels_last_in_memory():
 
 
 @pytest.mark.parametrize("case", [
-    Case(4, 3, 40, 41, 16, padding=1), Case(3, 40, 20, 21, 40, (2, 2)), Case(4, 64, 20, 21, 64, groups=64),
+    Case(4, 3, 40, 41, 16, padding=1), Case(4, 8, 40, 41, 16, padding=1),
+    Case(3, 40, 20, 21, 40, (2, 2)), Case(4, 64, 20, 21, 64, groups=64),
     Case(2, 64, 20, 21, 48, groups=4, stride=2), Case(2, 300, 6, 6, 300, (1, 1)),
     Case(4, 32, 21, 20, 33, padding=1), Case(1, 64, 8, 8, 160, padding=1),
     Case(1, 150, 18, 18, 150, padding=1), Case(2, 33, 61, 61, 40, padding=1),
     Case(2, 64, 21, 19, 70, stride=2), Case(1, 1, 1, 9000, 33, (1, 10), stride=(1, 2)),
-], ids=["few channels", "direct", "depthwise", "groups", "1x1", "winograd", "one block", "shared products",
-        "rounds of tiles", "copied pixels", "a signal"])
+], ids=["few channels", "few channels, rows both ways", "direct", "depthwise", "groups", "1x1", "winograd",
+        "one block", "shared products", "rounds of tiles", "copied pixels", "a signal"])
 def test_equal_bits_for_any_number_of_threads(threads, case):
     results = []
     for n in (1, 2, 3):

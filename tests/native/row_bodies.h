@@ -103,6 +103,15 @@ static void *even_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     return out;
 }
 
+static void *add(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    void *x = draw(3 * size, 1), *y = draw(4 * (size + 1), 2);
+    k->add_rows(3, size, x, size, y, size + 1);
+    k->add_rows(3, size, x, size, at(y, 3 * (size + 1)), 0);
+    *n = 4 * (size + 1);
+    free(x);
+    return y;
+}
+
 static void *pad(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     void *x = draw(size, 1), *y = draw(2 * size + 8, 2);
     k->pad_row(3, x, size, size, y);

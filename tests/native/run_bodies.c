@@ -163,6 +163,7 @@ static const struct {
               {"gemm, columns", gemm_columns},
               {"transpose", transpose},
               {"pad", pad},
+              {"add", add},
               {"even rows", even_rows},
               {"depthwise", depthwise},
               {"depthwise grad", depthwise_gradient},

@@ -63,26 +63,21 @@ cdef void band_task(const fnn_kernels* kern, const Image* image, const Bands* ba
              pixels, image.k, panels, NULL)
         multiply_task(kern, terms, image.k, panels, <const real*>NULL, t, pixels, 0, bands.terms, 0, pixels,
                       image.k, False, False)
-        add_terms(image, bands, t, first - p0, rows, sums)
+        add_terms(kern, image, bands, t, first - p0, rows, sums)
 
 
-cdef void add_terms(const Image* image, const Bands* bands, const real* t, Py_ssize_t first,
-                    Py_ssize_t rows, real* sums) noexcept nogil:
+cdef void add_terms(const fnn_kernels* kern, const Image* image, const Bands* bands, const real* t,
+                    Py_ssize_t first, Py_ssize_t rows, real* sums) noexcept nogil:
     """Add T of `rows` rows of grad_y, from row `first` of the band."""
-    cdef Py_ssize_t term, row, q, c, r, s, h
-    cdef const real* source
-    cdef real* to
+    cdef Py_ssize_t line = image.c * bands.phases * bands.width, term, c, r, s
     for term in range(bands.terms):
         c = term // (image.r * image.s)
         r = term // image.s % image.r
         s = term % image.s
-        for row in range(rows):
-            source = t + (term * rows + row) * image.q
-            h = (first + row) * image.stride_h + r * image.dilation_h
-            to = (sums + ((h * image.c + c) * bands.phases + s % image.stride_w) * bands.width
-                  + s // image.stride_w)
-            for q in range(image.q):
-                to[q] += source[q]
+        kern.add_rows(rows, image.q, t + term * rows * image.q, image.q,
+                      sums + (first * image.stride_h + r * image.dilation_h) * line
+                      + (c * bands.phases + s % image.stride_w) * bands.width + s // image.stride_w,
+                      image.stride_h * line)
 
 
 cdef void write_row(const Image* image, const Bands* bands, const real* sums, Py_ssize_t h,
@@ -91,6 +86,7 @@ cdef void write_row(const Image* image, const Bands* bands, const real* sums, Py
     cdef Py_ssize_t padded = h + image.pad_h, step = BAND * image.stride_h, band, c, w, column
     cdef Py_ssize_t last = min(padded // step, bands.count - 1)
     cdef Py_ssize_t first = (padded - bands.rows) // step + 1 if padded >= bands.rows else 0
+    cdef Py_ssize_t phase
     cdef const real* row
     for w in range(image.w * image.c):
         grad_x[w] = 0
@@ -98,10 +94,13 @@ cdef void write_row(const Image* image, const Bands* bands, const real* sums, Py
         for c in range(image.c):
             row = (sums + band * bands.size
                    + ((padded - band * step) * image.c + c) * bands.phases * bands.width)
+            phase, column = image.pad_w % image.stride_w, image.pad_w // image.stride_w
             for w in range(image.w):
-                column = w + image.pad_w
-                grad_x[w * image.c + c] += row[column % image.stride_w * bands.width
-                                               + column // image.stride_w]
+                grad_x[w * image.c + c] += row[phase * bands.width + column]
+                phase += 1
+                if phase == image.stride_w:
+                    phase = 0
+                    column += 1
 
 
 cdef int input_gradient(const Image* image, const real* grad_y, const real* weight,

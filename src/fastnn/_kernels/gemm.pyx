@@ -16,7 +16,7 @@ the number of threads nor the other rows.
 """
 
 from cython.parallel cimport prange
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from numpy import empty, ndarray
 
@@ -26,6 +26,11 @@ from fastnn._kernels.runtime cimport (
     Watch, balanced, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, fnn_tile, go_on, kernels, next_task,
     raise_interrupt, real, start, team_size
 )
+
+
+cdef enum:
+    SUM_COLUMNS = 256  # of a sum over rows, in L1
+    SUM_ROWS = 128
 
 
 cdef bint rows_collide(Py_ssize_t stride, Py_ssize_t columns, const fnn_kernels* kern) noexcept nogil:
@@ -211,35 +216,49 @@ cdef void copy_columns(const void** rows, Py_ssize_t count, Py_ssize_t first, Py
 
 cdef void add_slices(real* total, const real* slices, Py_ssize_t count, Py_ssize_t size) noexcept nogil:
     """Add the slices of `size` numbers to `total`, in order: the bits do not depend on who made them."""
-    cdef Py_ssize_t s, i
+    cdef Py_ssize_t s
     for s in range(count):
-        for i in range(size):
-            total[i] += slices[s * size + i]
+        kernels(sizeof(real)).add_rows(1, size, slices + s * size, size, total, size)
 
 
 cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t m, Py_ssize_t n,
                       Watch* watch) noexcept nogil:
     """sums[j] = sum_i a[i, j], m rows of n: the gradient of a bias.
 
+    Rows that are narrow and contiguous are taken several at once, whole vectors of them: 50,176 of 6 193 -> 62 us.
+    """
+    cdef Py_ssize_t lanes = kernels(sizeof(real)).lanes
+    cdef Py_ssize_t rows = SUM_COLUMNS // (n * lanes) * lanes if 0 < n == a_stride else 0, whole
+    cdef real wide[SUM_COLUMNS]
+    if rows == 0 or m < 2 * rows:
+        sum_blocks(a, a_stride, sums, m, n, watch)
+        return
+    whole = m // rows
+    sum_blocks(a, rows * n, wide, whole, rows * n, watch)
+    sum_blocks(a + whole * rows * n, n, sums, m - whole * rows, n, watch)
+    kernels(sizeof(real)).add_rows(rows, n, wide, n, sums, 0)
+
+
+cdef void sum_blocks(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t m, Py_ssize_t n,
+                     Watch* watch) noexcept nogil:
+    """`column_sums`, whatever the rows.
+
     Blocks of 128 rows are summed first and then added: the error of a long float32 sum grows with the
     number of blocks, not of rows.
     """
-    cdef Py_ssize_t i, i0, j, j0, width
-    cdef real block[256]
-    for j in range(n):
-        sums[j] = 0
-    for j0 in range(0, n, 256):
-        width = min(<Py_ssize_t>256, n - j0)
-        for i0 in range(0, m, 128):
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t i, j, rows, width
+    cdef real block[SUM_COLUMNS]
+    memset(sums, 0, n * sizeof(real))
+    for j in range(ceil_div(n, SUM_COLUMNS)):
+        width = min(<Py_ssize_t>SUM_COLUMNS, n - j * SUM_COLUMNS)
+        for i in range(ceil_div(m, SUM_ROWS)):
             if not go_on(watch):
                 return
-            for j in range(width):
-                block[j] = 0
-            for i in range(i0, min(i0 + 128, m)):
-                for j in range(width):
-                    block[j] += a[i * a_stride + j0 + j]
-            for j in range(width):
-                sums[j0 + j] += block[j]
+            rows = min(<Py_ssize_t>SUM_ROWS, m - i * SUM_ROWS)
+            memset(block, 0, width * sizeof(real))
+            kern.add_rows(rows, width, a + i * SUM_ROWS * a_stride + j * SUM_COLUMNS, a_stride, block, 0)
+            kern.add_rows(1, width, block, 0, sums + j * SUM_COLUMNS, 0)
 
 
 cdef double product_ns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil:

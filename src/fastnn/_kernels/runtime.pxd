@@ -148,6 +148,8 @@ cdef extern from "kernels.h" nogil:
                           Py_ssize_t dst_stride) noexcept nogil
         void (*pad_row)(Py_ssize_t left, const void* x, Py_ssize_t n, Py_ssize_t right,
                         void* y) noexcept nogil
+        void (*add_rows)(Py_ssize_t rows, Py_ssize_t n, const void* x, Py_ssize_t x_stride, void* y,
+                         Py_ssize_t y_stride) noexcept nogil
         void (*depthwise_row)(const fnn_row* row) noexcept nogil
         void (*depthwise_gradient)(const fnn_row* row) noexcept nogil
         void (*grouped_row)(const fnn_row* row) noexcept nogil

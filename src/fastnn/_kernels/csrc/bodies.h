@@ -15,6 +15,7 @@
 #include "norm.h"
 #include "transpose.h"
 #include "pad.h"
+#include "add.h"
 #include "optim.h"
 #include "winograd.h"
 
@@ -27,6 +28,7 @@ const fnn_kernels NAME(fnn_kernels) = {
     .gemm_columns = NAME(gemm_columns),
     .transpose = NAME(transpose),
     .pad_row = NAME(pad_row),
+    .add_rows = NAME(add_rows),
     .depthwise_row = NAME(depthwise_row),
     .depthwise_gradient = NAME(depthwise_gradient),
     .grouped_row = NAME(grouped_row),

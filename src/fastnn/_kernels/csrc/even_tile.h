@@ -66,13 +66,19 @@ INLINE void NAME(even_tile)(const fnn_row *t, int rows, int vectors, ptrdiff_t q
     }
 }
 
+/* All outputs at one panel, `rows` at a time while more than MR are left. */
 INLINE void NAME(even_panel)(const fnn_row *t, int rows, int vectors, ptrdiff_t k, const real *filter) {
     vec bias[NV] = {0};
+    ptrdiff_t q = 0;
     for (int v = 0; v < vectors && t->bias; v++)
         bias[v] = NAME(load_first)((const real *)t->bias + k + v * VLEN, t->channels - k - v * VLEN);
-    for (ptrdiff_t q = 0; q < t->q; q += rows) {
+    for (; rows > MR && t->q - q > MR; q += rows) {
         const ptrdiff_t first = q + rows <= t->q ? q : t->q - rows;
         NAME(even_tile)(t, rows, vectors, first, q - first, k, filter, bias);
+    }
+    for (; q < t->q; q += MR) {
+        const ptrdiff_t first = q + MR <= t->q ? q : t->q - MR;
+        NAME(even_tile)(t, MR, vectors, first, q - first, k, filter, bias);
     }
 }
 
