@@ -28,7 +28,8 @@ from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_r
 # 7 x 7 429 -> 414 us; 8, then 4, two threads: ResNet-50's of 14 x 14 and 7 x 7 1.04 to 1.1 times as fast.
 cdef enum:
     FEW_TASKS = 4
-    FEW_FILTERS = 128  # of a task that has all pixels: its block of filters and the next fit 512 KB of L2
+    FAR_BYTES = 1024 * 1024  # of images that are no longer in L2
+    FEW_FILTERS = 128        # of a task that has all pixels: its block of filters and the next fit L2
 
 
 cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const real* x, const real* zeros,
@@ -37,7 +38,7 @@ cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const
     """The grid pixels m0..m1, with the taps tap0..tap1 as the reduction."""
     if even_pixels(walk) and is_short(kern, m1 - m0, tile.columns, tile.depth, walk.x_w * sizeof(real)):
         even_tiles(kern, tile, x + m0 * walk.x_w, walk.x_w, y + walk.y_start + m0 * walk.y_q, walk.y_q,
-                   m1 - m0)
+                   m1 - m0, walk.n * walk.x_n * <Py_ssize_t>sizeof(real) > FAR_BYTES)
     else:
         table_tiles(kern, walk, tile, x, zeros, y, tap0, tap1, m0, m1, following, table)
 
@@ -58,7 +59,6 @@ cdef void table_tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile,
     cdef const void* b = tile.b
     cdef Py_ssize_t first, last, left = m1 - m0
     cdef Py_ssize_t step = 0, steps = ceil_div(left, kern.mr)
-    cdef bint even = even_pixels(walk)
     cdef Pixel pixel = pixel_at(walk, m0), after
     cdef bint copied = rows_collide(walk.stride_w * walk.x_w * sizeof(real), tile.columns, kern)
     tile.a = table
@@ -66,9 +66,7 @@ cdef void table_tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile,
     while left:
         tile.rows = tile_height(walk, kern, pixel, left)
         left -= tile.rows
-        fetch_ahead(kern, tile, following, (tap1 - tap0) * tile.depth, step, steps,
-                    x + (m1 - left) * walk.x_w + tile.a_offset if even and left else <const real*>NULL,
-                    walk.x_w)
+        fetch_ahead(kern, tile, following, (tap1 - tap0) * tile.depth, step, steps)
         step += 1
         after = pixel
         target_rows(walk, y, &after, tile.rows, targets)

@@ -22,10 +22,10 @@ cdef bint is_short(const fnn_kernels* kern, Py_ssize_t rows, Py_ssize_t columns,
                    Py_ssize_t stride_bytes) noexcept nogil
 
 cdef void fetch_ahead(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t following, Py_ssize_t depth,
-                      Py_ssize_t step, Py_ssize_t steps, const real* rows, Py_ssize_t stride) noexcept nogil
+                      Py_ssize_t step, Py_ssize_t steps) noexcept nogil
 
 cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* a, Py_ssize_t a_stride,
-                     real* c, Py_ssize_t c_stride, Py_ssize_t rows) noexcept nogil
+                     real* c, Py_ssize_t c_stride, Py_ssize_t rows, bint far) noexcept nogil
 
 cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_stride, const real* panels,
                         const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t m0, Py_ssize_t m1,

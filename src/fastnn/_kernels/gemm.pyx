@@ -55,28 +55,24 @@ cdef bint is_short(const fnn_kernels* kern, Py_ssize_t rows, Py_ssize_t columns,
 
 
 cdef void fetch_ahead(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t following, Py_ssize_t depth,
-                      Py_ssize_t step, Py_ssize_t steps, const real* rows, Py_ssize_t stride) noexcept nogil:
-    """Have tile `step` of `steps` fetch what comes next from L3 or memory.
+                      Py_ssize_t step, Py_ssize_t steps) noexcept nogil:
+    """Have tile `step` of `steps` fetch its share of the block of B `following` elements behind, 0 for none.
 
-    Where a block of B lies `following` elements behind this one, that is a share of it: with few rows the
-    first tile would wait for most of it. With filters in memory, AVX2, one thread: 512 -> 2048 1 x 1 at 7 x 7
-    1250 -> 1130 us, 256 -> 512 3 x 3 s2 at 7 x 7 1340 -> 1250; Winograd's products, 512 -> 512 at 14 x 14,
-    4940 -> 4340; Linear, 16 x 4096 -> 4096 9900 -> 7500. Of 17 tiles it gains nothing.
-    Else the next tile's `rows`, `stride` apart, one with each panel; NULL for nothing: 16 x 384 x 14 x 14
-    -> 64 1710 -> 1600 us.
+    A block comes from L3 or memory, and where rows are few the first tile alone would wait for most of it.
+    With filters in memory, AVX2, one thread: 512 -> 2048 1 x 1 at 7 x 7 1250 -> 1140 us, 256 -> 512 3 x 3 s2
+    at 7 x 7 1340 -> 1250; Winograd's products, 512 -> 512 at 14 x 14, 5300 -> 4700; Linear, 16 x 4096 -> 4096
+    9900 -> 7500. Of 17 tiles it gains nothing.
     """
     cdef Py_ssize_t share = max(ceil_div(kern.nr, steps), <Py_ssize_t>1)
-    tile.ahead, tile.ahead_panel, tile.ahead_step = tile.b, 0, 0
-    if following == 0 and rows is not NULL:
-        tile.ahead, tile.ahead_panel, tile.ahead_step = rows, stride, 1
-    elif following and step * share < kern.nr:
-        tile.ahead = <const real*>tile.b + following + step * share * depth
-        tile.ahead_panel, tile.ahead_step = tile.b_panel, share
+    tile.ahead = tile.ahead_step = 0
+    if following and step * share < kern.nr:
+        tile.ahead = following + step * share * depth
+        tile.ahead_step = share
 
 
 cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* a, Py_ssize_t a_stride,
-                     real* c, Py_ssize_t c_stride, Py_ssize_t rows) noexcept nogil:
-    """At least MR rows of A and C from a and c on, by what else `tile` says."""
+                     real* c, Py_ssize_t c_stride, Py_ssize_t rows, bint far) noexcept nogil:
+    """At least MR rows of A and C from a and c on, by what else `tile` says; A is `far` if beyond L2."""
     cdef const void* source = a + tile.a_offset
     cdef fnn_row row
     row.rows = &source
@@ -85,7 +81,7 @@ cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* 
     row.x_pixel, row.y_pixel = a_stride, c_stride
     row.filters, row.filter_step = <void*>tile.b, tile.b_panel
     row.bias, row.accumulate, row.relu = tile.bias, tile.accumulate, tile.relu
-    row.y = c + tile.c_offset
+    row.y, row.far = c + tile.c_offset, far
     kern.even_row(&row)
 
 
@@ -123,15 +119,15 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
         tile.bias = NULL if bias is NULL or k0 > 0 else bias + n0
         tile.relu = relu if block == blocks - 1 else 0
         if is_short(kern, m1 - m0, n1 - n0, tile.depth, a_stride * sizeof(real)):
-            even_tiles(kern, &tile, a + m0 * a_stride + k0, a_stride, c + m0 * c_stride, c_stride, m1 - m0)
+            even_tiles(kern, &tile, a + m0 * a_stride + k0, a_stride, c + m0 * c_stride, c_stride, m1 - m0,
+                       False)
             continue
         ahead = length * kern.nr
         if block == blocks - 1:
             ahead = following - k0 * kern.nr if following else 0
         for step in range(steps):
             m = m0 + step * height
-            fetch_ahead(kern, &tile, ahead, tile.depth, step, steps,
-                        <const real*>NULL if m + height >= m1 else a + (m + height) * a_stride + k0, a_stride)
+            fetch_ahead(kern, &tile, ahead, tile.depth, step, steps)
             tile.rows = min(height, m1 - m)
             for i in range(tile.rows):
                 a_rows[i] = a + (m + i) * a_stride + k0
@@ -225,7 +221,7 @@ cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t
                       Watch* watch) noexcept nogil:
     """sums[j] = sum_i a[i, j], m rows of n: the gradient of a bias.
 
-    Rows that are narrow and contiguous are taken several at once, whole vectors of them: 50,176 of 6 193 -> 62 us.
+    Rows that are narrow and contiguous are taken several at once: 50,176 of 6 193 -> 62 us.
     """
     cdef Py_ssize_t lanes = kernels(sizeof(real)).lanes
     cdef Py_ssize_t rows = SUM_COLUMNS // (n * lanes) * lanes if 0 < n == a_stride else 0, whole

@@ -91,6 +91,7 @@ cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssiz
     task.q, task.y_pixel, task.stride = walk.q, walk.y_q, walk.stride_w
     task.tap_w = walk.tap_w
     task.filter_step = channels
+    task.far = False
 
 
 cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,

@@ -13,8 +13,7 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t c_offset
         Py_ssize_t columns
         const void* bias
-        const void* ahead
-        Py_ssize_t ahead_panel
+        Py_ssize_t ahead
         Py_ssize_t ahead_step
         int rows
         int accumulate
@@ -136,6 +135,7 @@ cdef extern from "kernels.h" nogil:
         void* y
         int accumulate
         int relu
+        int far
 
     ctypedef struct fnn_kernels:
         const char* isa

@@ -8,8 +8,8 @@
  * more if one vector of filters leaves registers; where these do not divide Q, the last tile begins with outputs
  * that are there already. A sum runs in gemm_tile.h's order.
  *
- * The pixels of the next tile are fetched while this one is computed, a line a step, lest they come from memory only
- * when they are wanted: 16 x 96 x 56 x 56 -> 24, 1 x 1 3.9 -> 2.8 ms.
+ * Where they are `far`, the pixels of the next tile are fetched while this one is computed, lest they come from memory
+ * only when they are wanted: 16 x 96 x 56 x 56 -> 24, 1 x 1 3.9 -> 2.8 ms.
  *
  * AVX2 on Zen 3, one thread, before and after, us: 32 x 1 x 28 x 28 -> 32, 3 x 3 423 -> 284; one image -> 6, 5 x 5
  * 11.5 -> 7.2; 3 x 224 x 224 -> 32, 3 x 3 with stride 2 499 -> 281; -> 64, 3 x 3 2495 -> 2050; -> 64, 7 x 7 with
@@ -43,16 +43,19 @@ INLINE void NAME(even_tile)(const fnn_row *t, int rows, int vectors, ptrdiff_t q
 #pragma GCC unroll 5
         for (int b = 0; b < (rows + 2) / 3; b++) base[b] = (const real *)t->rows[r] + (q + 3 * b) * step;
         const real *ahead = base[0] + rows * step;
-        for (ptrdiff_t j = 0; j < t->group; j++, filter += NR, ahead += rows) {
-            vec f[NV];
-            __builtin_prefetch(ahead);
+        for (ptrdiff_t j = 0; j < t->group;) {
+            const ptrdiff_t stop = t->far ? NAME(fetch_stop)(j, t->group) : t->group;
+            if (t->far) ahead = NAME(fetch)(ahead, FETCH_STEPS * rows);
+            for (; j < stop; j++, filter += NR) {
+                vec f[NV];
 #pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++) f[v] = load(filter + v * VLEN);
+                for (int v = 0; v < vectors; v++) f[v] = load(filter + v * VLEN);
 #pragma GCC unroll 16
-            for (int i = 0; i < rows; i++) {
-                const vec x = splat(base[i / 3][j + i % 3 * step]);
+                for (int i = 0; i < rows; i++) {
+                    const vec x = splat(base[i / 3][j + i % 3 * step]);
 #pragma GCC unroll 4
-                for (int v = 0; v < vectors; v++) sum[i * NV + v] += x * f[v];
+                    for (int v = 0; v < vectors; v++) sum[i * NV + v] += x * f[v];
+                }
             }
         }
     }
@@ -66,13 +69,13 @@ INLINE void NAME(even_tile)(const fnn_row *t, int rows, int vectors, ptrdiff_t q
     }
 }
 
-/* All outputs at one panel, `rows` at a time while more than MR are left. */
+/* All outputs at one panel: `rows` at a time, if there are so many, while more than MR are left. */
 INLINE void NAME(even_panel)(const fnn_row *t, int rows, int vectors, ptrdiff_t k, const real *filter) {
     vec bias[NV] = {0};
     ptrdiff_t q = 0;
     for (int v = 0; v < vectors && t->bias; v++)
         bias[v] = NAME(load_first)((const real *)t->bias + k + v * VLEN, t->channels - k - v * VLEN);
-    for (; rows > MR && t->q - q > MR; q += rows) {
+    for (; rows > MR && t->q >= rows && t->q - q > MR; q += rows) {
         const ptrdiff_t first = q + rows <= t->q ? q : t->q - rows;
         NAME(even_tile)(t, rows, vectors, first, q - first, k, filter, bias);
     }
@@ -85,13 +88,9 @@ INLINE void NAME(even_panel)(const fnn_row *t, int rows, int vectors, ptrdiff_t 
 /* A row of at least MR outputs; no input row may be missing. */
 static void NAME(even_row)(const fnn_row *task) {
     const fnn_row t = *task; /* a copy, which no store to y can change */
-    const int tall = TALL > MR && t.q >= TALL;
     const real *filter = t.filters;
     ptrdiff_t k = 0;
     for (; t.channels - k > VLEN; k += NR, filter += t.filter_step) NAME(even_panel)(&t, MR, NV, k, filter);
-    if (t.channels > k && tall)
-        NAME(even_panel)(&t, TALL, 1, k, filter);
-    else if (t.channels > k)
-        NAME(even_panel)(&t, MR, 1, k, filter);
+    if (t.channels > k) NAME(even_panel)(&t, TALL, 1, k, filter);
 }
 #undef TALL

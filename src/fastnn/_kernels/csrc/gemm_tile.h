@@ -19,6 +19,16 @@
  * loads are then all there is to do, and fetching twice made one row of 1024 x 1024 a third slower. */
 #define AHEAD(rows) (16 * MR / (rows))
 
+/* What is wanted next from L3 or memory is asked for a few lines at a time, every so many steps: an instruction more in
+ * each step costs 2 % where it is of no use, 4 % where another thread shares the processor. */
+#define FETCH_STEPS 16
+INLINE ptrdiff_t NAME(fetch_stop)(ptrdiff_t k, ptrdiff_t end) { return end - k > FETCH_STEPS ? k + FETCH_STEPS : end; }
+/* Ask for n numbers from x on; returns where they end. */
+INLINE const real *NAME(fetch)(const real *x, ptrdiff_t n) {
+    for (const real *end = x + n; x < end; x += 64 / sizeof(real)) __builtin_prefetch(x, 0, 2);
+    return x;
+}
+
 /* The sums of one panel, sum[i * NV + v], start from the bias, from C, from both or from zero. They stay in
  * registers: a detour through memory costs as much as 10 steps of k. */
 INLINE void NAME(tile_start)(int rows, int vectors, const fnn_tile *t, ptrdiff_t column, vec *sum) {
@@ -100,23 +110,24 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
     for (int p = 0; p < panels; p++)
         NAME(tile_start)(rows, vectors, t, column + p * NR, sum + p * rows * NV);
     const real *const *a = (const real *const *)t->a;
-    const real *row[MR], *ahead = (const real *)t->ahead + column / NR * t->ahead_panel;
+    const real *row[MR], *ahead = b + t->ahead;
     for (ptrdiff_t tap = 0; tap < t->taps; tap++) {
         if (tap == 0 || !t->tap_offset) {
 #pragma GCC unroll 16
             for (int i = 0; i < rows; i++) row[i] = a[tap * MR + i] + t->a_offset;
         }
-        const ptrdiff_t k0 = t->tap_offset ? t->tap_offset[tap] : 0, k1 = k0 + t->depth;
-        ptrdiff_t k = k0;
-        for (; rows > 2 && k + 2 <= k1; k += 2, b += 2 * NR) {
-            if (rows > 4) {
-                __builtin_prefetch(ahead, 0, 2);
-                ahead += 2 * t->ahead_step;
+        ptrdiff_t k = t->tap_offset ? t->tap_offset[tap] : 0;
+        const ptrdiff_t k1 = k + t->depth;
+        if (rows > 2) {
+            while (k < k1) {
+                const ptrdiff_t stop = rows > 4 && t->ahead_step ? NAME(fetch_stop)(k, k1) : k1;
+                if (rows > 4) ahead = NAME(fetch)(ahead, FETCH_STEPS * t->ahead_step);
+#pragma GCC unroll 2
+                for (; k < stop; k++, b += NR) NAME(tile_step)(rows, vectors, panels, t, row, k, b, sum);
             }
-            NAME(tile_step)(rows, vectors, panels, t, row, k, b, sum);
-            NAME(tile_step)(rows, vectors, panels, t, row, k + 1, b + NR, sum);
+        } else {
+            for (; k < k1; k++, b += NR) NAME(tile_step)(rows, vectors, panels, t, row, k, b, sum);
         }
-        for (; k < k1; k++, b += NR) NAME(tile_step)(rows, vectors, panels, t, row, k, b, sum);
     }
 #pragma GCC unroll 4
     for (int p = 0; p < panels; p++)

@@ -27,9 +27,8 @@ typedef struct {
     ptrdiff_t c_offset;    /* added to every row pointer of C                                     */
     ptrdiff_t columns;     /* columns of C; the last panel may be partly used                     */
     const void *bias;      /* [columns] added once, or NULL                                       */
-    const void *ahead;     /* gemm_rows: what is wanted next, fetched meanwhile, ...              */
-    ptrdiff_t ahead_panel; /* ... so far on with each panel ...                                   */
-    ptrdiff_t ahead_step;  /* ... and with each step of the reduction                             */
+    ptrdiff_t ahead;       /* gemm_rows: so far from each panel lies what is wanted next: it is   */
+    ptrdiff_t ahead_step;  /* fetched meanwhile, so many elements a step of the reduction, or 0   */
     int rows;              /* rows of this tile, 1 .. mr                                          */
     int accumulate;        /* C already holds a partial sum: add to it                            */
     int relu;              /* before the store: 1 clip at zero, 2 at six, too; 0 neither           */
@@ -55,6 +54,7 @@ typedef struct {
     void *y;                 /* outputs, or their gradient                                             */
     int accumulate;          /* y already holds numbers: add to them                                   */
     int relu;
+    int far;                 /* even_tile.h: pixels lie beyond L2, those of the next tile are fetched  */
 } fnn_row;
 
 /* The functions of elementwise.h. */
