@@ -31,7 +31,8 @@ static void *gemm(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int kind) 
                          .tap_offset = kind == OFFSETS ? places : NULL, .taps = taps, .depth = size, .b = packed,
                          .b_panel = all * k->nr, .c = c_rows, .c_offset = row * columns, .columns = columns,
                          .bias = kind == COLUMNS ? NULL : bias, .rows = (int)(left < k->mr ? left : k->mr),
-                         .accumulate = kind != TABLES, .relu = kind == COLUMNS ? 0 : 1 + kind};
+                         .next_b = kind, .next_step = kind, .accumulate = kind != TABLES,
+                         .relu = kind == COLUMNS ? 0 : 1 + kind};
         (kind == COLUMNS ? k->gemm_columns : k->gemm_rows)(&tile);
     }
     *n = PRODUCT_ROWS * columns;

@@ -23,7 +23,7 @@ convolve.pyx          forward and gradient of the input: a product without an im
 winograd.pyx          the same for 3 x 3 filters with stride 1, by F(4 x 4, 3 x 3), F(2 x 2, 3 x 3)
 rows.pyx              depthwise and narrow groups, both ways and the gradient of the filters
 chain.pyx             several forward, rows by rows: what lies between them stays in cache (frozen networks)
-col2im.pyx            gradient of the input where channels are few
+col2im.pyx            gradient of an input of few channels, where conv.pyx has no faster way
 conv_gradient.pyx     gradient of the filters; im2col.pyx where pixels are few, winograd_gradient.pyx
 ====================  ============================================================================
 

@@ -1,4 +1,4 @@
-"""The gradient of the input where channels are few."""
+"""Gradient of an input of few channels."""
 
 from fastnn._kernels.runtime cimport real
 

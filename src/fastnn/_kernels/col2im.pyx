@@ -1,4 +1,6 @@
-"""Gradient of the input where channels are few: a dense product, and its terms added where they belong.
+"""Gradient of an input of few channels: a dense product, and its terms added where they belong.
+
+With stride 1 and some channels convolve_padded (conv.pyx) is faster.
 
 With C channels as the columns of a register tile, most of its lanes would idle. Here the columns are pixels
 of grad_y, and the rows are all (channel, tap) pairs:
@@ -83,10 +85,9 @@ cdef void add_terms(const fnn_kernels* kern, const Image* image, const Bands* ba
 cdef void write_row(const Image* image, const Bands* bands, const real* sums, Py_ssize_t h,
                     real* grad_x) noexcept nogil:
     """Row h of one image from the bands that reach it, in their order; `sums` are the image's."""
-    cdef Py_ssize_t padded = h + image.pad_h, step = BAND * image.stride_h, band, c, w, column
+    cdef Py_ssize_t padded = h + image.pad_h, step = BAND * image.stride_h, band, c, w, column, phase
     cdef Py_ssize_t last = min(padded // step, bands.count - 1)
     cdef Py_ssize_t first = (padded - bands.rows) // step + 1 if padded >= bands.rows else 0
-    cdef Py_ssize_t phase
     cdef const real* row
     for w in range(image.w * image.c):
         grad_x[w] = 0

@@ -3,7 +3,7 @@
 Images are channels-last in memory: (N, H, W, C) here, (N, C, H, W) above. An input of few channels is first
 copied into a zero-padded image (`by_rows`, decided in functional/_window.py), where the S taps of a filter
 row are one run of S * C numbers: the tile then sees R long taps in place of R * S short ones, and the input
-may have any strides.
+may have any strides. So is grad_y for the gradient of such an input, where that is faster than col2im.pyx.
 """
 
 from cython.parallel cimport prange
@@ -33,7 +33,7 @@ from fastnn._kernels.memory import empty
 
 cdef enum:
     FEW_PIXELS = 2    # a filter: with fewer, its gradient is computed filter by filter (im2col.pyx)
-    RUNS_BYTES = 64 * 1024  # of the filters that convolve_padded reads again and again
+    PADDED_BYTES = 64 * 1024  # of the one panel of filters of convolve_padded, in L1 or close by in L2
 
 
 cdef int pad_images(const real* x, const Padding* pad, real* y, int threads) noexcept nogil:
@@ -350,7 +350,7 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     """grad_x = the transposed convolution of grad_y; also the forward pass of ConvTranspose2d.
 
     The pixels of grad_x with one residue modulo the stride all read the same taps: each class of them is a
-    dense walk over grad_y with stride 1. Where channels are few, see runs_serve.
+    dense walk over grad_y with stride 1. Where channels are few, see padded_serves.
     """
     cdef Environment _caller = default_environment()
     cdef Filter f = window(geometry)
@@ -362,7 +362,7 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     # Classes beyond the image have no pixels.
     cdef Py_ssize_t classes_h = min(f.stride_h, grad_x.shape[1]), classes_w = min(f.stride_w, grad_x.shape[2])
     cdef Py_ssize_t group = narrow_group(c, k, f.groups, sizeof(real))
-    cdef bint by_runs = False
+    cdef bint copied = False
     cdef Py_ssize_t* order
     cdef size_t panels_size
     cdef real* panels
@@ -375,8 +375,8 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
         image.p, image.q, image.k, image.r, image.s = grad_y.shape[1], grad_y.shape[2], k, f.r, f.s
         image.stride_h, image.stride_w, image.pad_h, image.pad_w = f.stride_h, f.stride_w, f.pad_h, f.pad_w
         image.dilation_h = f.dilation_h
-        by_runs = runs_serve(&image, sizeof(real)) and grad_y.size
-        if not by_runs:
+        copied = padded_serves(&image, sizeof(real))
+        if not copied:
             with nogil:
                 status = input_gradient(&image, &grad_y[0, 0, 0, 0], &weight[0, 0, 0, 0],
                                         &grad_x[0, 0, 0, 0])
@@ -411,7 +411,7 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
                         status = convolve_rows(&walk, &grad_y[0, 0, 0, 0], panels + first * group * c,
                                                <const real*>NULL, &grad_x[0, 0, 0, 0], c, group, False,
                                                False)
-                    elif by_runs:
+                    elif copied:
                         status = convolve_padded(&walk, &f, &grad_y[0, 0, 0, 0], k, panels,
                                                  &grad_x[0, 0, 0, 0], c)
                     else:
@@ -426,27 +426,29 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     finish(status, "conv2d_backward")
 
 
-cdef bint runs_serve(const Image* image, Py_ssize_t itemsize) noexcept nogil:
+cdef bint padded_serves(const Image* image, Py_ssize_t itemsize) noexcept nogil:
     """Whether an input of few channels gets its gradient by `convolve_padded` rather than by col2im.
 
-    A tap takes that .24 K ns for each pixel of the input and vector of channels, col2im .57 + .033 K ns for
-    each pixel of the output and channel. AVX2, us by col2im and so: 16 x 8 x 32 x 32, 3 x 3 from 16 filters
-    1300, 570; 4 x 8 x 56 x 56 from 64 2400, 1720; 2 x 8 x 112 x 112 from 8 1520, 420.
+    For each tap, `convolve_padded` takes .24 K ns a pixel of the input, tiles filled up, and vector of
+    channels; col2im .57 + .033 K ns = .033 (17 + K) a pixel of the output and channel. AVX2, us by col2im and
+    by `convolve_padded`: 16 x 8 x 32 x 32, 3 x 3 from 16 filters 1300, 570; 4 x 8 x 56 x 56 from 64 2400,
+    1720; 2 x 8 x 112 x 112 from 8 1520, 420.
     """
     cdef const fnn_kernels* kern = kernels(itemsize)
+    cdef Py_ssize_t computed = ceil_div(image.w, kern.mr) * kern.mr
     return (image.stride_h == image.stride_w == 1 and image.w >= kern.mr
             and image.pad_h <= (image.r - 1) * image.dilation_h and image.pad_w < image.s
-            and image.r * image.s * image.k * kern.nr * itemsize <= RUNS_BYTES
-            and (image.k + 17) * image.c * image.p * image.q
-            > 7 * image.k * ceil_div(image.c, kern.lanes) * image.h * image.w)
+            and image.r * image.s * image.k * kern.nr * itemsize <= PADDED_BYTES
+            and (17 + image.k) * image.c * image.p * image.q
+            > 7 * image.k * ceil_div(image.c, kern.lanes) * image.h * computed)
 
 
 cdef int convolve_padded(Walk* walk, const Filter* f, const real* grad_y, Py_ssize_t k, const real* panels,
                          real* grad_x, Py_ssize_t c) noexcept nogil:
     """grad_x as the convolution of grad_y, copied with zeros around it, whose taps are runs of S * K numbers.
 
-    `walk` goes over grad_y, `panels` are packed for it: the filters turned around. Returns -1 when memory is
-    short or the call was interrupted.
+    The stride is 1: all pixels are one class. `walk`, which goes over grad_y, becomes that over the copy;
+    `panels` are the filters turned around. Returns -1 when memory is short or the call was interrupted.
     """
     cdef Filter turned = f[0]
     cdef real* copy

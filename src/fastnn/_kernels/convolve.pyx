@@ -28,8 +28,10 @@ from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_r
 # 7 x 7 429 -> 414 us; 8, then 4, two threads: ResNet-50's of 14 x 14 and 7 x 7 1.04 to 1.1 times as fast.
 cdef enum:
     FEW_TASKS = 4
+
+cdef enum:
     FAR_BYTES = 1024 * 1024  # of images that are no longer in L2
-    FEW_FILTERS = 128        # of a task that has all pixels: its block of filters and the next fit L2
+    FEW_FILTERS = 128        # filters of a task that has all pixels: its block of them and the next fit L2
 
 
 cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const real* x, const real* zeros,
@@ -38,7 +40,8 @@ cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const
     """The grid pixels m0..m1, with the taps tap0..tap1 as the reduction."""
     if even_pixels(walk) and is_short(kern, m1 - m0, tile.columns, tile.depth, walk.x_w * sizeof(real)):
         even_tiles(kern, tile, x + m0 * walk.x_w, walk.x_w, y + walk.y_start + m0 * walk.y_q, walk.y_q,
-                   m1 - m0, walk.n * walk.x_n * <Py_ssize_t>sizeof(real) > FAR_BYTES)
+                   m1 - m0, (walk.x_w == tile.depth
+                             and walk.n * walk.x_n * <Py_ssize_t>sizeof(real) > FAR_BYTES))
     else:
         table_tiles(kern, walk, tile, x, zeros, y, tap0, tap1, m0, m1, following, table)
 
@@ -58,7 +61,7 @@ cdef void table_tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile,
     cdef void* targets[MAX_MR]
     cdef const void* b = tile.b
     cdef Py_ssize_t first, last, left = m1 - m0
-    cdef Py_ssize_t step = 0, steps = ceil_div(left, kern.mr)
+    cdef Py_ssize_t skipped, step = 0, steps = ceil_div(left, kern.mr)
     cdef Pixel pixel = pixel_at(walk, m0), after
     cdef bint copied = rows_collide(walk.stride_w * walk.x_w * sizeof(real), tile.columns, kern)
     tile.a = table
@@ -66,8 +69,6 @@ cdef void table_tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile,
     while left:
         tile.rows = tile_height(walk, kern, pixel, left)
         left -= tile.rows
-        fetch_ahead(kern, tile, following, (tap1 - tap0) * tile.depth, step, steps)
-        step += 1
         after = pixel
         target_rows(walk, y, &after, tile.rows, targets)
         first, last = tap0, tap1
@@ -78,7 +79,11 @@ cdef void table_tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile,
             source_rows(walk, x, zeros, pixel, tile.rows, kern.mr, first, last, table)
             tile.tap_offset = NULL
         tile.taps = last - first
-        tile.b = <const real*>b + (first - tap0) * tile.depth * kern.nr
+        skipped = (first - tap0) * tile.depth * kern.nr
+        tile.b = <const real*>b + skipped
+        fetch_ahead(kern, tile, following - skipped if following else 0, (tap1 - tap0) * tile.depth, step,
+                    steps)
+        step += 1
         pixel = after
         if copied:
             copied_tile(kern, tile, <real*>NULL)
@@ -149,7 +154,7 @@ cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x
     cdef Py_ssize_t tap_step = max(KC // max(depth, <Py_ssize_t>1), <Py_ssize_t>1)
     cdef Py_ssize_t tap_blocks = max(ceil_div(walk.taps, tap_step), <Py_ssize_t>1)
     cdef Py_ssize_t blocks = tap_blocks * channel_blocks, block, following, tap0, tap1, c0
-    cdef bint all_pixels = m1 - m0 == walk.n * walk.p * walk.q  # then no other task reads these filters again
+    cdef bint all_pixels = m1 - m0 == walk.n * walk.p * walk.q  # no other task reads these filters
     tile.b_panel = panel_taps * depth * kern.nr
     tile.c_offset = group * columns + n0
     tile.columns = n1 - n0

@@ -44,7 +44,6 @@ cdef void copy_columns(const void** rows, Py_ssize_t count, Py_ssize_t first, Py
 
 cdef void add_slices(real* total, const real* slices, Py_ssize_t count, Py_ssize_t size) noexcept nogil
 
-cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t m, Py_ssize_t n,
-                      Watch* watch) noexcept nogil
+cdef void column_sums(const real* a, real* sums, Py_ssize_t m, Py_ssize_t n, Watch* watch) noexcept nogil
 
 cdef double product_ns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil

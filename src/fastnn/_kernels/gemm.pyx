@@ -29,8 +29,8 @@ from fastnn._kernels.runtime cimport (
 
 
 cdef enum:
-    SUM_COLUMNS = 256  # of a sum over rows, in L1
-    SUM_ROWS = 128
+    SUM_COLUMNS = 256  # of a block of a sum over rows: its sums stay in L1
+    SUM_ROWS = 128     # of a block
 
 
 cdef bint rows_collide(Py_ssize_t stride, Py_ssize_t columns, const fnn_kernels* kern) noexcept nogil:
@@ -56,18 +56,20 @@ cdef bint is_short(const fnn_kernels* kern, Py_ssize_t rows, Py_ssize_t columns,
 
 cdef void fetch_ahead(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t following, Py_ssize_t depth,
                       Py_ssize_t step, Py_ssize_t steps) noexcept nogil:
-    """Have tile `step` of `steps` fetch its share of the block of B `following` elements behind, 0 for none.
+    """Have tile `step` of `steps` fetch its share of the block of B `following` elements on; 0 for none.
+
+    Its share is some columns of each of the `depth` steps of the reduction, all taps together.
 
     A block comes from L3 or memory, and where rows are few the first tile alone would wait for most of it.
     With filters in memory, AVX2, one thread: 512 -> 2048 1 x 1 at 7 x 7 1250 -> 1140 us, 256 -> 512 3 x 3 s2
     at 7 x 7 1340 -> 1250; Winograd's products, 512 -> 512 at 14 x 14, 5300 -> 4700; Linear, 16 x 4096 -> 4096
-    9900 -> 7500. Of 17 tiles it gains nothing.
+    9900 -> 7500. Callers ask for it where rows are few: of 17 tiles it gains nothing.
     """
-    cdef Py_ssize_t share = max(ceil_div(kern.nr, steps), <Py_ssize_t>1)
-    tile.ahead = tile.ahead_step = 0
+    cdef Py_ssize_t share = ceil_div(kern.nr, steps)
+    tile.next_b = tile.next_step = 0
     if following and step * share < kern.nr:
-        tile.ahead = following + step * share * depth
-        tile.ahead_step = share
+        tile.next_b = following + step * share * depth
+        tile.next_step = share
 
 
 cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* a, Py_ssize_t a_stride,
@@ -102,7 +104,7 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
     # 16 rows are two tiles of 8, not one of 14 and a slow one of 2.
     cdef Py_ssize_t height = ceil_div(m1 - m0, steps)
     cdef Py_ssize_t blocks = max(ceil_div(k, LONGEST_KC), <Py_ssize_t>1), length = ceil_div(k, blocks)
-    cdef Py_ssize_t block, k0, m, i, step, ahead
+    cdef Py_ssize_t block, k0, m, i, step, after
     tile.a = a_rows
     tile.c = c_rows
     tile.tap_offset = NULL
@@ -122,12 +124,12 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
             even_tiles(kern, &tile, a + m0 * a_stride + k0, a_stride, c + m0 * c_stride, c_stride, m1 - m0,
                        False)
             continue
-        ahead = length * kern.nr
+        after = length * kern.nr
         if block == blocks - 1:
-            ahead = following - k0 * kern.nr if following else 0
+            after = following - k0 * kern.nr if following else 0
         for step in range(steps):
             m = m0 + step * height
-            fetch_ahead(kern, &tile, ahead, tile.depth, step, steps)
+            fetch_ahead(kern, &tile, after, tile.depth, step, steps)
             tile.rows = min(height, m1 - m)
             for i in range(tile.rows):
                 a_rows[i] = a + (m + i) * a_stride + k0
@@ -217,44 +219,43 @@ cdef void add_slices(real* total, const real* slices, Py_ssize_t count, Py_ssize
         kernels(sizeof(real)).add_rows(1, size, slices + s * size, size, total, size)
 
 
-cdef void column_sums(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t m, Py_ssize_t n,
-                      Watch* watch) noexcept nogil:
+cdef void column_sums(const real* a, real* sums, Py_ssize_t m, Py_ssize_t n, Watch* watch) noexcept nogil:
     """sums[j] = sum_i a[i, j], m rows of n: the gradient of a bias.
 
-    Rows that are narrow and contiguous are taken several at once: 50,176 of 6 193 -> 62 us.
+    Of narrow rows several are taken at once, as one of whole vectors: 50,176 of 6 193 -> 62 us.
     """
     cdef Py_ssize_t lanes = kernels(sizeof(real)).lanes
-    cdef Py_ssize_t rows = SUM_COLUMNS // (n * lanes) * lanes if 0 < n == a_stride else 0, whole
+    cdef Py_ssize_t rows = SUM_COLUMNS // (n * lanes) * lanes if n else 0, whole
     cdef real wide[SUM_COLUMNS]
     if rows == 0 or m < 2 * rows:
-        sum_blocks(a, a_stride, sums, m, n, watch)
+        sum_blocks(a, sums, m, n, watch)
         return
     whole = m // rows
-    sum_blocks(a, rows * n, wide, whole, rows * n, watch)
-    sum_blocks(a + whole * rows * n, n, sums, m - whole * rows, n, watch)
+    sum_blocks(a, wide, whole, rows * n, watch)
+    sum_blocks(a + whole * rows * n, sums, m - whole * rows, n, watch)
     kernels(sizeof(real)).add_rows(rows, n, wide, n, sums, 0)
 
 
-cdef void sum_blocks(const real* a, Py_ssize_t a_stride, real* sums, Py_ssize_t m, Py_ssize_t n,
-                     Watch* watch) noexcept nogil:
+cdef void sum_blocks(const real* a, real* sums, Py_ssize_t m, Py_ssize_t n, Watch* watch) noexcept nogil:
     """`column_sums`, whatever the rows.
 
-    Blocks of 128 rows are summed first and then added: the error of a long float32 sum grows with the
+    Blocks of SUM_ROWS rows are summed first and then added: the error of a long float32 sum grows with the
     number of blocks, not of rows.
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t i, j, rows, width
+    cdef Py_ssize_t across, down, i, j, width
     cdef real block[SUM_COLUMNS]
     memset(sums, 0, n * sizeof(real))
-    for j in range(ceil_div(n, SUM_COLUMNS)):
-        width = min(<Py_ssize_t>SUM_COLUMNS, n - j * SUM_COLUMNS)
-        for i in range(ceil_div(m, SUM_ROWS)):
+    for across in range(ceil_div(n, SUM_COLUMNS)):
+        j = across * SUM_COLUMNS
+        width = min(<Py_ssize_t>SUM_COLUMNS, n - j)
+        for down in range(ceil_div(m, SUM_ROWS)):
             if not go_on(watch):
                 return
-            rows = min(<Py_ssize_t>SUM_ROWS, m - i * SUM_ROWS)
+            i = down * SUM_ROWS
             memset(block, 0, width * sizeof(real))
-            kern.add_rows(rows, width, a + i * SUM_ROWS * a_stride + j * SUM_COLUMNS, a_stride, block, 0)
-            kern.add_rows(1, width, block, 0, sums + j * SUM_COLUMNS, 0)
+            kern.add_rows(min(<Py_ssize_t>SUM_ROWS, m - i), width, a + i * n + j, n, block, 0)
+            kern.add_rows(1, width, block, 0, sums + j, 0)
 
 
 cdef double product_ns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
@@ -288,8 +289,8 @@ def row_total(const real[:, ::1] rows, real[::1] total):
         return
     start(&watch)
     with nogil:
-        column_sums(&rows[0, 0] if rows.shape[0] else NULL, rows.shape[1], &total[0], rows.shape[0],
-                    rows.shape[1], &watch)
+        column_sums(&rows[0, 0] if rows.shape[0] else NULL, &total[0], rows.shape[0], rows.shape[1],
+                    &watch)
     raise_interrupt()
 
 

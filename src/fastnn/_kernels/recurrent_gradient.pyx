@@ -377,6 +377,6 @@ def gradients(Py_ssize_t products, const real[:, ::1] grad_gates, const real[:, 
                            &grad_weight_ih[c0, 0], g.depth)
             kern.transpose(g.hidden, width, sums + c0 * (g.depth + g.hidden) + g.depth * width, width,
                            &grad_weight_hh[c0, 0], g.hidden)
-        column_sums(&grad_gates[0, 0], g.width, &grad_bias[0], g.rows, g.width, &watch)
+        column_sums(&grad_gates[0, 0], &grad_bias[0], g.rows, g.width, &watch)
     give(workspace, (threads * panels + g.slices * size) * sizeof(real))
     raise_interrupt()

@@ -13,8 +13,8 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t c_offset
         Py_ssize_t columns
         const void* bias
-        Py_ssize_t ahead
-        Py_ssize_t ahead_step
+        Py_ssize_t next_b
+        Py_ssize_t next_step
         int rows
         int accumulate
         int relu

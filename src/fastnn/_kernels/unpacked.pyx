@@ -334,6 +334,6 @@ def linear_backward(const real[:, ::1] grad_y, const real[:, ::1] x, const real[
         multiply_transposed(&grad_y[0, 0] if m else NULL, n, &x[0, 0] if m else NULL, k,
                             &grad_weight[0, 0], n, k, m, accumulate, workspace, threads, &watch)
         if grad_bias.shape[0]:
-            column_sums(&grad_y[0, 0] if m else NULL, n, &grad_bias[0], m, n, &watch)
+            column_sums(&grad_y[0, 0] if m else NULL, &grad_bias[0], m, n, &watch)
     free(workspace)
     raise_interrupt()

@@ -5,8 +5,8 @@
  * So lie the rows of a matrix, the pixels of a 1 x 1 filter, and those of an image of few channels, where a filter's
  * row is one run of numbers. It is gemm_tile.h's product with sums so short that the tables of rows would take as
  * long as they: here the distance from pixel to pixel is all there is to know. The pixels are taken MR at a time, or
- * more if one vector of filters leaves registers; where these do not divide Q, the last tile begins with outputs
- * that are there already. A sum runs in gemm_tile.h's order.
+ * more while many are left, if one vector of filters leaves registers; where these do not divide Q, the last tile
+ * begins with outputs that are there already. A sum runs in gemm_tile.h's order.
  *
  * Where they are `far`, the pixels of the next tile are fetched while this one is computed, lest they come from memory
  * only when they are wanted: 16 x 96 x 56 x 56 -> 24, 1 x 1 3.9 -> 2.8 ms.
@@ -42,10 +42,10 @@ INLINE void NAME(even_tile)(const fnn_row *t, int rows, int vectors, ptrdiff_t q
         const real *base[(TALL + 2) / 3];
 #pragma GCC unroll 5
         for (int b = 0; b < (rows + 2) / 3; b++) base[b] = (const real *)t->rows[r] + (q + 3 * b) * step;
-        const real *ahead = base[0] + rows * step;
+        const real *next = base[0] + rows * step;
         for (ptrdiff_t j = 0; j < t->group;) {
             const ptrdiff_t stop = t->far ? NAME(fetch_stop)(j, t->group) : t->group;
-            if (t->far) ahead = NAME(fetch)(ahead, FETCH_STEPS * rows);
+            if (t->far) next = NAME(fetch)(next, (stop - j) * rows);
             for (; j < stop; j++, filter += NR) {
                 vec f[NV];
 #pragma GCC unroll 4

@@ -25,8 +25,8 @@
 INLINE ptrdiff_t NAME(fetch_stop)(ptrdiff_t k, ptrdiff_t end) { return end - k > FETCH_STEPS ? k + FETCH_STEPS : end; }
 /* Ask for n numbers from x on; returns where they end. */
 INLINE const real *NAME(fetch)(const real *x, ptrdiff_t n) {
-    for (const real *end = x + n; x < end; x += 64 / sizeof(real)) __builtin_prefetch(x, 0, 2);
-    return x;
+    for (ptrdiff_t i = 0; i < n; i += 64 / (ptrdiff_t)sizeof(real)) __builtin_prefetch(x + i, 0, 2);
+    return x + n;
 }
 
 /* The sums of one panel, sum[i * NV + v], start from the bias, from C, from both or from zero. They stay in
@@ -110,7 +110,7 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
     for (int p = 0; p < panels; p++)
         NAME(tile_start)(rows, vectors, t, column + p * NR, sum + p * rows * NV);
     const real *const *a = (const real *const *)t->a;
-    const real *row[MR], *ahead = b + t->ahead;
+    const real *row[MR], *next = b + t->next_b;
     for (ptrdiff_t tap = 0; tap < t->taps; tap++) {
         if (tap == 0 || !t->tap_offset) {
 #pragma GCC unroll 16
@@ -120,8 +120,8 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
         const ptrdiff_t k1 = k + t->depth;
         if (rows > 2) {
             while (k < k1) {
-                const ptrdiff_t stop = rows > 4 && t->ahead_step ? NAME(fetch_stop)(k, k1) : k1;
-                if (rows > 4) ahead = NAME(fetch)(ahead, FETCH_STEPS * t->ahead_step);
+                const ptrdiff_t stop = rows > 4 && t->next_step ? NAME(fetch_stop)(k, k1) : k1;
+                if (rows > 4) next = NAME(fetch)(next, (stop - k) * t->next_step);
 #pragma GCC unroll 2
                 for (; k < stop; k++, b += NR) NAME(tile_step)(rows, vectors, panels, t, row, k, b, sum);
             }

@@ -27,8 +27,8 @@ typedef struct {
     ptrdiff_t c_offset;    /* added to every row pointer of C                                     */
     ptrdiff_t columns;     /* columns of C; the last panel may be partly used                     */
     const void *bias;      /* [columns] added once, or NULL                                       */
-    ptrdiff_t ahead;       /* gemm_rows: so far from each panel lies what is wanted next: it is   */
-    ptrdiff_t ahead_step;  /* fetched meanwhile, so many elements a step of the reduction, or 0   */
+    ptrdiff_t next_b;      /* gemm_rows: elements from each panel to what is to be fetched meanwhile */
+    ptrdiff_t next_step;   /* ... so many of them a step of the reduction; 0 for nothing          */
     int rows;              /* rows of this tile, 1 .. mr                                          */
     int accumulate;        /* C already holds a partial sum: add to it                            */
     int relu;              /* before the store: 1 clip at zero, 2 at six, too; 0 neither           */
