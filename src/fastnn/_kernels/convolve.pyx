@@ -153,7 +153,7 @@ cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x
     cdef Py_ssize_t channels = ceil_div(depth, channel_blocks)
     cdef Py_ssize_t tap_step = max(KC // max(depth, <Py_ssize_t>1), <Py_ssize_t>1)
     cdef Py_ssize_t tap_blocks = max(ceil_div(walk.taps, tap_step), <Py_ssize_t>1)
-    cdef Py_ssize_t blocks = tap_blocks * channel_blocks, block, following, tap0, tap1, c0
+    cdef Py_ssize_t blocks = tap_blocks * channel_blocks, block, place, following, tap0, tap1, c0
     cdef bint all_pixels = m1 - m0 == walk.n * walk.p * walk.q  # no other task reads these filters
     tile.b_panel = panel_taps * depth * kern.nr
     tile.c_offset = group * columns + n0
@@ -164,16 +164,17 @@ cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x
         c0 = block % channel_blocks * channels
         tile.depth = min(channels, depth - c0)
         tile.a_offset = group * depth + c0
-        tile.b = panels + n0 * panel_taps * depth + (tap0 * depth + c0) * kern.nr
+        place = (tap0 * depth + c0) * kern.nr
+        tile.b = panels + n0 * panel_taps * depth + place
         tile.accumulate = accumulate or block > 0
         tile.bias = NULL if bias is NULL or block > 0 else bias + group * columns + n0
         tile.relu = relu if block == blocks - 1 else 0
         following = 0
         if all_pixels and block < blocks - 1:
             following = ((block + 1) // channel_blocks * tap_step * depth
-                         + (block + 1) % channel_blocks * channels - tap0 * depth - c0) * kern.nr
+                         + (block + 1) % channel_blocks * channels) * kern.nr - place
         elif all_pixels and n1 < columns:
-            following = (n1 - n0) * panel_taps * depth - (tap0 * depth + c0) * kern.nr
+            following = (n1 - n0) * panel_taps * depth - place
         tiles(kern, walk, &tile, x, zeros, y, tap0, tap1, m0, m1, following, table)
 
 

@@ -214,9 +214,7 @@ cdef void copy_columns(const void** rows, Py_ssize_t count, Py_ssize_t first, Py
 
 cdef void add_slices(real* total, const real* slices, Py_ssize_t count, Py_ssize_t size) noexcept nogil:
     """Add the slices of `size` numbers to `total`, in order: the bits do not depend on who made them."""
-    cdef Py_ssize_t s
-    for s in range(count):
-        kernels(sizeof(real)).add_rows(1, size, slices + s * size, size, total, size)
+    kernels(sizeof(real)).add_rows(count, size, slices, size, total, 0)
 
 
 cdef void column_sums(const real* a, real* sums, Py_ssize_t m, Py_ssize_t n, Watch* watch) noexcept nogil:

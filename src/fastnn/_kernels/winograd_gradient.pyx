@@ -20,7 +20,7 @@ from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.arrays cimport finish
 from fastnn._kernels.environment cimport Environment, default_environment
-from fastnn._kernels.gemm cimport add_slices, column_tiles
+from fastnn._kernels.gemm cimport column_tiles
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first
 from fastnn._kernels.runtime cimport (
@@ -131,12 +131,12 @@ cdef void multiply(const Job* job, Py_ssize_t product, Py_ssize_t c0, Py_ssize_t
 cdef void transform_back(Job* job, Py_ssize_t group, int thread, const real* of_dtype) noexcept nogil:
     """grad_weight of a few channels."""
     cdef Py_ssize_t c0 = group * CHANNELS, channels = min(<Py_ssize_t>CHANNELS, job.c - c0)
-    cdef Py_ssize_t n = channels * job.k, s, i
+    cdef Py_ssize_t n = channels * job.k, i
     cdef real* taps = <real*>job.taps + thread * 9 * CHANNELS * job.k
     cdef real* sums = <real*>job.sums + c0 * job.k
-    for s in range(1, job.slices):
-        for i in range(job.products):
-            add_slices(sums + i * job.matrix, sums + (s * job.products + i) * job.matrix, 1, n)
+    for i in range(job.products):
+        job.kern.add_rows(job.slices - 1, n, sums + (job.products + i) * job.matrix,
+                          job.products * job.matrix, sums + i * job.matrix, 0)
     job.kern.winograd_filter_gradient(job.outputs + 2, sums, job.matrix, n, taps)
     filters_first(taps, 9, channels, job.k, <real*>job.grad_weight + c0 * 9, job.c * 9, &job.watch)
 
