@@ -5,9 +5,9 @@
     python bench/compare.py --suite recurrent --only "LSTM.*H128" --rounds 1
 
 The libraries' idle workers spin and would disturb each other, so each runs in its own process, and the parent
-lets them work in turn: round by round, shape by shape, one at a time. A library's figure is the median over
-rounds of its time for one call, the rounds of one shape following each other closely; ratios compare medians
-of one run. A library that is not installed is left out and said to be.
+lets them work in turn: shape by shape, round by round, one at a time, each round beginning with another. A
+library's figure is the median over rounds of its time for one call, the rounds of one shape following each
+other closely; ratios compare medians of one run. A library that is not installed is left out and said to be.
 
 Weights are prepared outside the timed call wherever a library can (fastnn in eval mode, ONNX Runtime,
 OpenVINO). Inputs lie in the layout each library prefers: torch is measured in both of its layouts, the better
@@ -28,6 +28,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from report import chart, processor, table
 from suites import SUITES
 from workers import PEERS, Fastnn
+
+# Seconds before each turn: the threads of the library before, which wait for more work awake, sleep by then.
+# MobileNetV2 on two threads, ONNX Runtime right after another session of its own: 11.5 ms, after a pause 8.6.
+PAUSE = 0.25
 
 
 class Worker:
@@ -115,11 +120,14 @@ def run(libraries, options):
         with tempfile.TemporaryDirectory() as folder:
             files = {library: Path(folder, f"{library}.npz") for library in workers}
             found = {library: [] for library in workers}
+            turns = list(workers.items())
             for turn in range(options.rounds):
-                for library, worker in workers.items():
+                for library, worker in turns:
+                    time.sleep(PAUSE if options.threads > 1 else 0)
                     seconds = worker.measure(number, files[library] if turn == 0 else None)
                     if seconds is not None:
                         found[library].append(seconds)
+                turns.append(turns.pop(0))
             times[shape] = {library: statistics.median(values) for library, values in found.items() if values}
             if "fastnn" in times[shape]:
                 errors[shape] = accuracy.of(shape, files)
@@ -140,8 +148,8 @@ def main():
                         help="forward and backward are of convolutions, others say of what; backward is a "
                              "forward pass and all gradients, against torch")
     parser.add_argument("--only", default="", help="a regular expression that the names of shapes contain")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16],
-                        help="of the networks' convolutions")
+    parser.add_argument("--batches", type=int, nargs="+",
+                        help="by default 1 and 16 of the networks' convolutions, 1 and 8 of whole networks")
     parser.add_argument("--libraries", nargs="+", choices=["fastnn", *PEERS], default=None)
     parser.add_argument("--isa", choices=["best", "avx2"], default="best", help="held to AVX2 all alike")
     parser.add_argument("--algorithm", choices=["auto", "direct", "winograd"], default="auto",
@@ -150,7 +158,8 @@ def main():
     parser.add_argument("--output", type=Path, help="save the table (.md) here, and a chart (.png) beside it")
     options = parser.parse_args()
     suite = SUITES[options.suite]
-    suite.with_batches(options.batches)
+    if options.batches:
+        suite.with_batches(options.batches)
     options.rounds = options.rounds or suite.rounds
     libraries = list(dict.fromkeys(["fastnn", *(options.libraries or suite.peers)]))
     times, errors, versions = run(libraries, options)

@@ -16,9 +16,6 @@ import numpy as np
 from suites import SUITES
 from suites.suite import Case
 
-# A measurement is as many calls as take this long, after as many again to warm up; one, if that takes longer.
-SECONDS = 0.05
-
 
 class Fastnn:
     """fastnn, in eval mode with packed weights, or in training mode forward and backward."""
@@ -135,18 +132,21 @@ PEERS = {
 }
 
 
-def seconds_of(call):
-    """Seconds of one call: the mean over a short while, after a warm-up that finds how many calls that is."""
+def seconds_of(call, window):
+    """Seconds of one call: the mean over `window` seconds, after a warm-up that finds the number of calls.
+
+    One call, if that takes longer.
+    """
     call()
     calls, elapsed = 1, 0.0
-    while elapsed < SECONDS / 2:
+    while elapsed < window / 2:
         started = time.perf_counter()
         for _ in range(calls):
             call()
         elapsed = time.perf_counter() - started
-        if elapsed < SECONDS / 2:
-            calls = max(calls + 1, min(10 * calls, int(calls * SECONDS / max(elapsed, 1e-7))))
-    if calls == 1 and elapsed >= SECONDS:
+        if elapsed < window / 2:
+            calls = max(calls + 1, min(10 * calls, int(calls * window / max(elapsed, 1e-7))))
+    if calls == 1 and elapsed >= window:
         return elapsed
     started = time.perf_counter()
     for _ in range(calls):
@@ -163,7 +163,8 @@ def main():
     """Serve shapes until the input ends."""
     setup = json.loads(sys.argv[1])
     library, threads, suite = setup["library"], setup["threads"], SUITES[setup["suite"]]
-    suite.with_batches(setup["batches"])
+    if setup["batches"]:
+        suite.with_batches(setup["batches"])
     try:
         backend = (Fastnn(threads, suite, **setup["options"]) if library == "fastnn"
                    else PEERS[library](threads, suite))
@@ -178,7 +179,7 @@ def main():
             case = prepare(request["shape"])
             if "result" in request:
                 np.savez(request["result"], *case.result())
-            answer(seconds=seconds_of(case.call))
+            answer(seconds=seconds_of(case.call, suite.window))
         except Exception as error:  # a library's own refusal: the shape is left blank for it
             answer(error=repr(error))
 

@@ -125,7 +125,7 @@ class Networks(Suite):
     """
 
     title, unit, peers = "Whole networks", "ms", TORCHES + RUNTIMES
-    rounds = 3
+    rounds, window = 6, 0.3
 
     def __init__(self):
         super().__init__()
@@ -254,7 +254,7 @@ class TrainingSteps(Suite):
     """
 
     title, unit, shapes, peers = "Steps of training", "ms", TRAINING, TORCHES
-    rounds = 3                # of up to a second for a step
+    rounds, window = 3, 0.2   # of up to a second for a step
     _sgd = {"lr": 1e-3, "momentum": 0.9}  # noqa: RUF012 - a table
 
     def kind(self, shape):

@@ -67,6 +67,7 @@ class Suite:
     peers: tuple[str, ...] = ()
     training_peers: tuple[str, ...] = ("torch",)
     rounds = 7                # unless --rounds says otherwise
+    window = 0.05             # seconds that a measurement takes, or one call where that takes longer
 
     def __init__(self, backward: bool = False):
         self.backward = backward
