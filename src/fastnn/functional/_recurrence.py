@@ -21,7 +21,7 @@ from .._kernels import recurrent_gradient as _gradient
 from .._kernels import stream as _stream
 from .._kernels.memory import empty
 from .._kernels.runtime import in_default_environment
-from ._layout import by_dtype
+from ._layout import by_dtype, empty_lines
 
 _forward_panels = by_dtype(_kernel.forward_panels)
 _backward_panels = by_dtype(_gradient.backward_panels)
@@ -139,14 +139,6 @@ def _even(steps: int, batch: int) -> Ragged:
     return Ragged(steps, batch)
 
 
-def _aligned_empty(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    """An array that begins with a cache line: a vector that straddles two costs two loads."""
-    size = shape[0] * shape[1] * dtype.itemsize
-    memory = np.empty(size + 63, np.uint8)
-    begin = -memory.__array_interface__["data"][0] % 64
-    return memory[begin : begin + size].view(dtype).reshape(shape)
-
-
 @in_default_environment
 def pack_weights(cell: Cell, directions: list[Weights]) -> Packed:
     """Pack the parameters of all directions of a layer."""
@@ -155,7 +147,7 @@ def pack_weights(cell: Cell, directions: list[Weights]) -> Packed:
     lanes = _kernel.lanes(dtype.itemsize)
     columns = -(-hidden // lanes) * lanes * cell.gates
     size = _kernel.forward_panels_size(columns, depth, hidden, dtype.itemsize)
-    panels = _aligned_empty((len(directions), size), dtype)
+    panels = empty_lines((len(directions), size), dtype)
     bias = np.zeros((len(directions), 2, columns // cell.gates // lanes, cell.gates, lanes), dtype)
     for w, p, (of_input, of_state) in zip(directions, panels, bias, strict=True):
         _forward_panels[dtype](cell.gates, np.ascontiguousarray(w.ih), np.ascontiguousarray(w.hh), p)
@@ -277,7 +269,7 @@ def _pack_backward(weights: list[np.ndarray]) -> np.ndarray:
     """Pack one array of weights of each direction as backward's kernel reads it."""
     rows, columns = weights[0].shape
     dtype = weights[0].dtype
-    panels = _aligned_empty((len(weights), _gemm.panel_size(columns, rows, dtype.itemsize)), dtype)
+    panels = empty_lines((len(weights), _gemm.panel_size(columns, rows, dtype.itemsize)), dtype)
     for w, p in zip(weights, panels, strict=True):
         _backward_panels[dtype](w, p)
     return panels

@@ -21,6 +21,7 @@ from ._layout import (
     by_dtype,
     contiguous_channels_last,
     empty_channels_last,
+    empty_lines,
     from_channels_last,
     to_channels_last,
 )
@@ -102,11 +103,11 @@ def pack_filters(weight: np.ndarray, window: Window, tile: int) -> Packed:
     k, depth, r, s = weight.shape
     weight = np.ascontiguousarray(weight)
     if tile:
-        panels = np.empty(_winograd.packed_size(tile, k, depth, weight.itemsize), weight.dtype)
+        panels = empty_lines((_winograd.packed_size(tile, k, depth, weight.itemsize),), weight.dtype)
         _winograd_pack[weight.dtype](tile, weight, False, panels)
         return Packed(tile, panels)
     size = _kernel.packed_size(k, depth * window.groups, r * s, window.groups, weight.itemsize)
-    panels = np.empty(size, weight.dtype)
+    panels = empty_lines((size,), weight.dtype)
     _pack[weight.dtype](weight, window.groups, panels)
     return Packed(tile, panels)
 
@@ -318,7 +319,7 @@ def _input_gradient(grad_z, x_shape, weight, window, tile):
     grad_x = empty_channels_last(n, h, w, c, dtype)
     if tile and max(window.padding) <= 2:
         # The gradient of the input is a convolution with the filters rotated, padded by what is left of 2.
-        panels = np.empty(_winograd.packed_size(tile, c, weight.shape[0], weight.itemsize), dtype)
+        panels = empty_lines((_winograd.packed_size(tile, c, weight.shape[0], weight.itemsize),), dtype)
         _winograd_pack[dtype](tile, weight, True, panels)
         _winograd.forward(grad_z, panels, None, grad_x, tile, 2 - window.padding[0], 2 - window.padding[1],
                           False)

@@ -11,7 +11,7 @@ from .._kernels import gemm as _gemm
 from .._kernels import unpacked as _unpacked
 from .._kernels.memory import empty
 from . import _fused
-from ._layout import by_dtype
+from ._layout import by_dtype, empty_lines
 
 _pack = by_dtype(_gemm.pack_weight)
 _backward = by_dtype(_unpacked.linear_backward)
@@ -21,7 +21,7 @@ _NO_ROWS = {dtype: np.empty((0, 1), dtype) for dtype in _pack}
 
 def pack_weight(weight: np.ndarray) -> np.ndarray:
     """Pack (out, in) in the form that `product` reads; once for many calls by a layer in eval mode."""
-    panels = np.empty(_gemm.panel_size(*weight.shape, weight.itemsize), weight.dtype)
+    panels = empty_lines((_gemm.panel_size(*weight.shape, weight.itemsize),), weight.dtype)
     _pack[weight.dtype](np.ascontiguousarray(weight), panels)
     return panels
 
