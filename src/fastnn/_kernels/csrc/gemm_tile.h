@@ -19,10 +19,10 @@
  * loads are then all there is to do, and fetching twice made one row of 1024 x 1024 a third slower. */
 #define AHEAD(rows) (16 * MR / (rows))
 
-/* Two steps at a turn, written out (GCC unrolls no loop whose end is found anew every FETCH_STEPS), for the heights that
- * do most of the work: 25 instructions a step of 6 rows are 23.5. A processor of its own computes no faster for it,
- * AVX2, but one that is shared with another's thread and starts 3 a cycle does: ResNet-50, one thread, 106 -> 98 ms in
- * such hours, MobileNetV2 12.0 -> 11.4; AVX-512, 8 rows 102 -> 111 GFLOP/s. Four steps are 6 % slower, one row is. */
+/* Two steps at a turn, written out (GCC unrolls no loop whose end is found anew every FETCH_STEPS), for the heights
+ * that do most of the work: 25 instructions a step of 6 rows are 23. A processor of its own computes little faster for
+ * it, AVX2, but one that is shared with another's thread and starts 3 a cycle does: ResNet-50, one thread, 106 -> 96 ms
+ * in such hours, MobileNetV2 12.0 -> 11.0; AVX-512, 8 rows 102 -> 111 GFLOP/s. Of four steps GCC spills sums. */
 #define PAIRED(rows, vectors) ((vectors) == NV && (MR < 8 ? (rows) > 4 : (rows) == 8))
 
 /* What is wanted next from L3 or memory is asked for a few lines at a time, every so many steps: an instruction more in
@@ -33,6 +33,22 @@ INLINE ptrdiff_t NAME(fetch_stop)(ptrdiff_t k, ptrdiff_t end) { return end - k >
 INLINE const real *NAME(fetch)(const real *x, ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i += 64 / (ptrdiff_t)sizeof(real)) __builtin_prefetch(x + i, 0, 2);
     return x + n;
+}
+
+/* One row's sums of a step: sum[v] += x b[v]. Where a loop has two steps, an empty instruction needs the factors once
+ * more, so that a sum takes the place of none of them: GCC else moves sums about, some to memory and back. Of 16
+ * registers none is left to say so of b, too. */
+INLINE void NAME(add_multiple)(int paired, int vectors, real x_, const vec *b, vec *sum) {
+    const vec x = splat(x_);
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+        sum[v] += x * b[v];
+#if VBYTES == 64
+        if (paired) __asm__("" : "+v"(sum[v]) : "v"(x), "v"(b[v]));
+#elif VBYTES == 32
+        if (paired) __asm__("" : "+x"(sum[v]) : "x"(x));
+#endif
+    }
 }
 
 /* The sums of one panel, sum[i * NV + v], start from the bias, from C, from both or from zero. They stay in
@@ -64,16 +80,19 @@ INLINE void NAME(tile_start)(int rows, int vectors, const fnn_tile *t, ptrdiff_t
             __builtin_prefetch((const real *)t->c[i] + t->c_offset + column + v * VLEN, 1);
 }
 
+INLINE void NAME(bound_sums)(int rows, int vectors, int relu, vec *sum) {
+    if (!relu) return;
+    /* a bound that is known only now takes no register from the sums while they grow */
+    const vec upper = NAME(upper_bound)(relu);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) sum[i * NV + v] = NAME(between)(sum[i * NV + v], upper);
+}
+
 INLINE void NAME(tile_finish)(int rows, int vectors, const fnn_tile *t, ptrdiff_t column, vec *sum) {
     const ptrdiff_t left = t->columns - column;
-    if (t->relu) {
-        /* a bound that is known only now takes no register from the sums while k runs */
-        const vec upper = NAME(upper_bound)(t->relu);
-#pragma GCC unroll 16
-        for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++) sum[i * NV + v] = NAME(between)(sum[i * NV + v], upper);
-    }
+    NAME(bound_sums)(rows, vectors, t->relu, sum);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
         real *to = (real *)t->c[i] + t->c_offset + column;
@@ -99,9 +118,7 @@ INLINE void NAME(tile_step)(int rows, int vectors, int panels, const fnn_tile *t
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
             const real *x_row = rows > 8 ? ((const real *const volatile *)row)[i] : row[i];
-            const vec x = splat(x_row[k]);
-#pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++) sum[(p * rows + i) * NV + v] += x * bk[v];
+            NAME(add_multiple)(PAIRED(rows, vectors), vectors, x_row[k], bk, sum + (p * rows + i) * NV);
         }
     }
 }
@@ -145,22 +162,25 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
 }
 
 /* A(i, k) = a[k][i]: the transposed operand of a weight gradient */
+INLINE void NAME(column_step)(int rows, int vectors, const fnn_tile *t, ptrdiff_t k, const real *b, vec *sum) {
+    const real *row = (const real *)t->a[k] + t->a_offset;
+    vec bk[NV];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) bk[v] = load(b + v * VLEN);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) NAME(add_multiple)(PAIRED(rows, vectors), vectors, row[i], bk, sum + i * NV);
+}
+
 INLINE void NAME(tile_columns)(int rows, int vectors, const fnn_tile *t, const real *b,
                                ptrdiff_t column) {
     vec sum[MR * NV];
     NAME(tile_start)(rows, vectors, t, column, sum);
-    for (ptrdiff_t k = 0; k < t->depth; k++, b += NR) {
-        const real *row = (const real *)t->a[k] + t->a_offset;
-        vec bk[NV];
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) bk[v] = load(b + v * VLEN);
-#pragma GCC unroll 16
-        for (int i = 0; i < rows; i++) {
-            const vec x = splat(row[i]);
-#pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++) sum[i * NV + v] += x * bk[v];
-        }
-    }
+    ptrdiff_t k = 0;
+    if (PAIRED(rows, vectors))
+        for (; k + 1 < t->depth; k += 2, b += 2 * NR)
+#pragma GCC unroll 2
+            for (int s = 0; s < 2; s++) NAME(column_step)(rows, vectors, t, k + s, b + s * NR, sum);
+    for (; k < t->depth; k++, b += NR) NAME(column_step)(rows, vectors, t, k, b, sum);
     NAME(tile_finish)(rows, vectors, t, column, sum);
 }
 
