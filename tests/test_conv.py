@@ -17,8 +17,10 @@ from fastnn.functional import conv as F
 
 # Errors relative to the largest result, of sums of up to a thousand products of normal numbers. A sum of n
 # rounded terms is off by about sqrt(n) units in the last place (6e-8, 1.1e-16). Winograd's algorithm
-# multiplies differences of inputs, weighted by up to 5 in each direction, which costs another digit.
+# multiplies differences of inputs, weighted by up to 5 in each direction, which costs another digit; with
+# stride 2 by up to 3, and only those of even places.
 DIRECT = {np.float32: 2e-6, np.float64: 4e-15}
+STRIDED = {np.float32: 5e-6, np.float64: 1e-14}
 WINOGRAD = {np.float32: 2e-5, np.float64: 4e-14}
 
 
@@ -186,15 +188,41 @@ def test_small_tiles_of_winograd(isa, dtype):
                                 (33, 16, 12, 11, 2), (31, 33, 6, 30, 1), (130, 97, 7, 7, 1)):
         x, weight, bias = Case(2, c, h, w, k).arrays(dtype)
         window = F.conv_window("conv2d", x.shape, weight.shape, bias.shape, (1, 1), (padding,) * 2, (1, 1), 1)
-        y = F.convolve(x, F.pack_filters(weight, window, 2), bias, k, window, "relu")
+        y = F.convolve(x, F.pack_filters(weight, window, 4), bias, k, window, "relu")
         expected = reference.conv2d(*in_double(x, weight, bias), padding=padding, activation="relu")
         assert_close([y], [expected], DIRECT[dtype], dtype)
         grad_z = draw(2, *window.output, k, dtype=dtype, seed=3)
-        gradients = (F._input_gradient(grad_z, x.shape, weight, window, 2),
-                     F._filter_gradient(grad_z, x, weight.shape, window, 2))
+        gradients = (F._input_gradient(grad_z, x.shape, weight, window, 4),
+                     F._filter_gradient(grad_z, x, weight.shape, window, 4))
         expected = reference.conv2d_backward(*in_double(grad_z.transpose(0, 3, 1, 2), x, weight),
                                              padding=padding)
         assert_close(gradients, expected[:2], DIRECT[dtype], dtype)
+
+
+@pytest.mark.parametrize(("tile", "tolerance"), [(5, DIRECT), (9, STRIDED)])
+def test_tiles_of_winograd_with_stride_2(isa, dtype, tile, tolerance):
+    for c, k, h, w, padding in ((1, 1, 3, 4, 0), (3, 5, 4, 5, 1), (16, 17, 17, 18, 1), (17, 65, 8, 7, 3),
+                                (33, 16, 31, 33, 2), (31, 33, 63, 2, 1), (130, 97, 7, 15, 1),
+                                (48, 7, 16, 1, 1)):
+        x, weight, bias = Case(2, c, h, w, k).arrays(dtype)
+        window = F.conv_window("conv2d", x.shape, weight.shape, bias.shape, (2, 2), (padding,) * 2, (1, 1), 1)
+        y = F.convolve(x, F.pack_filters(weight, window, tile), bias, k, window, "relu")
+        expected = reference.conv2d(*in_double(x, weight, bias), stride=2, padding=padding, activation="relu")
+        assert_close([y], [expected], tolerance[dtype], dtype)
+
+
+def test_winograd_with_stride_2_is_chosen_by_the_number_of_products(threads):
+    """14 x 14 outputs are 49 tiles of 25 products or 16 of 81; 28 x 28 are 196 or 49; 7 x 7 must be many."""
+    for n, c, size, tile in ((1, 48, 27, 5), (1, 48, 55, 9), (1, 48, 13, 0), (8, 48, 14, 9), (1, 47, 56, 0)):
+        layer = fn.Conv2d(c, 49, 3, stride=2, padding=1, rng=1).eval()
+        x = draw(n, c, size, size + 1, dtype=np.float32)
+        expected = reference.conv2d(*in_double(x, layer.weight.data, layer.bias.data), stride=2, padding=1)
+        y = layer(x)
+        assert [kept.tile for kept in layer._cache.values() if isinstance(kept, F.Packed)] == [tile]
+        assert_close([y, layer.freeze()(x)], [expected, expected], STRIDED[np.float32], np.float32)
+        for count in (1, 2, 3):
+            threads(count)
+            assert_same_bits([layer(x)], [y])
 
 
 @pytest.mark.parametrize(("channels", "filters", "algorithm"), [
@@ -215,7 +243,7 @@ def test_layers_of_many_channels_read_small_tiles_in_eval_mode(threads):
     x = draw(1, 256, 7, 7, dtype=np.float32)
     threads(1)
     y = layer(x)
-    assert [kept.tile for kept in layer._cache.values() if isinstance(kept, F.Packed)] == [2]
+    assert [kept.tile for kept in layer._cache.values() if isinstance(kept, F.Packed)] == [4]
     expected = reference.conv2d(*in_double(x, layer.weight.data, layer.bias.data), padding=1)
     assert_close([y], [expected], DIRECT[np.float32], np.float32)
     for n in (2, 3):
@@ -231,7 +259,8 @@ def test_auto_is_winograd_where_it_pays_and_direct_elsewhere():
     assert_same_bits(bits(large, "auto")[:3], bits(large, "winograd")[:3])
     assert_same_bits(bits(small, "auto"), bits(small, "direct"))
     assert not np.array_equal(bits(large, "direct")[0], bits(large, "winograd")[0])
-    for other in (large._replace(stride=2), large._replace(c=3), large._replace(k=3)):
+    for other in (large._replace(stride=2), large._replace(stride=(1, 2)), large._replace(c=3),
+                  large._replace(k=3)):
         assert_same_bits(bits(other, "auto"), bits(other, "direct"))
 
 
@@ -338,7 +367,8 @@ def test_gradients_are_finite_differences(module, case, activation):
 
 def test_gradients_of_winograd_and_of_relu_are_finite_differences():
     args = Case(1, 2, 5, 6, 3).arrays()
-    for options in ({"algorithm": "winograd", "padding": 1}, {"activation": "relu"}):
+    for options in ({"algorithm": "winograd", "padding": 1}, {"activation": "relu"},
+                    {"algorithm": "winograd", "padding": 1, "stride": 2}):
         _, grad_y, *grads = run(functional, args, **options)
         assert_gradients(functools.partial(functional.conv2d, **options), args, grad_y, grads)
 
@@ -443,6 +473,16 @@ def test_winograd_spreads_not_a_number_within_its_tile_of_outputs_alone():
     assert_same_bits([y[~tile]], [clean[~tile]])
 
 
+def test_gradients_of_winograd_with_stride_2_are_those_of_the_direct_sum():
+    case = Case(2, 16, 15, 14, 17, stride=2, padding=1)
+    args = case.arrays()
+    y, grad_y, *gradients = run(functional, args, algorithm="winograd", **case.options)
+    direct, _, *expected = run(functional, args, grad_y, algorithm="direct", **case.options)
+    assert not np.array_equal(y, direct)
+    assert_close([y], [direct], STRIDED[np.float64])
+    assert_same_bits(gradients, expected)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kernel_adds_to_what_the_output_holds_before_it_applies_f(isa, dtype, kind):
     x, weight, bias = KINDS[kind].arrays(dtype)
@@ -506,6 +546,7 @@ LAYERS = {
     "Conv2d": lambda **o: fn.Conv2d(6, 4, (3, 2), 2, 1, (1, 2), 2, activation="tanh", rng=0, **o),
     "depthwise": lambda **o: fn.Conv2d(5, 10, 3, groups=5, padding="same", rng=0, **o),
     "winograd": lambda **o: fn.Conv2d(16, 17, 3, padding=1, bias=False, rng=0, **o),
+    "winograd, strided": lambda **o: fn.Conv2d(16, 17, 3, 2, 1, algorithm="winograd", rng=0, **o),
     "direct": lambda **o: fn.Conv2d(16, 17, 3, padding=1, algorithm="direct", rng=0, **o),
     "Conv1d": lambda **o: fn.Conv1d(6, 4, 3, 2, 1, 3, 2, activation="sigmoid", rng=0, **o),
 }

@@ -43,32 +43,38 @@ static void *gemm_tables(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { r
 static void *gemm_offsets(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return gemm(k, size, n, OFFSETS); }
 static void *gemm_columns(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return gemm(k, size, n, COLUMNS); }
 
-/* Winograd's inputs and outputs: the tiles with 6 x 6 inputs and 4 x 4 outputs, then with 4 x 4 and 2 x 2. The
-   second ones are added to what is there, without its last pixel, and clipped. */
+/* Winograd's inputs and outputs, tiles of each size. Of some the outputs are added to what is there, without the last
+   pixel, and clipped. */
+static const int tile_sizes[] = {9, 6, 5, 4};
+
 static void *winograd(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
-    ptrdiff_t stride = size + 3;
-    void *x = draw(36 * size, 1), *v = calloc(36 * (size_t)stride + 64, (size_t)itemsize);
-    void *bias = draw(size, 2), *y = draw(20 * size, 3);
-    const void *pixels[36];
-    void *outputs[20];
-    for (int i = 0; i < 36; i++) pixels[i] = at(x, i * size);
-    for (int i = 0; i < 20; i++) outputs[i] = i < 19 ? at(y, i * size) : NULL;
-    k->winograd_input(6, pixels, size, v, stride);
-    k->winograd_output(6, v, stride, size, bias, 0, 1, outputs);
-    k->winograd_input(4, pixels, size, v, stride);
-    k->winograd_output(4, v, stride, size, NULL, 1, 2, outputs + 16);
-    *n = 20 * size;
+    ptrdiff_t stride = size + 3, done = 0;
+    void *x = draw(81 * size, 1), *v = calloc(81 * (size_t)stride, (size_t)itemsize);
+    void *bias = draw(size, 2), *y = draw(40 * size, 3), *products[81], *outputs[16];
+    const void *pixels[81];
+    for (int i = 0; i < 81; i++) pixels[i] = at(x, i * size), products[i] = at(v, i * stride);
+    for (int t = 0; t < 4; t++) {
+        int add = t > 1, count = fnn_tile_outputs(tile_sizes[t]) * fnn_tile_outputs(tile_sizes[t]);
+        for (int i = 0; i < count; i++, done += size) outputs[i] = add && i == count - 1 ? NULL : at(y, done);
+        k->winograd_input(tile_sizes[t], pixels, size, products);
+        k->winograd_output(tile_sizes[t], (const void *const *)products, size, add ? NULL : bias, add, 1 + add,
+                           outputs);
+    }
+    *n = done;
     free(x), free(v), free(bias);
     return y;
 }
 
-/* Filters there, of both sizes of tile, whose number is one of whole vectors. */
+/* Filters there, whose number is one of whole vectors. */
 static void *winograd_filter(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
-    ptrdiff_t filters = (size + 15) / 16 * 16, tap = filters + 5;
-    void *g = draw(9 * tap, 1), *u = draw(52 * filters, 2);
-    k->winograd_filter(6, g, tap, filters, u, filters);
-    k->winograd_filter(4, g, tap, filters, at(u, 36 * filters), filters);
-    *n = 52 * filters;
+    ptrdiff_t filters = (size + 15) / 16 * 16, tap = filters + 5, done = 0;
+    void *g = draw(9 * tap, 1), *u = draw(104 * filters, 2);
+    for (int t = 0; t < 4; t++) {
+        int factors = fnn_tile_outputs(tile_sizes[t]) + 2;
+        k->winograd_filter(tile_sizes[t], g, tap, filters, at(u, done), filters);
+        done += factors * factors * filters;
+    }
+    *n = done;
     free(g);
     return u;
 }

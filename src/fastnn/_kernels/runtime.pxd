@@ -137,6 +137,8 @@ cdef extern from "kernels.h" nogil:
         int relu
         int far
 
+    int fnn_tile_outputs(int size)
+
     ctypedef struct fnn_kernels:
         const char* isa
         int lanes
@@ -155,10 +157,10 @@ cdef extern from "kernels.h" nogil:
         void (*grouped_row)(const fnn_row* row) noexcept nogil
         void (*grouped_gradient)(const fnn_row* row) noexcept nogil
         void (*even_row)(const fnn_row* row) noexcept nogil
-        void (*winograd_input)(int size, const void* const* pixels, Py_ssize_t channels, void* v,
-                               Py_ssize_t stride) noexcept nogil
-        void (*winograd_output)(int size, const void* m, Py_ssize_t stride, Py_ssize_t filters,
-                                const void* bias, int accumulate, int relu, void** pixels) noexcept nogil
+        void (*winograd_input)(int size, const void* const* pixels, Py_ssize_t channels,
+                               void** v) noexcept nogil
+        void (*winograd_output)(int size, const void* const* m, Py_ssize_t filters, const void* bias,
+                                int accumulate, int relu, void** pixels) noexcept nogil
         void (*winograd_filter)(int size, const void* g, Py_ssize_t tap, Py_ssize_t n, void* u,
                                 Py_ssize_t stride) noexcept nogil
         void (*winograd_gradient)(int size, const void* const* pixels, Py_ssize_t filters, void* z,

@@ -5,12 +5,12 @@ from fastnn._kernels.runtime cimport real
 from fastnn._kernels.walk cimport Walk
 
 cdef enum:
-    MOST_PRODUCTS = 36   # of a tile of 4 x 4 outputs
+    MOST_PRODUCTS = 81   # of a tile of 4 x 4 outputs with stride 2
 
-cdef void tile_walk(Walk* walk, int outputs, Py_ssize_t* offsets, const Py_ssize_t* shape,
-                    const Py_ssize_t* strides, Py_ssize_t size, Py_ssize_t p, Py_ssize_t q, Py_ssize_t pad_h,
-                    Py_ssize_t pad_w) noexcept
-cdef void tile_pixels(int outputs, const real* y, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k, Py_ssize_t tile,
+cdef void tile_walk(Walk* walk, int size, Py_ssize_t* offsets, const Py_ssize_t* shape,
+                    const Py_ssize_t* strides, Py_ssize_t itemsize, Py_ssize_t p, Py_ssize_t q,
+                    Py_ssize_t pad_h, Py_ssize_t pad_w) noexcept
+cdef void tile_pixels(int size, const real* y, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k, Py_ssize_t tile,
                       const void** pixels) noexcept nogil
-cdef int winograd_forward(Arrays* arrays, int outputs, Py_ssize_t pad_h, Py_ssize_t pad_w,
+cdef int winograd_forward(Arrays* arrays, int size, Py_ssize_t pad_h, Py_ssize_t pad_w,
                           bint accumulate, int relu) noexcept

@@ -5,14 +5,14 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-def packed_size(outputs: int, filters: int, channels: int, itemsize: int) -> int: ...
-def pack_filters(outputs: int, weight: Array, transposed: bool, panels: Array) -> None: ...
+def packed_size(size: int, filters: int, channels: int, itemsize: int) -> int: ...
+def pack_filters(size: int, weight: Array, transposed: bool, panels: Array) -> None: ...
 def forward(
     x: Any,
     panels: Any,
     bias: Any,
     y: Any,
-    outputs: int,
+    size: int,
     pad_h: int,
     pad_w: int,
     relu: int,

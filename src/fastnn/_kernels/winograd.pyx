@@ -1,6 +1,6 @@
-"""Convolution with 3 x 3 filters and stride 1 by Winograd's F(4 x 4, 3 x 3) and F(2 x 2, 3 x 3).
+"""Convolution with 3 x 3 filters and stride 1 or 2 by Winograd's algorithm.
 
-The image is cut in tiles of 4 x 4 outputs. For a block of T tiles and a block of filters::
+The image is cut in tiles of 4 x 4 outputs. With stride 1, for a block of T tiles and a block of filters::
 
     V[36][T][C]   the tiles' inputs, transformed            csrc/winograd.h
     M[36][T][K]   = V[i] U[i], 36 products on the tile      gemm.pyx; U[36] are the transformed filters
@@ -12,6 +12,13 @@ weighted by up to 5 come before the products.
 
 U is four times the filters, and where tiles are few reading it is the cost. Tiles of 2 x 2 outputs have 16
 products: U is less than twice the filters, the multiplications 4 / 9 of the direct sum's.
+
+With stride 2 a tile of 4 x 4 outputs has 81 products, one of 2 x 2 has 25: .56 and .69 of the direct sum's
+multiplications. Those that share a factor are one product of more rows, so that U is as large as with
+stride 1. (On Zen 3, 256 -> 512 at 14 x 14, 81 products one by one 2370 us, 36 so 1800.)
+
+`size` says which tiles are meant, by their inputs along each axis: 6 (4 x 4 outputs) or 4 (2 x 2) with
+stride 1, 9 (4 x 4) or 5 (2 x 2) with stride 2.
 """
 
 from cython.parallel cimport prange
@@ -22,40 +29,42 @@ from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
-    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, go_on, kernels, next_task, raise_interrupt,
-    real, start, team_size, thread_id
+    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile_outputs, go_on, kernels, next_task,
+    raise_interrupt, real, start, team_size, thread_id
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
 cdef enum:
+    LINE = 16                # numbers, more than a cache line of float32
     L2_BYTES = 768 * 1024    # for V and M of one task
     LEAST_TILES = 28         # of a block, so that U is not read too often, even if V leaves L2
     CHANNELS = 16            # whose filters are transformed at once, in L1
 
 
-cdef void tile_walk(Walk* walk, int outputs, Py_ssize_t* offsets, const Py_ssize_t* shape,
-                    const Py_ssize_t* strides, Py_ssize_t size, Py_ssize_t p, Py_ssize_t q, Py_ssize_t pad_h,
-                    Py_ssize_t pad_w) noexcept:
+cdef void tile_walk(Walk* walk, int size, Py_ssize_t* offsets, const Py_ssize_t* shape,
+                    const Py_ssize_t* strides, Py_ssize_t itemsize, Py_ssize_t p, Py_ssize_t q,
+                    Py_ssize_t pad_h, Py_ssize_t pad_w) noexcept:
     """The walk over tiles of outputs, whose taps are their inputs; `offsets` holds two numbers for each.
 
-    `shape` and `strides`, in bytes, of x (N, H, W, C) with elements of `size` bytes.
+    `shape` and `strides`, in bytes, of x (N, H, W, C).
     """
-    cdef Py_ssize_t side = outputs + 2, i
+    cdef Py_ssize_t outputs = fnn_tile_outputs(size), i
     walk.n, walk.p, walk.q = shape[0], ceil_div(p, outputs), ceil_div(q, outputs)
     walk.h, walk.w = shape[1], shape[2]
-    walk.x_n, walk.x_h, walk.x_w = strides[0] // size, strides[1] // size, strides[2] // size
-    walk.stride_h, walk.stride_w = outputs, outputs
-    walk.taps = side * side
+    walk.x_n, walk.x_h, walk.x_w = strides[0] // itemsize, strides[1] // itemsize, strides[2] // itemsize
+    walk.stride_h = walk.stride_w = outputs * (2 if size % 2 else 1)
+    walk.taps = size * size
     walk.tap_offset = NULL
     walk.tap_h, walk.tap_w = offsets, offsets + walk.taps
     for i in range(walk.taps):
-        walk.tap_h[i], walk.tap_w[i] = i // side - pad_h, i % side - pad_w
+        walk.tap_h[i], walk.tap_w[i] = i // size - pad_h, i % size - pad_w
 
 
-cdef void tile_pixels(int outputs, const real* y, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k,
+cdef void tile_pixels(int size, const real* y, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k,
                       Py_ssize_t tile, const void** pixels) noexcept nogil:
     """The output pixels of a tile, NULL where outside the image."""
-    cdef Py_ssize_t columns = ceil_div(q, outputs), rows = ceil_div(p, outputs), i, j
+    cdef Py_ssize_t outputs = fnn_tile_outputs(size), i, j
+    cdef Py_ssize_t columns = ceil_div(q, outputs), rows = ceil_div(p, outputs)
     cdef Py_ssize_t n = tile // (rows * columns)
     cdef Py_ssize_t top = tile // columns % rows * outputs, left = tile % columns * outputs
     for i in range(outputs):
@@ -65,20 +74,24 @@ cdef void tile_pixels(int outputs, const real* y, Py_ssize_t p, Py_ssize_t q, Py
 
 
 cdef struct Plan:
-    int outputs                    # of a tile along each axis: 4 or 2
-    Py_ssize_t products            # 36 or 16
+    int size                       # of a tile
+    int products
     Py_ssize_t c, k, p, q          # channels, filters, output size
     Py_ssize_t block, filters      # tiles and filters of a task
-    Py_ssize_t v_stride, m_stride  # from one of the matrices to the next
     Py_ssize_t y_pixel             # from one pixel of y to the next
+    # Products with the same factor are rows of one matrix, the block's tiles one after the other. Of each
+    # product its factor, how many of a tile share that, and its row for the first tile.
+    int factor[MOST_PRODUCTS]
+    int rows[MOST_PRODUCTS]
+    Py_ssize_t row[MOST_PRODUCTS]
 
 
-cdef Plan make_plan(const fnn_kernels* kern, const Walk* walk, Py_ssize_t tiles, Py_ssize_t c, Py_ssize_t k,
+cdef Plan make_plan(const fnn_kernels* kern, int size, Py_ssize_t tiles, Py_ssize_t c, Py_ssize_t k,
                     Py_ssize_t itemsize) noexcept nogil:
     """Blocks by shape alone: V and M of a block fit L2; at least two tasks for work worth sharing."""
     cdef Plan plan
     cdef Py_ssize_t per_tile
-    plan.outputs, plan.products = <int>walk.stride_h, walk.taps
+    plan.size, plan.products = size, size * size
     plan.c, plan.k = c, k
     plan.filters = min(k, max(128 // kern.nr, <Py_ssize_t>1) * kern.nr)
     per_tile = plan.products * (c + plan.filters) * itemsize
@@ -88,10 +101,40 @@ cdef Plan make_plan(const fnn_kernels* kern, const Walk* walk, Py_ssize_t tiles,
         # One block: share the filters. Few tiles mean that reading U is the cost.
         plan.block = tiles
         plan.filters = min(k, max(ceil_div(ceil_div(k, 4), kern.nr), <Py_ssize_t>1) * kern.nr)
-    # 16 numbers apart from a power of two, lest the stores of a tile fall into one cache set.
-    plan.v_stride = plan.block * c + 16
-    plan.m_stride = plan.block * plan.filters + 16
+    place_products(&plan)
     return plan
+
+
+cdef void place_products(Plan* plan) noexcept nogil:
+    """Lay out V and M. With stride 2 the odd inputs along an axis, the last ones, have one factor."""
+    cdef int side = fnn_tile_outputs(plan.size) + 2, odd = plan.size - side + 1
+    cdef int a, b, down, across, i, j, product
+    cdef Py_ssize_t before = 0
+    for a in range(side):
+        for b in range(side):
+            down, across = odd if a == side - 1 else 1, odd if b == side - 1 else 1
+            for i in range(down):
+                for j in range(across):
+                    product = (a + i) * plan.size + b + j
+                    plan.factor[product] = a * side + b
+                    plan.rows[product] = down * across
+                    plan.row[product] = before + i * across + j
+            before += plan.block * down * across
+
+
+cdef Py_ssize_t matrix_room(const Plan* plan, Py_ssize_t width) noexcept nogil:
+    """Elements of V or M, with rows of `width`."""
+    return plan.products * (plan.block * width + LINE)
+
+
+cdef real* product_row(const Plan* plan, const real* matrix, Py_ssize_t width, Py_ssize_t tile,
+                       int product) noexcept nogil:
+    """Where a product of a tile of the block lies in V or M.
+
+    Matrices are a line apart, lest the stores of a tile fall into one cache set.
+    """
+    return (<real*>matrix + (plan.row[product] + tile * plan.rows[product]) * width
+            + plan.factor[product] * LINE)
 
 
 cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
@@ -100,23 +143,31 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk
                      int relu, real* v, real* m, Watch* watch) noexcept nogil:
     """The tiles tile0..tile1 and filters k0..k1; V is made anew for new tiles."""
     cdef const void* sources[MOST_PRODUCTS]
+    cdef void* products[MOST_PRODUCTS]
     cdef void* targets[16]
-    cdef Py_ssize_t t, i, tiles = tile1 - tile0, width = k1 - k0
+    cdef Py_ssize_t t, tiles = tile1 - tile0, width = k1 - k0
     cdef Py_ssize_t matrix = matrix_elements(plan.k, plan.c, sizeof(real))
+    cdef int side = fnn_tile_outputs(plan.size) + 2, i, product
     if new_tiles:
         for t in range(tiles):
             source_rows(walk, x, zeros, pixel_at(walk, tile0 + t), 1, 1, 0, plan.products, sources)
-            kern.winograd_input(plan.outputs + 2, sources, plan.c, v + t * plan.c, plan.v_stride)
-    for i in range(plan.products):
+            for i in range(plan.products):
+                products[i] = product_row(plan, v, plan.c, t, i)
+            kern.winograd_input(plan.size, sources, plan.c, products)
+    for i in range(side * side):
         if not go_on(watch):
             return
-        multiply_task(kern, v + i * plan.v_stride, plan.c, panels + i * matrix + k0 * plan.c,
-                      <const real*>NULL, m + i * plan.m_stride, width, 0, tiles, 0, width, plan.c,
-                      False, False, matrix if i + 1 < plan.products else 0)
+        product = i // side * plan.size + i % side
+        multiply_task(kern, product_row(plan, v, plan.c, 0, product), plan.c,
+                      panels + i * matrix + k0 * plan.c, <const real*>NULL,
+                      product_row(plan, m, width, 0, product), width, 0, tiles * plan.rows[product], 0, width,
+                      plan.c, False, False, matrix if i + 1 < side * side else 0)
     for t in range(tiles):
-        tile_pixels(plan.outputs, y + k0, plan.p, plan.q, plan.y_pixel, tile0 + t, <const void**>targets)
-        kern.winograd_output(plan.outputs + 2, m + t * width, plan.m_stride, width,
-                             NULL if bias is NULL else bias + k0, accumulate, relu, targets)
+        tile_pixels(plan.size, y + k0, plan.p, plan.q, plan.y_pixel, tile0 + t, <const void**>targets)
+        for i in range(plan.products):
+            products[i] = product_row(plan, m, width, t, i)
+        kern.winograd_output(plan.size, products, width, NULL if bias is NULL else bias + k0, accumulate,
+                             relu, targets)
 
 
 cdef void tile_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
@@ -129,26 +180,26 @@ cdef void tile_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk,
         k = k0 + block * plan.filters
         block_task(kern, plan, walk, x, zeros, panels, bias, y, tile0, tile1, k,
                    min(k1, k + plan.filters), block == 0, accumulate, relu, workspace,
-                   workspace + plan.products * plan.v_stride, watch)
+                   workspace + matrix_room(plan, plan.c), watch)
 
 
-cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, const real* bias, real* y,
-                           Py_ssize_t p, Py_ssize_t q, Py_ssize_t c, Py_ssize_t k, Py_ssize_t y_pixel,
-                           bint accumulate, int relu) noexcept nogil:
+cdef int convolve_winograd(int size, const Walk* walk, const real* x, const real* panels, const real* bias,
+                           real* y, Py_ssize_t p, Py_ssize_t q, Py_ssize_t c, Py_ssize_t k,
+                           Py_ssize_t y_pixel, bint accumulate, int relu) noexcept nogil:
     """y [n][p][q][y_pixel], the first k of each; `walk` goes over tiles, see tile_walk.
 
     Returns -1 when memory is short or interrupted.
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t tiles = walk.n * walk.p * walk.q
-    cdef Plan plan = make_plan(kern, walk, tiles, c, k, sizeof(real))
+    cdef Plan plan = make_plan(kern, size, tiles, c, k, sizeof(real))
     cdef Py_ssize_t blocks = ceil_div(tiles, plan.block)
     # A task takes all filters of its tiles, but where all tiles are one block.
     cdef Py_ssize_t k_task = plan.filters if blocks == 1 else k
     cdef Py_ssize_t k_tasks = ceil_div(k, k_task), task
-    cdef Py_ssize_t size = plan.products * (plan.v_stride + plan.m_stride)
+    cdef Py_ssize_t room = matrix_room(&plan, c) + matrix_room(&plan, plan.filters)
     cdef int threads = team_size(0.02 * plan.products * tiles * c * k)
-    cdef real* workspace = <real*>malloc(threads * size * sizeof(real))
+    cdef real* workspace = <real*>malloc(threads * room * sizeof(real))
     cdef real* zeros = <real*>calloc(c, sizeof(real))
     cdef fnn_tasks tasks
     cdef Watch watch
@@ -166,7 +217,7 @@ cdef int convolve_winograd(const Walk* walk, const real* x, const real* panels, 
             tile_task(kern, &plan, walk, x, zeros, panels, bias, y, task % blocks * plan.block,
                       min(tiles, (task % blocks + 1) * plan.block), task // blocks * k_task,
                       min(k, (task // blocks + 1) * k_task), accumulate, relu,
-                      workspace + thread * size, &watch)
+                      workspace + thread * room, &watch)
             task = next_task(&tasks, thread, &watch)
     free(workspace)
     free(zeros)
@@ -181,28 +232,28 @@ cdef Py_ssize_t matrix_elements(Py_ssize_t filters, Py_ssize_t channels, Py_ssiz
     return panel_elements(filters, channels, itemsize) + 16
 
 
-def packed_size(int outputs, Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t itemsize):
-    """Elements of the packed transformed filters, for tiles of `outputs` x `outputs`."""
-    return (outputs + 2) ** 2 * matrix_elements(filters, channels, itemsize)
+def packed_size(int size, Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t itemsize):
+    """Elements of the packed transformed filters."""
+    return (fnn_tile_outputs(size) + 2) ** 2 * matrix_elements(filters, channels, itemsize)
 
 
-cdef void pack_panel(const fnn_kernels* kern, int outputs, const real* weight, Py_ssize_t k_stride,
+cdef void pack_panel(const fnn_kernels* kern, int size, const real* weight, Py_ssize_t k_stride,
                      Py_ssize_t c_stride, bint rotated, Py_ssize_t channels, Py_ssize_t width,
                      Py_ssize_t matrix, real* panel, real* taps) noexcept nogil:
     """One panel of each of the matrices: [channel][nr]; `taps` is room for [9][CHANNELS][nr]."""
     cdef Py_ssize_t offsets[9]
-    cdef Py_ssize_t i, block, c0, size
+    cdef Py_ssize_t i, block, c0, count
     for i in range(9):
         offsets[i] = 8 - i if rotated else i
     for block in range(ceil_div(channels, CHANNELS)):
         c0 = block * CHANNELS
-        size = min(<Py_ssize_t>CHANNELS, channels - c0)
-        pack(weight + c0 * c_stride, offsets, 9, size, c_stride, width, k_stride, taps, NULL)
-        kern.winograd_filter(outputs + 2, taps, size * kern.nr, size * kern.nr, panel + c0 * kern.nr, matrix)
+        count = min(<Py_ssize_t>CHANNELS, channels - c0)
+        pack(weight + c0 * c_stride, offsets, 9, count, c_stride, width, k_stride, taps, NULL)
+        kern.winograd_filter(size, taps, count * kern.nr, count * kern.nr, panel + c0 * kern.nr, matrix)
 
 
-def pack_filters(int outputs, const real[:, :, :, ::1] weight, bint transposed, real[::1] panels):
-    """Transform and pack (K, C, 3, 3) for tiles of `outputs` x `outputs`; `panels` holds packed_size numbers.
+def pack_filters(int size, const real[:, :, :, ::1] weight, bint transposed, real[::1] panels):
+    """Transform and pack (K, C, 3, 3); `panels` holds packed_size numbers.
 
     `transposed`, as the gradient of the input reads them: filters and channels exchanged, each filter
     rotated by 180 degrees.
@@ -221,18 +272,17 @@ def pack_filters(int outputs, const real[:, :, :, ::1] weight, bint transposed, 
     start(&watch)
     for panel in prange(ceil_div(k, nr), nogil=True, num_threads=threads):
         if go_on(&watch):
-            pack_panel(kern, outputs, &weight[0, 0, 0, 0] + panel * nr * k_stride, k_stride, c_stride,
+            pack_panel(kern, size, &weight[0, 0, 0, 0] + panel * nr * k_stride, k_stride, c_stride,
                        transposed, c, min(nr, k - panel * nr), matrix, &panels[panel * nr * c],
                        taps + thread_id() * 9 * CHANNELS * nr)
     free(taps)
     raise_interrupt()
 
 
-def forward(x, panels, bias, y, int outputs, Py_ssize_t pad_h, Py_ssize_t pad_w, int relu,
+def forward(x, panels, bias, y, int size, Py_ssize_t pad_h, Py_ssize_t pad_w, int relu,
             bint accumulate=False):
     """y (N, P, Q, K) = f(filters * x + bias), x (N, H, W, C) with contiguous channels.
 
-    Tiles have `outputs` x `outputs` outputs, as `pack_filters` was told.
     y is contiguous, or a range of the channels of what is. `bias` may be None. With `accumulate` y already
     holds numbers, which are added before f.
     """
@@ -243,21 +293,21 @@ def forward(x, panels, bias, y, int outputs, Py_ssize_t pad_h, Py_ssize_t pad_w,
     try:
         acquire(&arrays, x, False)
         acquire_others(&arrays, panels, y, bias)
-        status = winograd_forward(&arrays, outputs, pad_h, pad_w, accumulate, relu)
+        status = winograd_forward(&arrays, size, pad_h, pad_w, accumulate, relu)
     finally:
         release(&arrays)
     finish(status, "conv2d")
 
 
-cdef int winograd_forward(Arrays* arrays, int outputs, Py_ssize_t pad_h, Py_ssize_t pad_w,
+cdef int winograd_forward(Arrays* arrays, int size, Py_ssize_t pad_h, Py_ssize_t pad_w,
                           bint accumulate, int relu) noexcept:
     """The operands x, panels, y and perhaps bias, of either dtype."""
     if arrays.item[0].itemsize == sizeof(float):
-        return run_forward[float](arrays, NULL, outputs, pad_h, pad_w, accumulate, relu)
-    return run_forward[double](arrays, NULL, outputs, pad_h, pad_w, accumulate, relu)
+        return run_forward[float](arrays, NULL, size, pad_h, pad_w, accumulate, relu)
+    return run_forward[double](arrays, NULL, size, pad_h, pad_w, accumulate, relu)
 
 
-cdef int run_forward(Arrays* arrays, const real* of_dtype, int outputs, Py_ssize_t pad_h,
+cdef int run_forward(Arrays* arrays, const real* of_dtype, int size, Py_ssize_t pad_h,
                      Py_ssize_t pad_w, bint accumulate, int relu) noexcept:
     cdef Py_buffer* x = &arrays.item[0]
     cdef Py_buffer* y = &arrays.item[2]
@@ -267,9 +317,9 @@ cdef int run_forward(Arrays* arrays, const real* of_dtype, int outputs, Py_ssize
     cdef int status
     if y.len == 0:
         return 0
-    tile_walk(&walk, outputs, offsets, x.shape, x.strides, sizeof(real), y.shape[1], y.shape[2], pad_h, pad_w)
+    tile_walk(&walk, size, offsets, x.shape, x.strides, sizeof(real), y.shape[1], y.shape[2], pad_h, pad_w)
     with nogil:
-        status = convolve_winograd(&walk, <const real*>x.buf, <const real*>arrays.item[1].buf, bias,
+        status = convolve_winograd(size, &walk, <const real*>x.buf, <const real*>arrays.item[1].buf, bias,
                                    <real*>y.buf, y.shape[1], y.shape[2], x.shape[3], y.shape[3],
                                    y.strides[2] // <Py_ssize_t>sizeof(real), accumulate, relu)
     return status

@@ -9,7 +9,7 @@ def backward_weight(
     grad_y: Array,
     x: Array,
     grad_weight: Array,
-    outputs: int,
+    size: int,
     pad_h: int,
     pad_w: int,
 ) -> None: ...

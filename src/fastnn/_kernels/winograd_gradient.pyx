@@ -47,7 +47,7 @@ cdef enum Phase:
 cdef struct Job:
     const fnn_kernels* kern
     const Walk* walk
-    int outputs                   # of a tile along each axis: 4 or 2
+    int size                      # of a tile, see winograd.pyx: 6 or 4
     Py_ssize_t products           # 36 or 16
     Py_ssize_t c, k, p, q
     const void* x
@@ -68,11 +68,11 @@ cdef struct Job:
     Watch watch
 
 
-cdef void plan(Job* job, const fnn_kernels* kern, const Walk* walk, Py_ssize_t tiles, Py_ssize_t c,
+cdef void plan(Job* job, const fnn_kernels* kern, int size, const Walk* walk, Py_ssize_t tiles, Py_ssize_t c,
                Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
     cdef Py_ssize_t panels = ceil_div(k, kern.nr), blocks
     job.kern, job.walk, job.c, job.k = kern, walk, c, k
-    job.outputs, job.products = <int>walk.stride_h, walk.taps
+    job.size, job.products = size, size * size
     # An odd number of lines: a column of V, as products read it, lies in all sets of L1. (Zen 3, 8 images of
     # 7 x 7, 512 channels: with the lines of 128 tiles in 2 of 64 sets 20.8 ms, so 18.6.)
     job.v_tile = c if c * itemsize < 4 * CACHE_LINE else odd_lines(c, itemsize)
@@ -92,16 +92,18 @@ cdef void plan(Job* job, const fnn_kernels* kern, const Walk* walk, Py_ssize_t t
 cdef void transform(const Job* job, Py_ssize_t group, const real* of_dtype) noexcept nogil:
     """V and Z of a few tiles."""
     cdef const void* pixels[MOST_PRODUCTS]
+    cdef void* products[MOST_PRODUCTS]
     cdef real* v = <real*>job.v
     cdef real* z = <real*>job.z
-    cdef Py_ssize_t t, first = job.tile0 + group * GROUP
+    cdef Py_ssize_t t, i, first = job.tile0 + group * GROUP
     for t in range(first, min(job.tile1, first + GROUP)):
         source_rows(job.walk, <const real*>job.x, <const real*>job.zeros, pixel_at(job.walk, t), 1, 1, 0,
                     job.products, pixels)
-        job.kern.winograd_input(job.outputs + 2, pixels, job.c, v + (t - job.tile0) * job.v_tile,
-                                job.v_stride)
-        tile_pixels(job.outputs, <const real*>job.grad_y, job.p, job.q, job.k, t, pixels)
-        job.kern.winograd_gradient(job.outputs + 2, pixels, job.k, z + (t - job.tile0) * job.kern.nr,
+        for i in range(job.products):
+            products[i] = v + i * job.v_stride + (t - job.tile0) * job.v_tile
+        job.kern.winograd_input(job.size, pixels, job.c, products)
+        tile_pixels(job.size, <const real*>job.grad_y, job.p, job.q, job.k, t, pixels)
+        job.kern.winograd_gradient(job.size, pixels, job.k, z + (t - job.tile0) * job.kern.nr,
                                    job.panel, job.z_stride)
 
 
@@ -137,7 +139,7 @@ cdef void transform_back(Job* job, Py_ssize_t group, int thread, const real* of_
     for i in range(job.products):
         job.kern.add_rows(job.slices - 1, n, sums + (job.products + i) * job.matrix,
                           job.products * job.matrix, sums + i * job.matrix, 0)
-    job.kern.winograd_filter_gradient(job.outputs + 2, sums, job.matrix, n, taps)
+    job.kern.winograd_filter_gradient(job.size, sums, job.matrix, n, taps)
     filters_first(taps, 9, channels, job.k, <real*>job.grad_weight + c0 * 9, job.c * 9, &job.watch)
 
 
@@ -167,20 +169,20 @@ cdef void run(Job* job, Phase phase, Py_ssize_t count, int threads, const real* 
         share_of(job, phase, &tasks, thread, of_dtype)
 
 
-cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t p, Py_ssize_t q,
-                         Py_ssize_t c, Py_ssize_t k, real* grad_weight) noexcept nogil:
+cdef int filter_gradient(int size, const Walk* walk, const real* x, const real* grad_y, Py_ssize_t p,
+                         Py_ssize_t q, Py_ssize_t c, Py_ssize_t k, real* grad_weight) noexcept nogil:
     """grad_weight [k][c][3][3]. Returns -1 when memory is short or interrupted."""
     cdef Job job
-    cdef Py_ssize_t tiles = walk.n * walk.p * walk.q, size
+    cdef Py_ssize_t tiles = walk.n * walk.p * walk.q, bytes
     cdef int threads = team_size(0.02 * walk.taps * tiles * c * k)
     cdef real* memory
     cdef real* taps = <real*>malloc(threads * 9 * CHANNELS * k * sizeof(real))
     cdef real* zeros = <real*>calloc(c, sizeof(real))
-    plan(&job, kernels(sizeof(real)), walk, tiles, c, k, sizeof(real))
-    size = job.products * (job.v_stride + job.z_stride + job.slices * job.matrix) * sizeof(real)
-    memory = <real*>take(size)
+    plan(&job, kernels(sizeof(real)), size, walk, tiles, c, k, sizeof(real))
+    bytes = job.products * (job.v_stride + job.z_stride + job.slices * job.matrix) * sizeof(real)
+    memory = <real*>take(bytes)
     if memory is NULL or taps is NULL or zeros is NULL:
-        give(memory, size)
+        give(memory, bytes)
         free(taps)
         free(zeros)
         return -1
@@ -196,17 +198,17 @@ cdef int filter_gradient(const Walk* walk, const real* x, const real* grad_y, Py
         run(&job, MULTIPLY, job.products * job.parts, threads, grad_y)
         job.tile0 = job.tile1
     run(&job, TRANSFORM_BACK, ceil_div(c, CHANNELS), threads, grad_y)
-    give(memory, size)
+    give(memory, bytes)
     free(taps)
     free(zeros)
     return -1 if job.watch.interrupted else 0
 
 
 def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
-                    real[:, :, :, ::1] grad_weight, int outputs, Py_ssize_t pad_h, Py_ssize_t pad_w):
+                    real[:, :, :, ::1] grad_weight, int size, Py_ssize_t pad_h, Py_ssize_t pad_w):
     """grad_weight (K, C, 3, 3) from grad_y (N, P, Q, K) and x (N, H, W, C) with contiguous channels.
 
-    By tiles of `outputs` x `outputs` numbers of grad_y.
+    `size`: of a tile, 6 or 4.
     """
     cdef Environment _caller = default_environment()
     cdef Walk walk
@@ -215,10 +217,10 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
     if grad_y.size == 0:
         grad_weight[:] = 0
         return
-    tile_walk(&walk, outputs, offsets, x.shape, x.strides, sizeof(real), grad_y.shape[1], grad_y.shape[2],
+    tile_walk(&walk, size, offsets, x.shape, x.strides, sizeof(real), grad_y.shape[1], grad_y.shape[2],
               pad_h, pad_w)
     with nogil:
-        status = filter_gradient(&walk, &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL,
+        status = filter_gradient(size, &walk, &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL,
                                  &grad_y[0, 0, 0, 0], grad_y.shape[1], grad_y.shape[2], x.shape[3],
                                  grad_y.shape[3], &grad_weight[0, 0, 0, 0])
     finish(status, "conv2d_backward")

@@ -41,7 +41,7 @@ _winograd_backward_weight = by_dtype(_winograd_gradient.backward_weight)
 class Packed(NamedTuple):
     """Filters in the form that the kernels read; made once for many calls by a layer in eval mode."""
 
-    tile: int  # outputs of one of Winograd's tiles along each axis, 4 or 2; 0 for the direct sum
+    tile: int  # inputs of one of Winograd's tiles along each axis, see winograd.pyx; 0 for the direct sum
     panels: np.ndarray
 
 
@@ -50,43 +50,64 @@ class TilesThatPay(NamedTuple):
 
     Of 4 x 4 outputs: a least number, and one for every so many (channel, filter) pairs, whose transformed
     form costs memory traffic. Of 2 x 2, whose traffic is 16 / 36 of that: a range, by the least number of
-    pairs; with fewer tiles the direct sum is faster, with more 4 x 4.
+    pairs; with fewer tiles the direct sum is faster, with more 4 x 4. With stride 2 a least number of the
+    tiles, 4 x 4 or 2 x 2, that have fewer products.
     """
 
     least: int
     pairs_per_tile: int
     small: tuple[tuple[int, int, int], ...]
+    strided: int
 
 
 # Measured on Zen 4 with 32 to 512 channels: with filters transformed once for many calls; at every call; for
 # the gradient of the filters. Milliseconds of 512 filters of 512 channels, directly, by 2 x 2 and by 4 x 4:
 # 7 x 7 with filters transformed once 2.23, 1.74, 2.16; 14 x 14 at every call 11.8, 7.3, 13.1.
-TILES_PACKED = TilesThatPay(4, 2**62, ((2**16, 4, 16), (2**14, 4, 9)))
-TILES = TilesThatPay(16, 8192, ((2**17, 48, 255), (2**14, 25, 97)))
-TILES_FILTER_GRADIENT = TilesThatPay(16, 4096, ((2**17, 98, 255), (2**15, 49, 97)))
+# With stride 2 on Zen 3, GFLOP/s of the direct sum, directly, by 2 x 2 and by 4 x 4: 64 -> 128 at 56 x 56 88,
+# 102, 119; 128 -> 256 at 28 x 28 74, 88, 70; 8 images of 256 -> 512 at 14 x 14 77, 80, 84; 32 -> 64 at
+# 112 x 112 73, 67, 72.
+TILES_PACKED = TilesThatPay(4, 2**62, ((2**16, 4, 16), (2**14, 4, 9)), 32)
+TILES = TilesThatPay(16, 8192, ((2**17, 48, 255), (2**14, 25, 97)), 49)
+TILES_FILTER_GRADIENT = TilesThatPay(16, 4096, ((2**17, 98, 255), (2**15, 49, 97)), 2**62)
+STRIDED_CHANNELS = 48  # and filters, at least
 
 
 def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filters: int,
                 that_pay: TilesThatPay = TILES) -> int:
     """See `Packed.tile`: what `algorithm` means for these shapes, on which alone it depends."""
     _checks.choice(f"{name}: algorithm", algorithm, ALGORITHMS)
-    possible = window.kernel[:4] == (3, 3, 1, 1) and window.kernel[6:9] == (1, 1, 1)
+    possible = window.kernel[:4] in ((3, 3, 1, 1), (3, 3, 2, 2)) and window.kernel[6:9] == (1, 1, 1)
     if algorithm == "winograd" and not possible:
         raise ValueError(
-            f"{name}: algorithm 'winograd' is for 3 x 3 filters with stride, dilation and groups 1, got "
-            f"kernel {window.kernel[:2]}, stride {window.kernel[2:4]}, dilation {window.kernel[6:8]}, "
+            f"{name}: algorithm 'winograd' is for 3 x 3 filters with stride 1 or 2, dilation and groups 1, "
+            f"got kernel {window.kernel[:2]}, stride {window.kernel[2:4]}, dilation {window.kernel[6:8]}, "
             f"groups {window.groups}"
         )
     if algorithm == "direct" or not possible:
         return 0
-    pairs = x_shape[1] * filters
     tiles, small_tiles = (x_shape[0] * -(-window.output[0] // side) * -(-window.output[1] // side)
                           for side in (4, 2))
+    if window.kernel[2] == 2:
+        pixels = x_shape[0] * window.output[0] * window.output[1]
+        tile = _strided_tile(tiles, small_tiles, pixels, min(x_shape[1], filters), that_pay)
+        return tile or (9 if algorithm == "winograd" else 0)
+    tile = _tile(tiles, small_tiles, x_shape[1], filters, that_pay)
+    return tile or (6 if algorithm == "winograd" else 0)
+
+
+def _tile(tiles, small_tiles, channels, filters, that_pay):
+    pairs = channels * filters
     small = next(((least, most) for fewest, least, most in that_pay.small if pairs >= fewest), (1, 0))
     if small[0] <= small_tiles <= small[1]:
-        return 2
-    pays = min(x_shape[1], filters) >= 16 and tiles >= max(that_pay.least, pairs // that_pay.pairs_per_tile)
-    return 4 if pays or algorithm == "winograd" else 0
+        return 4
+    pays = min(channels, filters) >= 16 and tiles >= max(that_pay.least, pairs // that_pay.pairs_per_tile)
+    return 6 if pays else 0
+
+
+def _strided_tile(tiles, small_tiles, pixels, channels, that_pay):
+    products, count, tile = min((25 * small_tiles, small_tiles, 5), (81 * tiles, tiles, 9))
+    pays = channels >= STRIDED_CHANNELS and count >= that_pay.strided and products <= 0.75 * 9 * pixels
+    return tile if pays else 0
 
 
 @lru_cache(maxsize=512)
@@ -202,7 +223,8 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, a
     activation : {None, "relu", "sigmoid", "tanh"}
         f.
     algorithm : {"auto", "direct", "winograd"}
-        "auto" depends on the shapes alone. "winograd" is for 3 x 3 filters with stride 1.
+        "auto" depends on the shapes alone. "winograd" is for 3 x 3 filters with stride 1 or 2; with stride 2
+        gradients are direct sums all the same.
 
     Returns
     -------
@@ -219,7 +241,8 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, a
     Notes
     -----
     The tests allow errors of 2e-6 in float32 and 4e-15 in float64 with "direct", ten times that with
-    "winograd", relative to the largest output, for sums of up to a thousand products of normal numbers.
+    "winograd" (with stride 2 two and a half times), relative to the largest output, for sums of up to a
+    thousand products of normal numbers.
     With "winograd" a NaN or an infinity in `x` may reach its whole tile of 4 x 4 outputs.
     """
     x, weight, bias, single = _images("conv2d", x, weight, bias)
@@ -284,6 +307,8 @@ def gradients(name, grad_z, x, weight, has_bias, window, algorithm, input_grad):
     for_input, for_filters = (
         choose_tile(name, algorithm, window, x.shape, weight.shape[0], that_pay)
         for that_pay in (TILES, TILES_FILTER_GRADIENT))
+    if window.kernel[2] == 2:
+        for_input = for_filters = 0  # Winograd's tiles with stride 2 have a forward pass alone
     grad_z = contiguous_channels_last(grad_z)
     if _is_product(window, x):
         grad_x, grad_weight, grad_bias = product_gradients(

@@ -36,16 +36,12 @@ INLINE void NAME(even_tile)(const fnn_row *t, int rows, int vectors, ptrdiff_t q
                             const real *filter) {
     const ptrdiff_t step = t->stride * t->x_pixel, left = t->channels - k;
     real *y = (real *)t->y + q * t->y_pixel + k;
-    vec sum[TALL * NV], from[NV] = {0};
-    for (int v = 0; v < vectors && t->bias; v++)
-        from[v] = NAME(load_first)((const real *)t->bias + k + v * VLEN, left - v * VLEN);
+    vec sum[TALL * NV];
+    NAME(bias_sums)(rows, vectors, t->bias, k, left, sum);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) {
-            sum[i * NV + v] = from[v];
-            __builtin_prefetch(y + i * t->y_pixel + v * VLEN, 1);
-        }
+        for (int v = 0; v < vectors; v++) __builtin_prefetch(y + i * t->y_pixel + v * VLEN, 1);
     if (t->accumulate)
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++)

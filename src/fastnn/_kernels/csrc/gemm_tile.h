@@ -35,9 +35,9 @@ INLINE const real *NAME(fetch)(const real *x, ptrdiff_t n) {
     return x + n;
 }
 
-/* One row's sums of a step: sum[v] += x b[v]. Where a loop has two steps, an empty instruction needs the factors once
- * more, so that a sum takes the place of none of them: GCC else moves sums about, some to memory and back. Of 16
- * registers none is left to say so of b, too. */
+/* One row's sums of a step: sum[v] += x b[v]. Where a loop has two steps (even_tile.h: or one, with AVX-512), an empty
+ * instruction needs the factors once more, so that a sum takes the place of none of them: GCC else moves sums about, or
+ * factors, some to memory and back. Of 16 registers none is left to say so of b, too. */
 INLINE void NAME(add_multiple)(int paired, int vectors, real x_, const vec *b, vec *sum) {
     const vec x = splat(x_);
 #pragma GCC unroll 4
@@ -51,17 +51,21 @@ INLINE void NAME(add_multiple)(int paired, int vectors, real x_, const vec *b, v
     }
 }
 
-/* The sums of one panel, sum[i * NV + v], start from the bias, from C, from both or from zero. They stay in
- * registers: a detour through memory costs as much as 10 steps of k. */
-INLINE void NAME(tile_start)(int rows, int vectors, const fnn_tile *t, ptrdiff_t column, vec *sum) {
-    const ptrdiff_t left = t->columns - column;
-    const real *bias = t->bias;
+/* The sums of one panel, sum[i * NV + v], are the bias of their column or zero; `left` columns there are. */
+INLINE void NAME(bias_sums)(int rows, int vectors, const real *bias, ptrdiff_t column, ptrdiff_t left, vec *sum) {
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {
         const vec from = bias ? NAME(load_first)(bias + column + v * VLEN, left - v * VLEN) : (vec){0};
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) sum[i * NV + v] = from;
     }
+}
+
+/* They start from the bias, from C, from both or from zero, and stay in registers: a detour through memory costs as
+ * much as 10 steps of k. */
+INLINE void NAME(tile_start)(int rows, int vectors, const fnn_tile *t, ptrdiff_t column, vec *sum) {
+    const ptrdiff_t left = t->columns - column;
+    NAME(bias_sums)(rows, vectors, t->bias, column, left, sum);
     if (t->accumulate) {
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {

@@ -148,6 +148,10 @@ typedef struct {
     void *y, *y_places;
 } fnn_pool_narrow;
 
+/* Tiles of Winograd's algorithm: inputs, outputs and factors along each axis, at most. */
+enum { FNN_TILE_SIZE = 9, FNN_TILE_OUTPUTS = 4, FNN_TILE_FACTORS = 6 };
+static inline int fnn_tile_outputs(int size) { return size % 2 ? size / 2 : size - 2; }
+
 typedef struct {
     const char *isa;       /* "scalar", "avx2", ...                                               */
     int lanes;             /* elements in one vector                                              */
@@ -175,10 +179,10 @@ typedef struct {
     void (*grouped_gradient)(const fnn_row *row);
     void (*even_row)(const fnn_row *row);
 
-    /* winograd.h */
-    void (*winograd_input)(int size, const void *const *pixels, ptrdiff_t channels, void *v, ptrdiff_t stride);
-    void (*winograd_output)(int size, const void *m, ptrdiff_t stride, ptrdiff_t filters, const void *bias,
-                            int accumulate, int relu, void *const *pixels);
+    /* winograd.h; `size` is a tile's, its inputs along each axis: 6 or 4 with stride 1, 9 or 5 with stride 2 */
+    void (*winograd_input)(int size, const void *const *pixels, ptrdiff_t channels, void *const *v);
+    void (*winograd_output)(int size, const void *const *m, ptrdiff_t filters, const void *bias, int accumulate,
+                            int relu, void *const *pixels);
     void (*winograd_filter)(int size, const void *g, ptrdiff_t tap, ptrdiff_t n, void *u, ptrdiff_t stride);
     void (*winograd_gradient)(int size, const void *const *pixels, ptrdiff_t filters, void *z, ptrdiff_t panel,
                               ptrdiff_t stride);

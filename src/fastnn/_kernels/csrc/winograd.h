@@ -1,119 +1,170 @@
-/* The transforms of Winograd's F(4 x 4, 3 x 3), a 4 x 4 tile of outputs from 36 products where the direct sum
- * takes 144, and of F(2 x 2, 3 x 3), 4 outputs from 16 products for 36 (Lavin and Gray, "Fast algorithms for
- * convolutional neural networks", 2015).
+/* The transforms of Winograd's algorithm for 3 x 3 filters (Lavin and Gray, "Fast algorithms for convolutional
+ * neural networks", 2015):
  *
  *     Y = A^T [ (G g G^T) * (B^T d B) ] A      d: SIZE x SIZE inputs, g: 3 x 3 filter, Y: the tile of outputs
  *
- * SIZE is 6 or 4, a constant wherever it counts. Vectors run along channels: each transform is a few additions
- * of whole pixels. The products are matrix products on the register tile, over the tiles of a block and the
- * channels (winograd.pyx).
+ *     SIZE   stride   outputs   products   of the direct sum
+ *       6       1      4 x 4       36            144
+ *       4       1      2 x 2       16             36
+ *       9       2      4 x 4       81            144
+ *       5       2      2 x 2       25             36
+ *
+ * With stride 2, y[i] = (g[0] d[2i] + g[2] d[2i + 2]) + g[1] d[2i + 1]: a filter of two taps on the even inputs,
+ * of which M outputs take M + 1 products, and one of a single tap on the odd ones, M products. The even ones come
+ * first. All products of odd inputs have the same factor g[1], so that G g has M + 2 numbers, as with stride 1.
+ *
+ * SIZE is a constant wherever it counts. Vectors run along channels: each transform is a few additions of whole
+ * pixels. The products are matrix products on the register tile, over the tiles of a block and the channels
+ * (winograd.pyx).
  */
-
-/* B^T d in place, numbers `step` apart; interpolation points 0, 1, -1, (2, -2) and infinity. */
-INLINE void NAME(winograd_bt)(int size, vec *d, int step) {
-    const vec d1 = d[step], d2 = d[2 * step], d3 = d[3 * step];
+/* B^T d, SIZE numbers `step` apart; interpolation points 0, 1, -1, (2, -2) and infinity; of the even inputs with
+ * stride 2 0, 1, (-1, 2) and infinity. */
+INLINE void NAME(winograd_bt)(int size, const vec *d, vec *v, int step) {
+    const vec d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3];
     if (size == 4) {
-        d[0] -= d2;
-        d[step] = d1 + d2;
-        d[2 * step] = d2 - d1;
-        d[3 * step] = d1 - d3;
+        v[0] = d0 - d2;
+        v[step] = d1 + d2;
+        v[2 * step] = d2 - d1;
+        v[3 * step] = d1 - d3;
         return;
     }
-    const vec d4 = d[4 * step], d5 = d[5 * step];
-    const vec even1 = d4 - 4 * d2, odd1 = d3 - 4 * d1;
-    const vec even2 = d4 - d2, odd2 = 2 * (d3 - d1);
-    d[0] = 4 * d[0] - 5 * d2 + d4;
-    d[step] = even1 + odd1;
-    d[2 * step] = even1 - odd1;
-    d[3 * step] = even2 + odd2;
-    d[4 * step] = even2 - odd2;
-    d[5 * step] = 4 * d1 - 5 * d3 + d5;
+    const vec d4 = d[4];
+    if (size == 5) {
+        v[0] = d0 - d2;
+        v[step] = d2;
+        v[2 * step] = d4 - d2;
+        v[3 * step] = d1;
+        v[4 * step] = d3;
+        return;
+    }
+    const vec d5 = d[5];
+    if (size == 6) {
+        const vec even1 = d4 - 4 * d2, odd1 = d3 - 4 * d1;
+        const vec even2 = d4 - d2, odd2 = 2 * (d3 - d1);
+        v[0] = 4 * d0 - 5 * d2 + d4;
+        v[step] = even1 + odd1;
+        v[2 * step] = even1 - odd1;
+        v[3 * step] = even2 + odd2;
+        v[4 * step] = even2 - odd2;
+        v[5 * step] = 4 * d1 - 5 * d3 + d5;
+        return;
+    }
+    const vec d6 = d[6], near = d6 - d4, far = d6 - d2;
+    v[0] = 2 * (d0 - d4) + far;
+    v[step] = near - 2 * d2;
+    v[2 * step] = near - 2 * (d4 - d2);
+    v[3 * step] = far;
+    v[4 * step] = d[8] - d4 - 2 * far;
+    v[5 * step] = d1;
+    v[6 * step] = d3;
+    v[7 * step] = d5;
+    v[8 * step] = d[7];
 }
 
-/* A^T m: SIZE numbers, `step` apart, to SIZE - 2. */
-INLINE void NAME(winograd_at)(int size, const vec *m, int step, vec *y) {
-    const vec sum1 = m[step] + m[2 * step], dif1 = m[step] - m[2 * step];
+/* A^T m: SIZE numbers to those of outputs, `step` apart. */
+INLINE void NAME(winograd_at)(int size, const vec *m, vec *y, int step) {
+    if (size == 5) {
+        y[0] = m[0] + m[1] + m[3];
+        y[step] = m[1] + m[2] + m[4];
+        return;
+    }
+    const vec sum1 = m[1] + m[2], dif1 = m[1] - m[2];
     if (size == 4) {
         y[0] = m[0] + sum1;
-        y[1] = dif1 - m[3 * step];
+        y[step] = dif1 - m[3];
         return;
     }
-    const vec sum2 = m[3 * step] + m[4 * step], dif2 = m[3 * step] - m[4 * step];
-    y[0] = m[0] + sum1 + sum2;
-    y[1] = dif1 + 2 * dif2;
-    y[2] = sum1 + 4 * sum2;
-    y[3] = dif1 + 8 * dif2 + m[5 * step];
+    if (size == 6) {
+        const vec sum2 = m[3] + m[4], dif2 = m[3] - m[4];
+        y[0] = m[0] + sum1 + sum2;
+        y[step] = dif1 + 2 * dif2;
+        y[2 * step] = sum1 + 4 * sum2;
+        y[3 * step] = dif1 + 8 * dif2 + m[5];
+        return;
+    }
+    y[0] = m[0] + sum1 + m[3] + m[5];
+    y[step] = dif1 + 2 * m[3] + m[6];
+    y[2 * step] = sum1 + 4 * m[3] + m[7];
+    y[3 * step] = dif1 + 8 * m[3] + m[4] + m[8];
 }
 
-/* G g: three numbers to SIZE. */
-INLINE void NAME(winograd_g)(int size, vec a, vec b, vec c, vec *u, int step) {
+/* G g: three numbers to the factors of the products, `step` apart. */
+INLINE void NAME(winograd_g)(int size, const vec *g, vec *u, int step) {
+    const vec a = g[0], b = g[1], c = g[2];
     if (size == 4) {
         const vec even = (a + c) * (real)0.5, odd = b * (real)0.5;
         u[0] = a;
         u[step] = even + odd;
         u[2 * step] = even - odd;
         u[3 * step] = c;
-        return;
+    } else if (size == 5) {
+        u[0] = a;
+        u[step] = a + c;
+        u[2 * step] = c;
+        u[3 * step] = b;
+    } else if (size == 6) {
+        const vec near = (a + c) * (real)(-1.0 / 6), far = (a + 4 * c) * (real)(1.0 / 24);
+        const vec odd1 = b * (real)(1.0 / 6), odd2 = b * (real)(1.0 / 12);
+        u[0] = a * (real)0.25;
+        u[step] = near - odd1;
+        u[2 * step] = near + odd1;
+        u[3 * step] = far + odd2;
+        u[4 * step] = far - odd2;
+        u[5 * step] = c;
+    } else {
+        u[0] = a * (real)0.5;
+        u[step] = (a + c) * (real)-0.5;
+        u[2 * step] = (c - a) * (real)(1.0 / 6);
+        u[3 * step] = (a + 2 * c) * (real)(1.0 / 6);
+        u[4 * step] = c;
+        u[5 * step] = b;
     }
-    const vec near = (a + c) * (real)(-1.0 / 6), far = (a + 4 * c) * (real)(1.0 / 24);
-    const vec odd1 = b * (real)(1.0 / 6), odd2 = b * (real)(1.0 / 12);
-    u[0] = a * (real)0.25;
-    u[step] = near - odd1;
-    u[2 * step] = near + odd1;
-    u[3 * step] = far + odd2;
-    u[4 * step] = far - odd2;
-    u[5 * step] = c;
 }
 
-INLINE void NAME(winograd_input_lane)(int size, const void *const *pixels, ptrdiff_t c, ptrdiff_t n, real *v,
-                                      ptrdiff_t stride) {
-    vec d[36];
-#pragma GCC unroll 36
-    for (int i = 0; i < size * size; i++) {
-        const real *x = (const real *)pixels[i] + c;
-        d[i] = n >= VLEN ? load(x) : load_part(x, n);
+INLINE void NAME(winograd_input_lane)(int size, const void *const *pixels, ptrdiff_t n, ptrdiff_t c,
+                                      void *const *v) {
+    vec t[FNN_TILE_SIZE * FNN_TILE_SIZE], line[FNN_TILE_SIZE];
+    for (int j = 0; j < size; j++) {
+#pragma GCC unroll 9
+        for (int i = 0; i < size; i++) line[i] = NAME(load_first)((const real *)pixels[i * size + j] + c, n);
+        NAME(winograd_bt)(size, line, t + j, size);
     }
-#pragma GCC unroll 6
-    for (int j = 0; j < size; j++) NAME(winograd_bt)(size, d + j, size);
-#pragma GCC unroll 6
-    for (int i = 0; i < size; i++) NAME(winograd_bt)(size, d + i * size, 1);
-#pragma GCC unroll 36
-    for (int i = 0; i < size * size; i++)
-        n >= VLEN ? store(v + i * stride + c, d[i]) : store_part(v + i * stride + c, d[i], n);
+    for (int i = 0; i < size; i++) {
+        NAME(winograd_bt)(size, t + i * size, line, 1);
+#pragma GCC unroll 9
+        for (int j = 0; j < size; j++) NAME(store_first)((real *)v[i * size + j] + c, line[j], n);
+    }
 }
 
-INLINE void NAME(winograd_input_tile)(int size, const void *const *pixels, ptrdiff_t channels, void *v,
-                                      ptrdiff_t stride) {
+INLINE void NAME(winograd_input_tile)(int size, const void *const *pixels, ptrdiff_t channels, void *const *v) {
     ptrdiff_t c = 0;
     for (; c + VLEN <= channels; c += VLEN)
-        NAME(winograd_input_lane)(size, pixels, c, VLEN, v, stride);
-    if (c < channels) NAME(winograd_input_lane)(size, pixels, c, channels - c, v, stride);
+        NAME(winograd_input_lane)(size, pixels, VLEN, c, v);
+    if (c < channels) NAME(winograd_input_lane)(size, pixels, channels - c, c, v);
 }
 
-/* v[i * stride + c] = (B^T d B)_i of channel c; `pixels` points at the SIZE x SIZE pixels of one tile. */
-static void NAME(winograd_input)(int size, const void *const *pixels, ptrdiff_t channels, void *v,
-                                 ptrdiff_t stride) {
-    if (size == 4)
-        NAME(winograd_input_tile)(4, pixels, channels, v, stride);
-    else
-        NAME(winograd_input_tile)(6, pixels, channels, v, stride);
-}
-
-INLINE void NAME(winograd_output_lane)(int size, const real *m, ptrdiff_t stride, ptrdiff_t k, ptrdiff_t n,
-                                       vec bias, int accumulate, int relu, void *const *pixels) {
-    const int outputs = size - 2;
-    vec d[36], t[24], y[4];
-#pragma GCC unroll 36
-    for (int i = 0; i < size * size; i++)
-        d[i] = n >= VLEN ? load(m + i * stride + k) : load_part(m + i * stride + k, n);
-#pragma GCC unroll 6
-    for (int j = 0; j < size; j++) {
-        NAME(winograd_at)(size, d + j, size, y);
-        for (int i = 0; i < outputs; i++) t[i * size + j] = y[i];
+/* v[i][c] = (B^T d B)_i of channel c; `pixels` points at the SIZE x SIZE pixels of one tile. */
+static void NAME(winograd_input)(int size, const void *const *pixels, ptrdiff_t channels, void *const *v) {
+    switch (size) {
+    case 4: NAME(winograd_input_tile)(4, pixels, channels, v); break;
+    case 5: NAME(winograd_input_tile)(5, pixels, channels, v); break;
+    case 6: NAME(winograd_input_tile)(6, pixels, channels, v); break;
+    default: NAME(winograd_input_tile)(9, pixels, channels, v);
     }
-#pragma GCC unroll 4
+}
+
+INLINE void NAME(winograd_output_lane)(int size, const void *const *m, ptrdiff_t k, ptrdiff_t n, vec bias,
+                                       int accumulate, int relu, void *const *pixels) {
+    const int outputs = fnn_tile_outputs(size);
+    vec t[FNN_TILE_OUTPUTS * FNN_TILE_SIZE], line[FNN_TILE_SIZE], y[FNN_TILE_OUTPUTS];
+    for (int j = 0; j < size; j++) {
+#pragma GCC unroll 9
+        for (int i = 0; i < size; i++) line[i] = NAME(load_first)((const real *)m[i * size + j] + k, n);
+        NAME(winograd_at)(size, line, t + j, size);
+    }
     for (int i = 0; i < outputs; i++) {
-        NAME(winograd_at)(size, t + i * size, 1, y);
+        NAME(winograd_at)(size, t + i * size, y, 1);
+#pragma GCC unroll 4
         for (int j = 0; j < outputs; j++) {
             real *to = pixels[i * outputs + j];
             if (!to) continue;
@@ -124,49 +175,54 @@ INLINE void NAME(winograd_output_lane)(int size, const real *m, ptrdiff_t stride
     }
 }
 
-INLINE void NAME(winograd_output_tile)(int size, const void *m, ptrdiff_t stride, ptrdiff_t filters,
-                                       const real *bias, int accumulate, int relu, void *const *pixels) {
+INLINE void NAME(winograd_output_tile)(int size, const void *const *m, ptrdiff_t filters, const real *bias,
+                                       int accumulate, int relu, void *const *pixels) {
     ptrdiff_t k = 0;
     for (; k + VLEN <= filters; k += VLEN)
-        NAME(winograd_output_lane)(size, m, stride, k, VLEN, bias ? load(bias + k) : (vec){0}, accumulate, relu,
-                                   pixels);
+        NAME(winograd_output_lane)(size, m, k, VLEN, bias ? load(bias + k) : (vec){0}, accumulate, relu, pixels);
     if (k < filters)
-        NAME(winograd_output_lane)(size, m, stride, k, filters - k,
+        NAME(winograd_output_lane)(size, m, k, filters - k,
                                    bias ? load_part(bias + k, filters - k) : (vec){0}, accumulate, relu,
                                    pixels);
 }
 
-/* The pixels of one tile from its products m[i * stride + k]; a pixel outside the image is NULL. */
-static void NAME(winograd_output)(int size, const void *m, ptrdiff_t stride, ptrdiff_t filters, const void *bias,
+/* The pixels of one tile from its products m[i][k]; a pixel outside the image is NULL. */
+static void NAME(winograd_output)(int size, const void *const *m, ptrdiff_t filters, const void *bias,
                                   int accumulate, int relu, void *const *pixels) {
-    if (size == 4)
-        NAME(winograd_output_tile)(4, m, stride, filters, bias, accumulate, relu, pixels);
-    else
-        NAME(winograd_output_tile)(6, m, stride, filters, bias, accumulate, relu, pixels);
+    switch (size) {
+    case 4: NAME(winograd_output_tile)(4, m, filters, bias, accumulate, relu, pixels); break;
+    case 5: NAME(winograd_output_tile)(5, m, filters, bias, accumulate, relu, pixels); break;
+    case 6: NAME(winograd_output_tile)(6, m, filters, bias, accumulate, relu, pixels); break;
+    default: NAME(winograd_output_tile)(9, m, filters, bias, accumulate, relu, pixels);
+    }
 }
 
 INLINE void NAME(winograd_filter_lane)(int size, const real *g, ptrdiff_t tap, real *u, ptrdiff_t stride) {
-    vec t[18];
-#pragma GCC unroll 3
-    for (int i = 0; i < 3; i++)
-        NAME(winograd_g)(size, load(g + i * tap), load(g + (3 + i) * tap), load(g + (6 + i) * tap), t + i, 3);
+    const int factors = fnn_tile_outputs(size) + 2;
+    vec t[3 * FNN_TILE_FACTORS], line[FNN_TILE_FACTORS];
+    for (int j = 0; j < 3; j++) {
+        for (int i = 0; i < 3; i++) line[i] = load(g + (3 * i + j) * tap);
+        NAME(winograd_g)(size, line, t + j, 3);
+    }
+    for (int i = 0; i < factors; i++) {
+        NAME(winograd_g)(size, t + 3 * i, line, 1);
 #pragma GCC unroll 6
-    for (int i = 0; i < size; i++) {
-        vec row[6];
-        NAME(winograd_g)(size, t[3 * i], t[3 * i + 1], t[3 * i + 2], row, 1);
-#pragma GCC unroll 6
-        for (int k = 0; k < size; k++) store(u + (size * i + k) * stride, row[k]);
+        for (int j = 0; j < factors; j++) store(u + (factors * i + j) * stride, line[j]);
     }
 }
 
 /* u[i * stride + j] = (G g G^T)_i of the filters j < n; tap t of filter j is g[t * tap + j]. The run is
  * whole panels, so n is a multiple of VLEN. */
-static void NAME(winograd_filter)(int size, const void *g, ptrdiff_t tap, ptrdiff_t n, void *u, ptrdiff_t stride) {
+static void NAME(winograd_filter)(int size, const void *g_, ptrdiff_t tap, ptrdiff_t n, void *u_, ptrdiff_t stride) {
+    const real *g = g_;
+    real *u = u_;
     for (ptrdiff_t j = 0; j < n; j += VLEN) {
-        if (size == 4)
-            NAME(winograd_filter_lane)(4, (const real *)g + j, tap, (real *)u + j, stride);
-        else
-            NAME(winograd_filter_lane)(6, (const real *)g + j, tap, (real *)u + j, stride);
+        switch (size) {
+        case 4: NAME(winograd_filter_lane)(4, g + j, tap, u + j, stride); break;
+        case 5: NAME(winograd_filter_lane)(5, g + j, tap, u + j, stride); break;
+        case 6: NAME(winograd_filter_lane)(6, g + j, tap, u + j, stride); break;
+        default: NAME(winograd_filter_lane)(9, g + j, tap, u + j, stride);
+        }
     }
 }
 
