@@ -51,21 +51,17 @@ INLINE void NAME(add_multiple)(int paired, int vectors, real x_, const vec *b, v
     }
 }
 
-/* The sums of one panel, sum[i * NV + v], are the bias of their column or zero; `left` columns there are. */
-INLINE void NAME(bias_sums)(int rows, int vectors, const real *bias, ptrdiff_t column, ptrdiff_t left, vec *sum) {
+/* The sums of one panel, sum[i * NV + v], start from the bias, from C, from both or from zero. They stay in
+ * registers: a detour through memory costs as much as 10 steps of k. */
+INLINE void NAME(tile_start)(int rows, int vectors, const fnn_tile *t, ptrdiff_t column, vec *sum) {
+    const ptrdiff_t left = t->columns - column;
+    const real *bias = t->bias;
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) {
         const vec from = bias ? NAME(load_first)(bias + column + v * VLEN, left - v * VLEN) : (vec){0};
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) sum[i * NV + v] = from;
     }
-}
-
-/* They start from the bias, from C, from both or from zero, and stay in registers: a detour through memory costs as
- * much as 10 steps of k. */
-INLINE void NAME(tile_start)(int rows, int vectors, const fnn_tile *t, ptrdiff_t column, vec *sum) {
-    const ptrdiff_t left = t->columns - column;
-    NAME(bias_sums)(rows, vectors, t->bias, column, left, sum);
     if (t->accumulate) {
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
