@@ -1,14 +1,17 @@
-"""Gradient of 3 x 3 filters by the transpose of Winograd's F(4 x 4, 3 x 3) or F(2 x 2, 3 x 3).
+"""Gradient of 3 x 3 filters by the transpose of Winograd's algorithm, see winograd.pyx.
 
 With Y = A^T [(G g G^T) * (B^T d B)] A, summed over channels, the gradient of a filter is
 
     dg = G^T [ sum over tiles of (B^T d B) * (A dY A^T) ] G
 
-so that the sum over pixels becomes 36 (or 16) products over tiles, a quarter (4 / 9) of the multiplications::
+so that the sum over pixels becomes 36 products over tiles (or 16; with stride 2 81 or 25), a quarter of
+the multiplications (4 / 9; .56 or .69)::
 
     V[36][T][C]   the tiles' inputs, transformed             as forward
     Z[36][T][K]   the tiles' output gradients, transformed, in panels
     S[36][C][K]  += V[i]^T Z[i]                              gemm_columns
+
+With stride 2 products with the same factor have one sum: of 81 there are 36, of 25 16.
 
 Tiles are transformed a round at a time, by all threads; then the products are shared, and at the end the
 channels of S that are transformed back. Each sum has its terms in the order of the tiles, whoever adds them.
@@ -24,8 +27,8 @@ from fastnn._kernels.gemm cimport column_tiles
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts,
-    next_task, odd_lines, real, start, team_size
+    CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, fnn_tile_outputs, go_on,
+    kernels, like_parts, next_task, odd_lines, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 from fastnn._kernels.winograd cimport MOST_PRODUCTS, tile_pixels, tile_walk
@@ -47,8 +50,7 @@ cdef enum Phase:
 cdef struct Job:
     const fnn_kernels* kern
     const Walk* walk
-    int size                      # of a tile, see winograd.pyx: 6 or 4
-    Py_ssize_t products           # 36 or 16
+    int size, products, side      # of a tile: see winograd.pyx; products; factors along each axis
     Py_ssize_t c, k, p, q
     const void* x
     const void* zeros
@@ -72,7 +74,7 @@ cdef void plan(Job* job, const fnn_kernels* kern, int size, const Walk* walk, Py
                Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
     cdef Py_ssize_t panels = ceil_div(k, kern.nr), blocks
     job.kern, job.walk, job.c, job.k = kern, walk, c, k
-    job.size, job.products = size, size * size
+    job.size, job.products, job.side = size, size * size, fnn_tile_outputs(size) + 2
     # An odd number of lines: a column of V, as products read it, lies in all sets of L1. (Zen 3, 8 images of
     # 7 x 7, 512 channels: with the lines of 128 tiles in 2 of 64 sets 20.8 ms, so 18.6.)
     job.v_tile = c if c * itemsize < 4 * CACHE_LINE else odd_lines(c, itemsize)
@@ -107,23 +109,37 @@ cdef void transform(const Job* job, Py_ssize_t group, const real* of_dtype) noex
                                    job.panel, job.z_stride)
 
 
-cdef void multiply(const Job* job, Py_ssize_t product, Py_ssize_t c0, Py_ssize_t c1,
-                   const real* of_dtype) noexcept nogil:
-    """S[slice][product][c0..c1][k] = or += V^T Z over the tiles of a round."""
+cdef void multiply(const Job* job, Py_ssize_t task, const real* of_dtype) noexcept nogil:
+    """Some channels of the sums of a factor: all its products, over the tiles of a round.
+
+    The last factors have the most products with stride 2: their tasks are the first.
+    """
+    cdef int last = job.side - 1, factor = <int>(job.side * job.side - 1 - task // job.parts)
+    cdef int a = factor // job.side, b = factor % job.side, odd = job.size - last, i, j
+    cdef Py_ssize_t part = task % job.parts
+    for i in range(a, a + (odd if a == last else 1)):
+        for j in range(b, b + (odd if b == last else 1)):
+            multiply_tiles(job, i * job.size + j, factor, i == a and j == b, part * job.c // job.parts,
+                           (part + 1) * job.c // job.parts, of_dtype)
+
+
+cdef void multiply_tiles(const Job* job, Py_ssize_t product, Py_ssize_t factor, bint first, Py_ssize_t c0,
+                         Py_ssize_t c1, const real* of_dtype) noexcept nogil:
+    """S[slice][factor][c0..c1][k] += V^T Z of one product, or = of the first of all."""
     cdef const void* tiles[DEPTH]
     cdef const real* v = <const real*>job.v + product * job.v_stride
     cdef const real* z = <const real*>job.z + product * job.z_stride
     cdef Py_ssize_t count = job.tile1 - job.tile0, blocks = ceil_div(count, DEPTH)
     cdef Py_ssize_t depth = ceil_div(count, blocks), block, t0, t
     cdef real* sums = (<real*>job.sums
-                       + (job.tile0 // job.slice * job.products + product) * job.matrix)
+                       + (job.tile0 // job.slice * job.side * job.side + factor) * job.matrix)
     cdef fnn_tile tile
     tile.a, tile.taps, tile.bias, tile.relu = tiles, 1, NULL, False
     tile.b_panel, tile.columns = job.panel, job.k
     for block in range(blocks):
         t0 = block * depth
         tile.depth = min(depth, count - t0)
-        tile.accumulate = job.tile0 % job.slice + t0 > 0
+        tile.accumulate = not first or job.tile0 % job.slice + t0 > 0
         tile.b = z + t0 * job.kern.nr
         for t in range(tile.depth):
             tiles[t] = v + (t0 + t) * job.v_tile
@@ -133,26 +149,24 @@ cdef void multiply(const Job* job, Py_ssize_t product, Py_ssize_t c0, Py_ssize_t
 cdef void transform_back(Job* job, Py_ssize_t group, int thread, const real* of_dtype) noexcept nogil:
     """grad_weight of a few channels."""
     cdef Py_ssize_t c0 = group * CHANNELS, channels = min(<Py_ssize_t>CHANNELS, job.c - c0)
-    cdef Py_ssize_t n = channels * job.k, i
+    cdef Py_ssize_t n = channels * job.k, factors = job.side * job.side, i
     cdef real* taps = <real*>job.taps + thread * 9 * CHANNELS * job.k
     cdef real* sums = <real*>job.sums + c0 * job.k
-    for i in range(job.products):
-        job.kern.add_rows(job.slices - 1, n, sums + (job.products + i) * job.matrix,
-                          job.products * job.matrix, sums + i * job.matrix, 0)
+    for i in range(factors):
+        job.kern.add_rows(job.slices - 1, n, sums + (factors + i) * job.matrix, factors * job.matrix,
+                          sums + i * job.matrix, 0)
     job.kern.winograd_filter_gradient(job.size, sums, job.matrix, n, taps)
     filters_first(taps, 9, channels, job.k, <real*>job.grad_weight + c0 * 9, job.c * 9, &job.watch)
 
 
 cdef void share_of(Job* job, Phase phase, fnn_tasks* tasks, int thread, const real* of_dtype) noexcept nogil:
     """What one thread does of a phase."""
-    cdef Py_ssize_t task = next_task(tasks, thread, &job.watch), part
+    cdef Py_ssize_t task = next_task(tasks, thread, &job.watch)
     while task >= 0:
         if phase == TRANSFORM:
             transform(job, task, of_dtype)
         elif phase == MULTIPLY:
-            part = task % job.parts
-            multiply(job, task // job.parts, part * job.c // job.parts, (part + 1) * job.c // job.parts,
-                     of_dtype)
+            multiply(job, task, of_dtype)
         else:
             transform_back(job, task, thread, of_dtype)
         task = next_task(tasks, thread, &job.watch)
@@ -179,7 +193,8 @@ cdef int filter_gradient(int size, const Walk* walk, const real* x, const real* 
     cdef real* taps = <real*>malloc(threads * 9 * CHANNELS * k * sizeof(real))
     cdef real* zeros = <real*>calloc(c, sizeof(real))
     plan(&job, kernels(sizeof(real)), size, walk, tiles, c, k, sizeof(real))
-    bytes = job.products * (job.v_stride + job.z_stride + job.slices * job.matrix) * sizeof(real)
+    bytes = (job.products * (job.v_stride + job.z_stride)
+             + job.slices * job.side * job.side * job.matrix) * sizeof(real)
     memory = <real*>take(bytes)
     if memory is NULL or taps is NULL or zeros is NULL:
         give(memory, bytes)
@@ -195,7 +210,7 @@ cdef int filter_gradient(int size, const Walk* walk, const real* x, const real* 
     while job.tile0 < tiles and go_on(&job.watch):
         job.tile1 = min(min(tiles, job.tile0 + job.round), (job.tile0 // job.slice + 1) * job.slice)
         run(&job, TRANSFORM, ceil_div(job.tile1 - job.tile0, GROUP), threads, grad_y)
-        run(&job, MULTIPLY, job.products * job.parts, threads, grad_y)
+        run(&job, MULTIPLY, job.side * job.side * job.parts, threads, grad_y)
         job.tile0 = job.tile1
     run(&job, TRANSFORM_BACK, ceil_div(c, CHANNELS), threads, grad_y)
     give(memory, bytes)
@@ -206,10 +221,7 @@ cdef int filter_gradient(int size, const Walk* walk, const real* x, const real* 
 
 def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
                     real[:, :, :, ::1] grad_weight, int size, Py_ssize_t pad_h, Py_ssize_t pad_w):
-    """grad_weight (K, C, 3, 3) from grad_y (N, P, Q, K) and x (N, H, W, C) with contiguous channels.
-
-    `size`: of a tile, 6 or 4.
-    """
+    """grad_weight (K, C, 3, 3) from grad_y (N, P, Q, K) and x (N, H, W, C) with contiguous channels."""
     cdef Environment _caller = default_environment()
     cdef Walk walk
     cdef Py_ssize_t offsets[2 * MOST_PRODUCTS]

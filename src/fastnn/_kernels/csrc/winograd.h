@@ -226,9 +226,9 @@ static void NAME(winograd_filter)(int size, const void *g_, ptrdiff_t tap, ptrdi
     }
 }
 
-/* A y: SIZE - 2 numbers to SIZE, the transpose of winograd_at; y and z are `y_step` and `step` apart. */
-INLINE void NAME(winograd_a)(int size, const vec *y, int y_step, vec *z, int step) {
-    const vec y0 = y[0], y1 = y[y_step];
+/* A y: the outputs to SIZE numbers, the transpose of winograd_at. */
+INLINE void NAME(winograd_a)(int size, const vec *y, vec *z, int step) {
+    const vec y0 = y[0], y1 = y[1];
     z[0] = y0;
     if (size == 4) {
         z[step] = y0 + y1;
@@ -236,28 +236,45 @@ INLINE void NAME(winograd_a)(int size, const vec *y, int y_step, vec *z, int ste
         z[3 * step] = -y1;
         return;
     }
-    const vec y2 = y[2 * y_step], y3 = y[3 * y_step];
-    const vec even1 = y0 + y2, odd1 = y1 + y3, even2 = y0 + 4 * y2, odd2 = 2 * y1 + 8 * y3;
+    if (size == 5) {
+        z[step] = y0 + y1;
+        z[2 * step] = y1;
+        z[3 * step] = y0;
+        z[4 * step] = y1;
+        return;
+    }
+    const vec y2 = y[2], y3 = y[3], even1 = y0 + y2, odd1 = y1 + y3, even2 = y0 + 4 * y2, odd2 = 2 * y1 + 8 * y3;
     z[step] = even1 + odd1;
     z[2 * step] = even1 - odd1;
     z[3 * step] = even2 + odd2;
-    z[4 * step] = even2 - odd2;
-    z[5 * step] = y3;
+    if (size == 6) {
+        z[4 * step] = even2 - odd2;
+        z[5 * step] = y3;
+        return;
+    }
+    z[4 * step] = y3;
+    z[5 * step] = y0;
+    z[6 * step] = y1;
+    z[7 * step] = y2;
+    z[8 * step] = y3;
 }
 
 INLINE void NAME(winograd_gradient_lane)(int size, const void *const *pixels, ptrdiff_t k, ptrdiff_t n, real *z,
                                          ptrdiff_t stride) {
-    const int outputs = size - 2;
-    vec y[16], t[24], row[6];
-    for (int i = 0; i < outputs * outputs; i++)
-        y[i] = pixels[i] ? NAME(load_first)((const real *)pixels[i] + k, n) : (vec){0};
+    const int outputs = fnn_tile_outputs(size);
+    vec t[FNN_TILE_SIZE * FNN_TILE_OUTPUTS], line[FNN_TILE_SIZE];
+    for (int j = 0; j < outputs; j++) {
 #pragma GCC unroll 4
-    for (int j = 0; j < outputs; j++) NAME(winograd_a)(size, y + j, outputs, t + j, outputs);
-#pragma GCC unroll 6
+        for (int i = 0; i < outputs; i++) {
+            const real *from = pixels[i * outputs + j];
+            line[i] = from ? NAME(load_first)(from + k, n) : (vec){0};
+        }
+        NAME(winograd_a)(size, line, t + j, outputs);
+    }
     for (int i = 0; i < size; i++) {
-        NAME(winograd_a)(size, t + i * outputs, 1, row, 1);
-#pragma GCC unroll 6
-        for (int j = 0; j < size; j++) store(z + (size * i + j) * stride, row[j]);
+        NAME(winograd_a)(size, t + i * outputs, line, 1);
+#pragma GCC unroll 9
+        for (int j = 0; j < size; j++) store(z + (size * i + j) * stride, line[j]);
     }
 }
 
@@ -267,47 +284,64 @@ static void NAME(winograd_gradient)(int size, const void *const *pixels, ptrdiff
                                     ptrdiff_t panel, ptrdiff_t stride) {
     for (ptrdiff_t k = 0; k < filters; k += VLEN) {
         real *z = (real *)z_ + k / NR * panel + k % NR;
-        if (size == 4)
-            NAME(winograd_gradient_lane)(4, pixels, k, filters - k, z, stride);
-        else
-            NAME(winograd_gradient_lane)(6, pixels, k, filters - k, z, stride);
+        switch (size) {
+        case 4: NAME(winograd_gradient_lane)(4, pixels, k, filters - k, z, stride); break;
+        case 5: NAME(winograd_gradient_lane)(5, pixels, k, filters - k, z, stride); break;
+        case 6: NAME(winograd_gradient_lane)(6, pixels, k, filters - k, z, stride); break;
+        default: NAME(winograd_gradient_lane)(9, pixels, k, filters - k, z, stride);
+        }
     }
 }
 
-/* G^T s: SIZE numbers, `step` apart, to three: the transpose of winograd_g. */
-INLINE void NAME(winograd_gt)(int size, const vec *s, int step, vec *g, int g_step) {
-    const vec s1 = s[step], s2 = s[2 * step], s3 = s[3 * step];
+/* G^T s: the sums of each factor to three numbers, the transpose of winograd_g. */
+INLINE void NAME(winograd_gt)(int size, const vec *s, vec *g, int step) {
+    const vec s0 = s[0], s1 = s[1], s2 = s[2], s3 = s[3];
     if (size == 4) {
         const vec half = (s1 + s2) * (real)0.5;
-        g[0] = s[0] + half;
-        g[g_step] = (s1 - s2) * (real)0.5;
-        g[2 * g_step] = half + s3;
-        return;
+        g[0] = s0 + half;
+        g[step] = (s1 - s2) * (real)0.5;
+        g[2 * step] = half + s3;
+    } else if (size == 5) {
+        g[0] = s0 + s1;
+        g[step] = s3;
+        g[2 * step] = s1 + s2;
+    } else if (size == 6) {
+        const vec near = (s1 + s2) * (real)(-1.0 / 6), far = (s3 + s[4]) * (real)(1.0 / 24);
+        g[0] = s0 * (real)0.25 + near + far;
+        g[step] = (s2 - s1) * (real)(1.0 / 6) + (s3 - s[4]) * (real)(1.0 / 12);
+        g[2 * step] = near + 4 * far + s[5];
+    } else {
+        g[0] = (s0 - s1) * (real)0.5 + (s3 - s2) * (real)(1.0 / 6);
+        g[step] = s[5];
+        g[2 * step] = s1 * (real)-0.5 + (s2 + 2 * s3) * (real)(1.0 / 6) + s[4];
     }
-    const vec s4 = s[4 * step];
-    const vec near = (s1 + s2) * (real)(-1.0 / 6), far = (s3 + s4) * (real)(1.0 / 24);
-    g[0] = s[0] * (real)0.25 + near + far;
-    g[g_step] = (s2 - s1) * (real)(1.0 / 6) + (s3 - s4) * (real)(1.0 / 12);
-    g[2 * g_step] = near + 4 * far + s[5 * step];
 }
 
 INLINE void NAME(winograd_filter_gradient_lane)(int size, const real *from, ptrdiff_t stride, ptrdiff_t left,
                                                 real *to, ptrdiff_t n) {
-    vec s[36], t[18], g[9];
-    for (int i = 0; i < size * size; i++) s[i] = NAME(load_first)(from + i * stride, left);
+    const int factors = fnn_tile_outputs(size) + 2;
+    vec t[3 * FNN_TILE_FACTORS], line[FNN_TILE_FACTORS];
+    for (int j = 0; j < factors; j++) {
 #pragma GCC unroll 6
-    for (int i = 0; i < size; i++) NAME(winograd_gt)(size, s + i, size, t + i, size);
-#pragma GCC unroll 3
-    for (int i = 0; i < 3; i++) NAME(winograd_gt)(size, t + size * i, 1, g + 3 * i, 1);
-    for (int i = 0; i < 9; i++) NAME(store_first)(to + i * n, g[i], left);
+        for (int i = 0; i < factors; i++) line[i] = NAME(load_first)(from + (factors * i + j) * stride, left);
+        NAME(winograd_gt)(size, line, t + j, factors);
+    }
+    for (int i = 0; i < 3; i++) {
+        NAME(winograd_gt)(size, t + factors * i, line, 1);
+        for (int j = 0; j < 3; j++) NAME(store_first)(to + (3 * i + j) * n, line[j], left);
+    }
 }
 
 /* g[t * n + j] = (G^T S G)_t of the sums s[i * stride + j], j < n: the gradient of the filters. */
-static void NAME(winograd_filter_gradient)(int size, const void *s, ptrdiff_t stride, ptrdiff_t n, void *g) {
+static void NAME(winograd_filter_gradient)(int size, const void *s_, ptrdiff_t stride, ptrdiff_t n, void *g_) {
+    const real *s = s_;
+    real *g = g_;
     for (ptrdiff_t j = 0; j < n; j += VLEN) {
-        if (size == 4)
-            NAME(winograd_filter_gradient_lane)(4, (const real *)s + j, stride, n - j, (real *)g + j, n);
-        else
-            NAME(winograd_filter_gradient_lane)(6, (const real *)s + j, stride, n - j, (real *)g + j, n);
+        switch (size) {
+        case 4: NAME(winograd_filter_gradient_lane)(4, s + j, stride, n - j, g + j, n); break;
+        case 5: NAME(winograd_filter_gradient_lane)(5, s + j, stride, n - j, g + j, n); break;
+        case 6: NAME(winograd_filter_gradient_lane)(6, s + j, stride, n - j, g + j, n); break;
+        default: NAME(winograd_filter_gradient_lane)(9, s + j, stride, n - j, g + j, n);
+        }
     }
 }
