@@ -387,15 +387,16 @@ KINDS = {
     "groups": Case(2, 8, 6, 7, 6, groups=2, stride=2), "groups of 4": Case(2, 12, 6, 7, 12, groups=3),
     "depthwise": Case(2, 9, 6, 7, 9, groups=9),
     "one channel": Case(2, 1, 6, 7, 1, padding=1), "winograd": Case(2, 16, 15, 14, 17, padding=1),
-    "winograd, strided": Case(13, 48, 15, 14, 50, stride=2, padding=1),
 }
+# And of images enough for tiles: of one alone the direct sum is faster.
+ALL_KINDS = KINDS | {"winograd, strided": Case(13, 48, 15, 14, 50, stride=2, padding=1)}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_memory_of_arguments_changes_no_bit_and_is_not_written(dtype, kind, layout):
-    options = KINDS[kind].options
-    args = KINDS[kind].arrays(dtype)
+    options = ALL_KINDS[kind].options
+    args = ALL_KINDS[kind].arrays(dtype)
     expected = run(functional, args, **options)
     copies = [LAYOUTS[layout](a) for a in args]
     actual = run(functional, copies, LAYOUTS[layout](expected[1]), **options)
@@ -481,13 +482,14 @@ def test_winograd_spreads_not_a_number_within_its_tile_of_outputs_alone():
     assert_same_bits([y[~tile]], [clean[~tile]])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_a_kernel_adds_to_what_the_output_holds_before_it_applies_f(isa, dtype, kind):
-    x, weight, bias = KINDS[kind].arrays(dtype)
-    expected = functional.conv2d(x, weight, bias, **KINDS[kind].options)
+    x, weight, bias = ALL_KINDS[kind].arrays(dtype)
+    expected = functional.conv2d(x, weight, bias, **ALL_KINDS[kind].options)
     window, tile = F.plan("conv2d", "auto", F.TILES, x.shape, weight.shape, bias.shape,
-                               *((v, v) if isinstance(v, int) else v
-                                 for v in list(KINDS[kind].options.values())[:3]), KINDS[kind].groups)
+                          *((v, v) if isinstance(v, int) else v
+                            for v in list(ALL_KINDS[kind].options.values())[:3]),
+                          ALL_KINDS[kind].groups)
     panels = F.pack_filters(weight, window, tile).panels
     residual = draw(*expected.shape, dtype=dtype, seed=9)
     y = residual.transpose(0, 2, 3, 1).copy()
