@@ -216,6 +216,17 @@ def test_tiles_of_winograd_with_stride_2(isa, dtype, tile, tolerance):
         assert_close([gradient], expected[1:2], tolerance[dtype], dtype)
 
 
+@pytest.mark.parametrize("case", [
+    Case(16, 20, 63, 64, 24), Case(3, 130, 56, 55, 135), Case(1, 64, 57, 41, 300),
+], ids=["slices of the sums", "rounds of tiles", "blocks of filters, an odd number of tiles"])
+def test_tiles_of_winograd_with_stride_2_in_parts(dtype, case):
+    x, weight, bias = case.arrays(dtype)
+    y, grad_y, _, *grads = run(functional, (x, weight, bias), stride=2, padding=1, algorithm="winograd")
+    expected = run(functional, in_double(x, weight, bias), grad_y.astype(float), stride=2, padding=1,
+                   algorithm="direct")
+    assert_close([y, *grads], [expected[0], *expected[3:]], WINOGRAD[dtype], dtype)
+
+
 def test_winograd_with_stride_2_is_chosen_by_the_number_of_products(threads):
     """14 x 14 outputs are 49 tiles of 25 products or 16 of 81; 28 x 28 are 196 or 49; 7 x 7 must be many."""
     for n, c, size, tile in ((1, 48, 27, 5), (1, 48, 55, 9), (1, 48, 13, 0), (8, 48, 14, 9), (1, 47, 56, 0)):
@@ -469,6 +480,17 @@ def test_not_a_number_and_infinity_reach_what_reads_them_and_nothing_else(isa, d
         assert np.isnan(y).any()
     _, _, _, grad_weight, _ = run(functional, (x, weight, bias), **options)
     assert np.isnan(grad_weight).any()
+
+
+def test_winograd_with_stride_2_spreads_not_a_number_within_its_tile_and_reads_no_further():
+    x, weight, bias = Case(1, 16, 16, 16, 16).arrays()
+    clean = functional.conv2d(x, weight, bias, stride=2, algorithm="winograd")
+    x[0, 0, 15], x[0, 0, :, 15] = np.nan, np.inf  # no window reaches the last row and column
+    assert_same_bits([functional.conv2d(x, weight, bias, stride=2, algorithm="winograd")], [clean])
+    x[0, 0, 9, 9] = np.nan
+    y = functional.conv2d(x, weight, bias, stride=2, algorithm="winograd")
+    assert np.isnan(y[:, :, 4, 4]).all()
+    assert_same_bits([y[:, :, :4], y[:, :, :, :4]], [clean[:, :, :4], clean[:, :, :, :4]])
 
 
 def test_winograd_spreads_not_a_number_within_its_tile_of_outputs_alone():

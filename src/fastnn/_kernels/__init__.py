@@ -20,7 +20,7 @@ Of a convolution, conv.pyx is the interface, walk.pyx says which pixels a pixel 
 
 ====================  ============================================================================
 convolve.pyx          forward and gradient of the input: a product without an im2col buffer
-winograd.pyx          the same for 3 x 3 filters with stride 1 or 2, by tiles of 4 x 4 or 2 x 2 outputs
+winograd.pyx          the same for 3 x 3 filters by Winograd; with stride 2 forward alone
 rows.pyx              depthwise and narrow groups, both ways and the gradient of the filters
 chain.pyx             several forward, rows by rows: what lies between them stays in cache (frozen networks)
 col2im.pyx            gradient of an input of few channels, where conv.pyx has no faster way

@@ -138,6 +138,7 @@ cdef extern from "kernels.h" nogil:
         int far
 
     int fnn_tile_outputs(int size)
+    int fnn_tile_factors(int size)
 
     ctypedef struct fnn_kernels:
         const char* isa

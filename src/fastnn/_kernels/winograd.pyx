@@ -6,9 +6,9 @@ The image is cut in tiles of 4 x 4 outputs. With stride 1, for a block of T tile
     M[36][T][K]   = V[i] U[i], 36 products on the tile      gemm.pyx; U[36] are the transformed filters
     y             the products transformed back, + bias, f
 
-V and M stay in L2. The multiplications are a quarter of the direct sum's; the price is an error of a few
-1e-6 of the largest output in float32 where the direct sum has 1e-6, for sums and differences of inputs
-weighted by up to 5 come before the products.
+V and M stay in L2, or in L3 where channels are many. The multiplications are a quarter of the direct sum's;
+the price is an error of a few 1e-6 of the largest output in float32 where the direct sum has 1e-6, for sums
+and differences of inputs weighted by up to 5 come before the products.
 
 U is four times the filters, and where tiles are few reading it is the cost. Tiles of 2 x 2 outputs have 16
 products: U is less than twice the filters, the multiplications 4 / 9 of the direct sum's.
@@ -29,15 +29,15 @@ from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
-    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile_outputs, go_on, kernels, next_task,
-    raise_interrupt, real, start, team_size, thread_id
+    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile_factors, fnn_tile_outputs, go_on,
+    kernels, next_task, raise_interrupt, real, start, team_size, thread_id
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
 cdef enum:
-    LINE = 16                # numbers, more than a cache line of float32
-    L2_BYTES = 768 * 1024    # for V and M of one task
-    LEAST_TILES = 28         # of a block, so that U is not read too often, even if V leaves L2
+    LINE = 16                # numbers between one matrix and the next: a cache line of float32
+    L2_BYTES = 768 * 1024    # for V and M of one task, but ...
+    LEAST_TILES = 28         # ... of a block, so that U is not read too often, even if they leave L2
     CHANNELS = 16            # whose filters are transformed at once, in L1
 
 
@@ -107,7 +107,7 @@ cdef Plan make_plan(const fnn_kernels* kern, int size, Py_ssize_t tiles, Py_ssiz
 
 cdef void place_products(Plan* plan) noexcept nogil:
     """Lay out V and M. With stride 2 the odd inputs along an axis, the last ones, have one factor."""
-    cdef int side = fnn_tile_outputs(plan.size) + 2, odd = plan.size - side + 1
+    cdef int side = fnn_tile_factors(plan.size), odd = plan.size - side + 1
     cdef int a, b, down, across, i, j, product
     cdef Py_ssize_t before = 0
     for a in range(side):
@@ -124,16 +124,16 @@ cdef void place_products(Plan* plan) noexcept nogil:
 
 cdef Py_ssize_t matrix_room(const Plan* plan, Py_ssize_t width) noexcept nogil:
     """Elements of V or M, with rows of `width`."""
-    return plan.products * (plan.block * width + LINE)
+    return plan.products * plan.block * width + fnn_tile_factors(plan.size) ** 2 * LINE
 
 
-cdef real* product_row(const Plan* plan, const real* matrix, Py_ssize_t width, Py_ssize_t tile,
+cdef real* product_row(const Plan* plan, real* matrix, Py_ssize_t width, Py_ssize_t tile,
                        int product) noexcept nogil:
     """Where a product of a tile of the block lies in V or M.
 
-    Matrices are a line apart, lest the stores of a tile fall into one cache set.
+    Those of different factors are a line apart, lest the stores of a tile fall into one cache set.
     """
-    return (<real*>matrix + (plan.row[product] + tile * plan.rows[product]) * width
+    return (matrix + (plan.row[product] + tile * plan.rows[product]) * width
             + plan.factor[product] * LINE)
 
 
@@ -147,7 +147,7 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk
     cdef void* targets[16]
     cdef Py_ssize_t t, tiles = tile1 - tile0, width = k1 - k0
     cdef Py_ssize_t matrix = matrix_elements(plan.k, plan.c, sizeof(real))
-    cdef int side = fnn_tile_outputs(plan.size) + 2, i, product
+    cdef int side = fnn_tile_factors(plan.size), i, product
     if new_tiles:
         for t in range(tiles):
             source_rows(walk, x, zeros, pixel_at(walk, tile0 + t), 1, 1, 0, plan.products, sources)
@@ -166,8 +166,8 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk
         tile_pixels(plan.size, y + k0, plan.p, plan.q, plan.y_pixel, tile0 + t, <const void**>targets)
         for i in range(plan.products):
             products[i] = product_row(plan, m, width, t, i)
-        kern.winograd_output(plan.size, products, width, NULL if bias is NULL else bias + k0, accumulate,
-                             relu, targets)
+        kern.winograd_output(plan.size, <const void**>products, width, NULL if bias is NULL else bias + k0,
+                             accumulate, relu, targets)
 
 
 cdef void tile_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
@@ -228,13 +228,13 @@ cdef int convolve_winograd(int size, const Walk* walk, const real* x, const real
 
 
 cdef Py_ssize_t matrix_elements(Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil:
-    """From one of the packed matrices to the next: a line more than its panels, see make_plan."""
-    return panel_elements(filters, channels, itemsize) + 16
+    """From one of the packed matrices to the next: a line more than its panels, see product_row."""
+    return panel_elements(filters, channels, itemsize) + LINE
 
 
 def packed_size(int size, Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t itemsize):
     """Elements of the packed transformed filters."""
-    return (fnn_tile_outputs(size) + 2) ** 2 * matrix_elements(filters, channels, itemsize)
+    return fnn_tile_factors(size) ** 2 * matrix_elements(filters, channels, itemsize)
 
 
 cdef void pack_panel(const fnn_kernels* kern, int size, const real* weight, Py_ssize_t k_stride,

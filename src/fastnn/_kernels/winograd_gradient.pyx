@@ -14,7 +14,8 @@ the multiplications (4 / 9; .56 or .69)::
 With stride 2 products with the same factor have one sum: of 81 there are 36, of 25 16.
 
 Tiles are transformed a round at a time, by all threads; then the products are shared, and at the end the
-channels of S that are transformed back. Each sum has its terms in the order of the tiles, whoever adds them.
+channels of S that are transformed back. Each sum has its terms in the order of the tiles, in a round those of
+one product after the other's, whoever adds them.
 Where S is small the tiles are cut in slices with an S each, added at the end: a long sum loses digits.
 """
 
@@ -27,7 +28,7 @@ from fastnn._kernels.gemm cimport column_tiles
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, fnn_tile_outputs, go_on,
+    CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, fnn_tile_factors, go_on,
     kernels, like_parts, next_task, odd_lines, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
@@ -74,7 +75,7 @@ cdef void plan(Job* job, const fnn_kernels* kern, int size, const Walk* walk, Py
                Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
     cdef Py_ssize_t panels = ceil_div(k, kern.nr), blocks
     job.kern, job.walk, job.c, job.k = kern, walk, c, k
-    job.size, job.products, job.side = size, size * size, fnn_tile_outputs(size) + 2
+    job.size, job.products, job.side = size, size * size, fnn_tile_factors(size)
     # An odd number of lines: a column of V, as products read it, lies in all sets of L1. (Zen 3, 8 images of
     # 7 x 7, 512 channels: with the lines of 128 tiles in 2 of 64 sets 20.8 ms, so 18.6.)
     job.v_tile = c if c * itemsize < 4 * CACHE_LINE else odd_lines(c, itemsize)
@@ -109,23 +110,26 @@ cdef void transform(const Job* job, Py_ssize_t group, const real* of_dtype) noex
                                    job.panel, job.z_stride)
 
 
-cdef void multiply(const Job* job, Py_ssize_t task, const real* of_dtype) noexcept nogil:
+cdef void multiply(Job* job, Py_ssize_t task, const real* of_dtype) noexcept nogil:
     """Some channels of the sums of a factor: all its products, over the tiles of a round.
 
-    The last factors have the most products with stride 2: their tasks are the first.
+    The last factors have the most products with stride 2, up to 16: begun first, they leave small ones to
+    share at the end.
     """
     cdef int last = job.side - 1, factor = <int>(job.side * job.side - 1 - task // job.parts)
     cdef int a = factor // job.side, b = factor % job.side, odd = job.size - last, i, j
     cdef Py_ssize_t part = task % job.parts
     for i in range(a, a + (odd if a == last else 1)):
         for j in range(b, b + (odd if b == last else 1)):
+            if not go_on(&job.watch):
+                return
             multiply_tiles(job, i * job.size + j, factor, i == a and j == b, part * job.c // job.parts,
                            (part + 1) * job.c // job.parts, of_dtype)
 
 
 cdef void multiply_tiles(const Job* job, Py_ssize_t product, Py_ssize_t factor, bint first, Py_ssize_t c0,
                          Py_ssize_t c1, const real* of_dtype) noexcept nogil:
-    """S[slice][factor][c0..c1][k] += V^T Z of one product, or = of the first of all."""
+    """S[slice][factor][c0..c1][k] += V^T Z of one product, or = where it is the first of its slice."""
     cdef const void* tiles[DEPTH]
     cdef const real* v = <const real*>job.v + product * job.v_stride
     cdef const real* z = <const real*>job.z + product * job.z_stride

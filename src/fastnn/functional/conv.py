@@ -51,7 +51,8 @@ class TilesThatPay(NamedTuple):
     Of 4 x 4 outputs: a least number, and one for every so many (channel, filter) pairs, whose transformed
     form costs memory traffic. Of 2 x 2, whose traffic is 16 / 36 of that: a range, by the least number of
     pairs; with fewer tiles the direct sum is faster, with more 4 x 4. With stride 2 a least number of the
-    tiles, 4 x 4 or 2 x 2, that have fewer products.
+    tiles, 4 x 4 or 2 x 2, that have fewer products; they pay if these are STRIDED_SHARE of the direct sum's
+    and there are STRIDED_CHANNELS.
     """
 
     least: int
@@ -70,6 +71,7 @@ TILES_PACKED = TilesThatPay(4, 2**62, ((2**16, 4, 16), (2**14, 4, 9)), 32)
 TILES = TilesThatPay(16, 8192, ((2**17, 48, 255), (2**14, 25, 97)), 49)
 TILES_FILTER_GRADIENT = TilesThatPay(16, 4096, ((2**17, 98, 255), (2**15, 49, 97)), 49)
 STRIDED_CHANNELS = 48  # and filters, at least
+STRIDED_SHARE = 0.75  # at most: 4 x 4 where tiles fit .56, 2 x 2 .69; the transforms take .1 to .2
 
 
 def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filters: int,
@@ -88,11 +90,12 @@ def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filte
     tiles, small_tiles = (x_shape[0] * -(-window.output[0] // side) * -(-window.output[1] // side)
                           for side in (4, 2))
     if window.kernel[2] == 2:
-        pixels = x_shape[0] * window.output[0] * window.output[1]
-        tile = _strided_tile(tiles, small_tiles, pixels, min(x_shape[1], filters), that_pay)
-        return tile or (9 if algorithm == "winograd" else 0)
-    tile = _tile(tiles, small_tiles, x_shape[1], filters, that_pay)
-    return tile or (6 if algorithm == "winograd" else 0)
+        direct = 9 * x_shape[0] * window.output[0] * window.output[1]
+        products, count, tile = min((25 * small_tiles, small_tiles, 5), (81 * tiles, tiles, 9))
+        pays = (min(x_shape[1], filters) >= STRIDED_CHANNELS and count >= that_pay.strided
+                and products <= STRIDED_SHARE * direct)
+        return tile if pays or algorithm == "winograd" else 0
+    return _tile(tiles, small_tiles, x_shape[1], filters, that_pay) or (6 if algorithm == "winograd" else 0)
 
 
 def _tile(tiles, small_tiles, channels, filters, that_pay):
@@ -102,12 +105,6 @@ def _tile(tiles, small_tiles, channels, filters, that_pay):
         return 4
     pays = min(channels, filters) >= 16 and tiles >= max(that_pay.least, pairs // that_pay.pairs_per_tile)
     return 6 if pays else 0
-
-
-def _strided_tile(tiles, small_tiles, pixels, channels, that_pay):
-    products, count, tile = min((25 * small_tiles, small_tiles, 5), (81 * tiles, tiles, 9))
-    pays = channels >= STRIDED_CHANNELS and count >= that_pay.strided and products <= 0.75 * 9 * pixels
-    return tile if pays else 0
 
 
 @lru_cache(maxsize=512)

@@ -151,6 +151,7 @@ typedef struct {
 /* Tiles of Winograd's algorithm: inputs, outputs and factors along each axis, at most. */
 enum { FNN_TILE_SIZE = 9, FNN_TILE_OUTPUTS = 4, FNN_TILE_FACTORS = 6 };
 static inline int fnn_tile_outputs(int size) { return size % 2 ? size / 2 : size - 2; }
+static inline int fnn_tile_factors(int size) { return fnn_tile_outputs(size) + 2; }
 
 typedef struct {
     const char *isa;       /* "scalar", "avx2", ...                                               */

@@ -17,6 +17,7 @@
  * pixels. The products are matrix products on the register tile, over the tiles of a block and the channels
  * (winograd.pyx).
  */
+
 /* B^T d, SIZE numbers `step` apart; interpolation points 0, 1, -1, (2, -2) and infinity; of the even inputs with
  * stride 2 0, 1, (-1, 2) and infinity. */
 INLINE void NAME(winograd_bt)(int size, const vec *d, vec *v, int step) {
@@ -198,7 +199,7 @@ static void NAME(winograd_output)(int size, const void *const *m, ptrdiff_t filt
 }
 
 INLINE void NAME(winograd_filter_lane)(int size, const real *g, ptrdiff_t tap, real *u, ptrdiff_t stride) {
-    const int factors = fnn_tile_outputs(size) + 2;
+    const int factors = fnn_tile_factors(size);
     vec t[3 * FNN_TILE_FACTORS], line[FNN_TILE_FACTORS];
     for (int j = 0; j < 3; j++) {
         for (int i = 0; i < 3; i++) line[i] = load(g + (3 * i + j) * tap);
@@ -319,7 +320,7 @@ INLINE void NAME(winograd_gt)(int size, const vec *s, vec *g, int step) {
 
 INLINE void NAME(winograd_filter_gradient_lane)(int size, const real *from, ptrdiff_t stride, ptrdiff_t left,
                                                 real *to, ptrdiff_t n) {
-    const int factors = fnn_tile_outputs(size) + 2;
+    const int factors = fnn_tile_factors(size);
     vec t[3 * FNN_TILE_FACTORS], line[FNN_TILE_FACTORS];
     for (int j = 0; j < factors; j++) {
 #pragma GCC unroll 6
