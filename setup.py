@@ -33,8 +33,8 @@ ABI3 = os.environ.get("FASTNN_ABI3", "0") == "1" and not sysconfig.get_config_va
 
 # -ffp-contract=fast: a * b + c of vectors becomes a fused multiply-add. No -ffast-math: NaN, infinity
 # and the order of sums are part of the interface.
-# Under sanitizers line numbers must do: full information trebles the time of compilation. What GCC 14 refuses,
-# older compilers refuse in a debug build.
+# Under sanitizers line numbers must do: full information trebles the time of compilation. What GCC 14
+# refuses, older compilers refuse in a debug build.
 OPTIMISE = (["-O1", "-g1" if SANITIZE else "-g", "-Werror=incompatible-pointer-types"] if DEBUG else
             ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math"])
 FLAGS = ["-std=gnu11", "-ffp-contract=fast", "-fvisibility=hidden", *OPTIMISE]
