@@ -70,7 +70,7 @@ static void *winograd_filter(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n)
     ptrdiff_t filters = (size + 15) / 16 * 16, tap = filters + 5, done = 0;
     void *g = draw(9 * tap, 1), *u = draw(104 * filters, 2);
     for (int t = 0; t < 4; t++) {
-        int factors = fnn_tile_outputs(tile_sizes[t]) + 2;
+        int factors = fnn_tile_factors(tile_sizes[t]);
         k->winograd_filter(tile_sizes[t], g, tap, filters, at(u, done), filters);
         done += factors * factors * filters;
     }

@@ -106,13 +106,12 @@ cdef Plan make_plan(const fnn_kernels* kern, int size, Py_ssize_t tiles, Py_ssiz
 
 
 cdef void place_products(Plan* plan) noexcept nogil:
-    """Lay out V and M. With stride 2 the odd inputs along an axis, the last ones, have one factor."""
-    cdef int side = fnn_tile_factors(plan.size), odd = plan.size - side + 1
-    cdef int a, b, down, across, i, j, product
+    """Lay out V and M."""
+    cdef int side = fnn_tile_factors(plan.size), a, b, down, across, i, j, product
     cdef Py_ssize_t before = 0
     for a in range(side):
         for b in range(side):
-            down, across = odd if a == side - 1 else 1, odd if b == side - 1 else 1
+            down, across = products_of(a, plan.size), products_of(b, plan.size)
             for i in range(down):
                 for j in range(across):
                     product = (a + i) * plan.size + b + j

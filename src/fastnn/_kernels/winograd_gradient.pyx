@@ -32,7 +32,7 @@ from fastnn._kernels.runtime cimport (
     kernels, like_parts, next_task, odd_lines, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
-from fastnn._kernels.winograd cimport MOST_PRODUCTS, tile_pixels, tile_walk
+from fastnn._kernels.winograd cimport MOST_PRODUCTS, products_of, tile_pixels, tile_walk
 
 cdef enum:
     DEPTH = 128                     # tiles of a product: a panel of so many lies in L1
@@ -51,7 +51,7 @@ cdef enum Phase:
 cdef struct Job:
     const fnn_kernels* kern
     const Walk* walk
-    int size, products, side      # of a tile: see winograd.pyx; products; factors along each axis
+    int size, products, factors   # of a tile, see winograd.pyx
     Py_ssize_t c, k, p, q
     const void* x
     const void* zeros
@@ -75,7 +75,7 @@ cdef void plan(Job* job, const fnn_kernels* kern, int size, const Walk* walk, Py
                Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
     cdef Py_ssize_t panels = ceil_div(k, kern.nr), blocks
     job.kern, job.walk, job.c, job.k = kern, walk, c, k
-    job.size, job.products, job.side = size, size * size, fnn_tile_factors(size)
+    job.size, job.products, job.factors = size, size * size, fnn_tile_factors(size) ** 2
     # An odd number of lines: a column of V, as products read it, lies in all sets of L1. (Zen 3, 8 images of
     # 7 x 7, 512 channels: with the lines of 128 tiles in 2 of 64 sets 20.8 ms, so 18.6.)
     job.v_tile = c if c * itemsize < 4 * CACHE_LINE else odd_lines(c, itemsize)
@@ -116,11 +116,11 @@ cdef void multiply(Job* job, Py_ssize_t task, const real* of_dtype) noexcept nog
     The last factors have the most products with stride 2, up to 16: begun first, they leave small ones to
     share at the end.
     """
-    cdef int last = job.side - 1, factor = <int>(job.side * job.side - 1 - task // job.parts)
-    cdef int a = factor // job.side, b = factor % job.side, odd = job.size - last, i, j
+    cdef int side = fnn_tile_factors(job.size), factor = <int>(job.factors - 1 - task // job.parts)
+    cdef int a = factor // side, b = factor % side, i, j
     cdef Py_ssize_t part = task % job.parts
-    for i in range(a, a + (odd if a == last else 1)):
-        for j in range(b, b + (odd if b == last else 1)):
+    for i in range(a, a + products_of(a, job.size)):
+        for j in range(b, b + products_of(b, job.size)):
             if not go_on(&job.watch):
                 return
             multiply_tiles(job, i * job.size + j, factor, i == a and j == b, part * job.c // job.parts,
@@ -136,7 +136,7 @@ cdef void multiply_tiles(const Job* job, Py_ssize_t product, Py_ssize_t factor, 
     cdef Py_ssize_t count = job.tile1 - job.tile0, blocks = ceil_div(count, DEPTH)
     cdef Py_ssize_t depth = ceil_div(count, blocks), block, t0, t
     cdef real* sums = (<real*>job.sums
-                       + (job.tile0 // job.slice * job.side * job.side + factor) * job.matrix)
+                       + (job.tile0 // job.slice * job.factors + factor) * job.matrix)
     cdef fnn_tile tile
     tile.a, tile.taps, tile.bias, tile.relu = tiles, 1, NULL, False
     tile.b_panel, tile.columns = job.panel, job.k
@@ -153,12 +153,12 @@ cdef void multiply_tiles(const Job* job, Py_ssize_t product, Py_ssize_t factor, 
 cdef void transform_back(Job* job, Py_ssize_t group, int thread, const real* of_dtype) noexcept nogil:
     """grad_weight of a few channels."""
     cdef Py_ssize_t c0 = group * CHANNELS, channels = min(<Py_ssize_t>CHANNELS, job.c - c0)
-    cdef Py_ssize_t n = channels * job.k, factors = job.side * job.side, i
+    cdef Py_ssize_t n = channels * job.k, i
     cdef real* taps = <real*>job.taps + thread * 9 * CHANNELS * job.k
     cdef real* sums = <real*>job.sums + c0 * job.k
-    for i in range(factors):
-        job.kern.add_rows(job.slices - 1, n, sums + (factors + i) * job.matrix, factors * job.matrix,
-                          sums + i * job.matrix, 0)
+    for i in range(job.factors):
+        job.kern.add_rows(job.slices - 1, n, sums + (job.factors + i) * job.matrix,
+                          job.factors * job.matrix, sums + i * job.matrix, 0)
     job.kern.winograd_filter_gradient(job.size, sums, job.matrix, n, taps)
     filters_first(taps, 9, channels, job.k, <real*>job.grad_weight + c0 * 9, job.c * 9, &job.watch)
 
@@ -198,7 +198,7 @@ cdef int filter_gradient(int size, const Walk* walk, const real* x, const real* 
     cdef real* zeros = <real*>calloc(c, sizeof(real))
     plan(&job, kernels(sizeof(real)), size, walk, tiles, c, k, sizeof(real))
     bytes = (job.products * (job.v_stride + job.z_stride)
-             + job.slices * job.side * job.side * job.matrix) * sizeof(real)
+             + job.slices * job.factors * job.matrix) * sizeof(real)
     memory = <real*>take(bytes)
     if memory is NULL or taps is NULL or zeros is NULL:
         give(memory, bytes)
@@ -214,7 +214,7 @@ cdef int filter_gradient(int size, const Walk* walk, const real* x, const real* 
     while job.tile0 < tiles and go_on(&job.watch):
         job.tile1 = min(min(tiles, job.tile0 + job.round), (job.tile0 // job.slice + 1) * job.slice)
         run(&job, TRANSFORM, ceil_div(job.tile1 - job.tile0, GROUP), threads, grad_y)
-        run(&job, MULTIPLY, job.side * job.side * job.parts, threads, grad_y)
+        run(&job, MULTIPLY, job.factors * job.parts, threads, grad_y)
         job.tile0 = job.tile1
     run(&job, TRANSFORM_BACK, ceil_div(c, CHANNELS), threads, grad_y)
     give(memory, bytes)
