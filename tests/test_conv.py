@@ -482,11 +482,23 @@ def test_not_a_number_and_infinity_reach_what_reads_them_and_nothing_else(isa, d
     assert np.isnan(grad_weight).any()
 
 
-def test_winograd_with_stride_2_spreads_not_a_number_within_its_tile_and_reads_no_further():
+@pytest.mark.parametrize("size", [4, 6, 16, 18])
+@pytest.mark.parametrize("padding", [0, 2, (0, 1)])
+def test_winograd_with_stride_2_reads_no_further_than_its_windows(isa, dtype, size, padding):
+    options = {"stride": 2, "padding": padding, "algorithm": "winograd"}
+    args = Case(2, 16, size, size + 2, 17).arrays(dtype)
+    clean = run(functional, args, **options)
+    pads = padding if isinstance(padding, tuple) else (padding, padding)
+    for axis, pad in zip((2, 3), pads, strict=True):
+        last = (clean[0].shape[axis] - 1) * 2 + 2 - pad
+        np.moveaxis(args[0], axis, 0)[last + 1:] = (np.nan, np.inf)[axis - 2]
+    assert np.isfinite(args[0]).all() == (padding == 2)  # such padding leaves no pixel out
+    assert_same_bits(run(functional, args, clean[1], **options), clean)
+
+
+def test_winograd_with_stride_2_spreads_not_a_number_within_its_tile_of_outputs_alone():
     x, weight, bias = Case(1, 16, 16, 16, 16).arrays()
     clean = functional.conv2d(x, weight, bias, stride=2, algorithm="winograd")
-    x[0, 0, 15], x[0, 0, :, 15] = np.nan, np.inf  # no window reaches the last row and column
-    assert_same_bits([functional.conv2d(x, weight, bias, stride=2, algorithm="winograd")], [clean])
     x[0, 0, 9, 9] = np.nan
     y = functional.conv2d(x, weight, bias, stride=2, algorithm="winograd")
     assert np.isnan(y[:, :, 4, 4]).all()

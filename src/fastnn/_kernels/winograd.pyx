@@ -46,13 +46,15 @@ cdef void tile_walk(Walk* walk, int size, Py_ssize_t* offsets, const Py_ssize_t*
                     Py_ssize_t pad_h, Py_ssize_t pad_w) noexcept:
     """The walk over tiles of outputs, whose taps are their inputs; `offsets` holds two numbers for each.
 
-    `shape` and `strides`, in bytes, of x (N, H, W, C).
+    `shape` and `strides`, in bytes, of x (N, H, W, C). The image ends where the windows of its outputs end:
+    a gradient takes a tile's other inputs zero times, which a NaN survives.
     """
-    cdef Py_ssize_t outputs = fnn_tile_outputs(size), i
+    cdef Py_ssize_t outputs = fnn_tile_outputs(size), stride = 2 if size % 2 else 1, i
     walk.n, walk.p, walk.q = shape[0], ceil_div(p, outputs), ceil_div(q, outputs)
-    walk.h, walk.w = shape[1], shape[2]
+    walk.h = min(shape[1], (p - 1) * stride + 3 - pad_h)
+    walk.w = min(shape[2], (q - 1) * stride + 3 - pad_w)
     walk.x_n, walk.x_h, walk.x_w = strides[0] // itemsize, strides[1] // itemsize, strides[2] // itemsize
-    walk.stride_h = walk.stride_w = outputs * (2 if size % 2 else 1)
+    walk.stride_h = walk.stride_w = outputs * stride
     walk.taps = size * size
     walk.tap_offset = NULL
     walk.tap_h, walk.tap_w = offsets, offsets + walk.taps
