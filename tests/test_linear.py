@@ -140,6 +140,20 @@ def test_threads_give_equal_bits(isa, dtype, threads):
     assert_same_bits(results[2], results[0])
 
 
+@pytest.mark.parametrize("size", [(33, 31), (450, 17), (70, 2100)])
+def test_a_row_does_not_depend_on_how_many_there_are(isa, dtype, threads, size):
+    # Up to 8 rows are multiplied by the weights as they lie, more by packed ones, from 448 on by all packed at once.
+    out_features, in_features = size
+    x, weight, bias = arguments(450, in_features, out_features, dtype)
+    check((x[:8], weight, bias))
+    y, grad_y, grad_x, *_ = run(functional, (x, weight, bias))
+    for rows in (1, 2, 3, 7, 8, 9, 40):
+        for n in (1, 3):
+            threads(n)
+            found = run(functional, (x[:rows], weight, bias), grad_y[:rows])
+            assert_same_bits([found[0], found[2]], [y[:rows], grad_x[:rows]])
+
+
 def test_infinity_and_nan_pass(isa, dtype):
     x, weight, bias = arguments(4, 18, 20, dtype)
     x[1, 3], x[2, 4], weight[5, 4] = np.nan, np.inf, -abs(weight[5, 4])

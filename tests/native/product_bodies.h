@@ -43,6 +43,21 @@ static void *gemm_tables(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { r
 static void *gemm_offsets(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return gemm(k, size, n, OFFSETS); }
 static void *gemm_columns(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return gemm(k, size, n, COLUMNS); }
 
+/* B as it lies: a product of few rows; and packed, its numbers in their order. */
+static void *few_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    ptrdiff_t columns = 2 * size + 1, panel = (size + 1) * k->nr, panels = (columns + k->nr - 1) / k->nr;
+    void *a = draw(ROWS * size, 1), *b = draw(size * columns, 2), *y = draw((ROWS + size) * columns, 3);
+    void *packed = calloc((size_t)(panels * panel), (size_t)itemsize);
+    k->few_rows(ROWS, size, columns, a, size, b, columns, y, columns);
+    k->pack_rows(size, columns, b, columns, panel, packed);
+    for (ptrdiff_t d = 0; d < size; d++)
+        for (ptrdiff_t j = 0; j < columns; j++)
+            set(y, (ROWS + d) * columns + j, get(packed, j / k->nr * panel + d * k->nr + j % k->nr));
+    *n = (ROWS + size) * columns;
+    free(a), free(b), free(packed);
+    return y;
+}
+
 /* Winograd's inputs and outputs, tiles of each size. Of some the outputs are added to what is there, without the last
    pixel, and clipped. */
 static const int tile_sizes[] = {9, 6, 5, 4};

@@ -162,6 +162,7 @@ static const struct {
               {"gemm, offsets", gemm_offsets},
               {"gemm, columns", gemm_columns},
               {"transpose", transpose},
+              {"few rows", few_rows},
               {"pad", pad},
               {"add", add},
               {"even rows", even_rows},

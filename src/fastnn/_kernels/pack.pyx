@@ -11,6 +11,7 @@ from fastnn._kernels.runtime cimport Watch, ceil_div, fnn_kernels, go_on, kernel
 cdef enum:
     BLOCK = 16      # rows of a block on its way
     BUFFER = 512    # their elements: panels have at most 32 columns
+    ROWS = 64       # packed before signals are looked for
 
 
 cdef Py_ssize_t panel_elements(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
@@ -31,30 +32,33 @@ cdef void pack(const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps, Py_ssiz
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t nr = kern.nr, panel, j0, width
     cdef real* to
+    if n_stride == 1:
+        pack_rows(kern, b, taps, n_taps, depth, depth_stride, n, panels, watch)
+        return
     for panel in range(ceil_div(n, nr)):
         if not go_on(watch):
             return
         j0 = panel * nr
         width = min(nr, n - j0)
         to = panels + j0 * n_taps * depth
-        if n_stride == 1:
-            pack_rows(b + j0, taps, n_taps, depth, depth_stride, width, nr, to)
-        elif depth_stride < n_stride:
+        if depth_stride < n_stride:
             pack_columns(kern, b + j0 * n_stride, taps, n_taps, depth, depth_stride, width, n_stride, to)
         else:
             pack_taps(kern, b + j0 * n_stride, taps, n_taps, depth, depth_stride, width, n_stride, to)
 
 
-cdef void pack_rows(const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps, Py_ssize_t depth,
-                    Py_ssize_t depth_stride, Py_ssize_t width, Py_ssize_t nr, real* to) noexcept nogil:
-    """A panel whose rows are contiguous."""
-    cdef Py_ssize_t tap, d
+cdef void pack_rows(const fnn_kernels* kern, const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps,
+                    Py_ssize_t depth, Py_ssize_t depth_stride, Py_ssize_t n, real* panels,
+                    Watch* watch) noexcept nogil:
+    """All panels, whose rows are contiguous."""
+    cdef Py_ssize_t panel = n_taps * depth * kern.nr, tap, block, d
     for tap in range(n_taps):
-        for d in range(depth):
-            memcpy(to, b + taps[tap] + d * depth_stride, width * sizeof(real))
-            if width < nr:
-                memset(to + width, 0, (nr - width) * sizeof(real))
-            to += nr
+        for block in range(ceil_div(depth, ROWS)):
+            if not go_on(watch):
+                return
+            d = block * ROWS
+            kern.pack_rows(min(<Py_ssize_t>ROWS, depth - d), n, b + taps[tap] + d * depth_stride,
+                           depth_stride, panel, panels + (tap * depth + d) * kern.nr)
 
 
 cdef void pack_columns(const fnn_kernels* kern, const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps,
@@ -64,6 +68,13 @@ cdef void pack_columns(const fnn_kernels* kern, const real* b, const Py_ssize_t*
     cdef real rows[BUFFER]
     cdef Py_ssize_t nr = kern.nr, run = depth * n_taps, block, e0, e, d = 0, tap = 0
     cdef bint backwards = taps[0] > 0
+    if n_taps == 1:
+        if width < nr:
+            memset(to, 0, depth * nr * sizeof(real))
+        for block in range(ceil_div(depth, BLOCK)):
+            e0 = block * BLOCK
+            kern.transpose(width, min(<Py_ssize_t>BLOCK, depth - e0), b + e0, n_stride, to + e0 * nr, nr)
+        return
     memset(rows, 0, BLOCK * nr * sizeof(real))
     for block in range(ceil_div(run, BLOCK)):
         e0 = block * BLOCK

@@ -40,6 +40,8 @@ cdef enum:
     SLICE = 512
     LARGEST_SUMS = 1024 * 1024   # and of one that slices of LONG_SLICE steps may
     LONG_SLICE = 2048
+    FEW_ROWS = 8
+    FEW_COLUMNS = 1024
     STRIP = 8                    # tiles whose columns of A are copied at once
 
 
@@ -122,6 +124,42 @@ cdef void unpacked_share(fnn_tasks* tasks, int thread, const fnn_kernels* kern, 
                  panels, NULL)
             multiply_task(kern, a + k0, a_stride, panels, NULL if bias is NULL or i else bias + n0, c + n0,
                           c_stride, 0, m, 0, columns, depth, i > 0, relu if i == blocks - 1 else 0)
+        task = next_task(tasks, thread, watch)
+
+
+cdef void multiply_few(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride, real* c,
+                       Py_ssize_t c_stride, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, int threads,
+                       Watch* watch) noexcept nogil:
+    """C[m, n] = A[m, k] B[k, n] for few rows of A: those of B are contiguous, and are multiplied as they lie."""
+    cdef Py_ssize_t width = min(<Py_ssize_t>FEW_COLUMNS, n if threads == 1 else ceil_div(n, 4 * threads))
+    cdef fnn_tasks tasks
+    cdef int thread
+    width = balanced(n, width, 64)
+    deal(&tasks, ceil_div(n, width), threads)
+    if threads == 1:
+        few_share(&tasks, 0, a, a_stride, b, b_stride, c, c_stride, m, n, k, width, watch)
+    else:
+        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+            few_share(&tasks, thread, a, a_stride, b, b_stride, c, c_stride, m, n, k, width, watch)
+
+
+cdef void few_share(fnn_tasks* tasks, int thread, const real* a, Py_ssize_t a_stride, const real* b,
+                    Py_ssize_t b_stride, real* c, Py_ssize_t c_stride, Py_ssize_t m, Py_ssize_t n,
+                    Py_ssize_t k, Py_ssize_t width, Watch* watch) noexcept nogil:
+    """One thread's share of the blocks of `width` columns."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t task = next_task(tasks, thread, watch), j, i, block, k0, columns
+    while task >= 0:
+        j = task * width
+        columns = min(width, n - j)
+        for i in range(m):
+            memset(c + i * c_stride + j, 0, columns * sizeof(real))
+        for block in range(ceil_div(k, KC)):
+            if not go_on(watch):
+                return
+            k0 = block * KC
+            kern.few_rows(m, min(<Py_ssize_t>KC, k - k0), columns, a + k0, a_stride, b + k0 * b_stride + j,
+                          b_stride, c + j, c_stride)
         task = next_task(tasks, thread, watch)
 
 
@@ -328,7 +366,9 @@ def linear_backward(const real[:, ::1] grad_y, const real[:, ::1] x, const real[
         raise MemoryError(f"linear_backward: no memory for a workspace of {size} elements")
     start(&watch)
     with nogil:
-        if m and grad_x.shape[0]:
+        if 0 < m <= FEW_ROWS and grad_x.shape[0]:
+            multiply_few(&grad_y[0, 0], n, &weight[0, 0], k, &grad_x[0, 0], k, m, k, n, threads, &watch)
+        elif m and grad_x.shape[0]:
             multiply_unpacked(&grad_y[0, 0], n, &weight[0, 0], k, 1, <const real*>NULL, &grad_x[0, 0], k, m,
                               k, n, False, workspace, threads, &watch)
         multiply_transposed(&grad_y[0, 0] if m else NULL, n, &x[0, 0] if m else NULL, k,

@@ -14,6 +14,7 @@
 #include "loss.h"
 #include "norm.h"
 #include "transpose.h"
+#include "few_rows.h"
 #include "pad.h"
 #include "add.h"
 #include "optim.h"
@@ -27,6 +28,8 @@ const fnn_kernels NAME(fnn_kernels) = {
     .gemm_rows = NAME(gemm_rows),
     .gemm_columns = NAME(gemm_columns),
     .transpose = NAME(transpose),
+    .pack_rows = NAME(pack_rows),
+    .few_rows = NAME(few_rows),
     .pad_row = NAME(pad_row),
     .add_rows = NAME(add_rows),
     .depthwise_row = NAME(depthwise_row),

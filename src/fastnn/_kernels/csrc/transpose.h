@@ -4,6 +4,7 @@
  * in turn, rows become columns. */
 INLINE void NAME(exchange)(vec *row, int s) {
     mask low, high;
+#pragma GCC unroll 16
     for (int lane = 0; lane < VLEN; lane++) {
         low[lane] = lane & s ? VLEN + lane - s : lane;
         high[lane] = lane & s ? VLEN + lane : lane + s;
@@ -17,17 +18,27 @@ INLINE void NAME(exchange)(vec *row, int s) {
     }
 }
 
-/* dst[j * dst_stride + i] = src[i * src_stride + j], i < m, j < n, both at most VLEN. */
-INLINE void NAME(transpose_block)(ptrdiff_t m, ptrdiff_t n, const real *src, ptrdiff_t src_stride, real *dst,
-                                  ptrdiff_t dst_stride) {
+/* dst[j * dst_stride + i] = src[i * src_stride + j], i < VLEN, j < VLEN. The rounds are written out: in a loop GCC makes
+ * the tables of lanes anew each time (a block of 8 x 8: 190 cycles). */
+static NOINLINE void NAME(transpose_whole)(const real *src, ptrdiff_t src_stride, real *dst, ptrdiff_t dst_stride) {
     vec row[VLEN];
 #pragma GCC unroll 16
-    for (int i = 0; i < VLEN; i++) row[i] = i < m ? NAME(load_first)(src + i * src_stride, n) : (vec){0};
-#pragma GCC unroll 4
-    for (int s = VLEN / 2; s > 0; s /= 2) NAME(exchange)(row, s);
+    for (int i = 0; i < VLEN; i++) row[i] = load(src + i * src_stride);
+    if (VLEN > 8) NAME(exchange)(row, 8);
+    if (VLEN > 4) NAME(exchange)(row, 4);
+    if (VLEN > 2) NAME(exchange)(row, 2);
+    NAME(exchange)(row, 1);
 #pragma GCC unroll 16
-    for (int j = 0; j < VLEN; j++)
-        if (j < n) NAME(store_first)(dst + j * dst_stride, row[j], m);
+    for (int j = 0; j < VLEN; j++) store(dst + j * dst_stride, row[j]);
+}
+
+/* The same for i < m, j < n, of which VLEN at most are taken. */
+static NOINLINE void NAME(transpose_part)(ptrdiff_t m, ptrdiff_t n, const real *src, ptrdiff_t src_stride, real *dst,
+                                          ptrdiff_t dst_stride) {
+    real from[VLEN * VLEN], to[VLEN * VLEN];
+    for (int i = 0; i < VLEN; i++) store(from + i * VLEN, i < m ? NAME(load_first)(src + i * src_stride, n) : (vec){0});
+    NAME(transpose_whole)(from, VLEN, to, VLEN);
+    for (int j = 0; j < VLEN && j < n; j++) NAME(store_first)(dst + j * dst_stride, load(to + j * VLEN), m);
 }
 
 /* dst[j * m + i] = src[i * src_stride + j] for VLEN of j: the pixels of m planes, m 2, 3 or 4. Each vector of
@@ -66,11 +77,11 @@ static void NAME(transpose)(ptrdiff_t m, ptrdiff_t n, const void *src_, ptrdiff_
     }
     for (ptrdiff_t i = 0; i < m; i += VLEN)
         for (ptrdiff_t j = 0; j < n; j += VLEN) {
-            const real *src = (const real *)src_ + i * src_stride + j;
-            real *dst = (real *)dst_ + j * dst_stride + i;
+            const real *block = (const real *)src_ + i * src_stride + j;
+            real *to = (real *)dst_ + j * dst_stride + i;
             if (m - i >= VLEN && n - j >= VLEN)
-                NAME(transpose_block)(VLEN, VLEN, src, src_stride, dst, dst_stride);
+                NAME(transpose_whole)(block, src_stride, to, dst_stride);
             else
-                NAME(transpose_block)(m - i, n - j, src, src_stride, dst, dst_stride);
+                NAME(transpose_part)(m - i, n - j, block, src_stride, to, dst_stride);
         }
 }
