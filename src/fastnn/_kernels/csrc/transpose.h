@@ -18,8 +18,8 @@ INLINE void NAME(exchange)(vec *row, int s) {
     }
 }
 
-/* dst[j * dst_stride + i] = src[i * src_stride + j], i < VLEN, j < VLEN. The rounds are written out: in a loop GCC makes
- * the tables of lanes anew each time (a block of 8 x 8: 190 cycles). */
+/* dst[j * dst_stride + i] = src[i * src_stride + j], i < VLEN, j < VLEN. The rounds are written out: in a loop GCC
+ * makes the tables of lanes anew each time (AVX2, a weight of 400 x 120 packed: 65 us, so 13). */
 static NOINLINE void NAME(transpose_whole)(const real *src, ptrdiff_t src_stride, real *dst, ptrdiff_t dst_stride) {
     vec row[VLEN];
 #pragma GCC unroll 16
