@@ -142,7 +142,7 @@ def test_threads_give_equal_bits(isa, dtype, threads):
 
 @pytest.mark.parametrize("size", [(33, 31), (450, 17), (70, 2100)])
 def test_a_row_does_not_depend_on_how_many_there_are(isa, dtype, threads, size):
-    # Up to 8 rows are multiplied by the weights as they lie, more by packed blocks, 448 by all of them packed.
+    # Up to 8 rows are multiplied by the weights as they lie, more by packed blocks, 448 by a packed whole.
     out_features, in_features = size
     x, weight, bias = arguments(450, in_features, out_features, dtype)
     check((x[:8], weight, bias))

@@ -12,9 +12,9 @@ while the rows of A pass by::
 A step of training VGG-11 with few images: 1.87 -> 1.13 s. Sums are in the order of k as in gemm.pyx: the
 same bits.
 
-A gradient of few inputs takes the rows of the weights as they lie, `multiply_few`: to pack them would take as
-long as six rows' product (AVX2, 1024 x 1024: one row 310 -> 100 us, 4 rows 330 -> 180, 8 rows 590 -> 300; of 12
-rows no faster).
+A gradient of few inputs takes the rows of the weights as they lie, `multiply_few`: to pack them would take
+as long as six rows' product (AVX2, 1024 x 1024: one row 310 -> 100 us, 4 rows 330 -> 180, 8 rows 590 -> 300;
+of 12 rows no faster).
 
 `multiply_transposed` is the product of a weight's gradient, A^T B, both with the long axis k down the memory.
 Packed beforehand, B would be another array of the size of the input (16384 x 512 x 512: 118 -> 94 ms, on two
@@ -134,7 +134,7 @@ cdef void unpacked_share(fnn_tasks* tasks, int thread, const fnn_kernels* kern, 
 cdef void multiply_few(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride, real* c,
                        Py_ssize_t c_stride, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, int threads,
                        Watch* watch) noexcept nogil:
-    """C[m, n] = A[m, k] B[k, n] for few rows of A: those of B are contiguous, and are multiplied as they lie."""
+    """C[m, n] = A[m, k] B[k, n] for few rows of A, those of B multiplied as they lie: n numbers each."""
     cdef Py_ssize_t width = min(<Py_ssize_t>FEW_COLUMNS, n if threads == 1 else ceil_div(n, 4 * threads))
     cdef fnn_tasks tasks
     cdef int thread

@@ -43,8 +43,8 @@ INLINE NAME(places) NAME(places_from)(int count, const real *first, ptrdiff_t st
 }
 INLINE const real *NAME(place)(const NAME(places) * p, int i) { return p->every_third[i / 3] + i % 3 * p->step; }
 
-/* The columns under `abreast` windows of a row, w the first of them and its numbers at `from`. `inside`: known to lie in
- * the image. What two windows share is loaded once: GCC else takes it from memory for each, at 1.1 times the time. */
+/* The columns under `abreast` windows of a row, w the first of them and its numbers at `from`. `inside`: known to lie
+ * in the image. What two windows share is loaded once: GCC else takes it from memory for each, 1.1 times as long. */
 INLINE void NAME(columns)(const fnn_row *t, const NAME(image) * image, int width, int stride, int abreast, int inside,
                           ptrdiff_t w, const real *from, vec *x) {
     const int columns = (abreast - 1) * stride + width;
@@ -60,7 +60,7 @@ INLINE void NAME(columns)(const fnn_row *t, const NAME(image) * image, int width
     }
 }
 
-/* Outputs q .. q + abreast - 1, whose first lies at y, and its window's first column `offset` from where a row begins. */
+/* Outputs q .. q + abreast - 1, the first of which lies at y; its window begins `offset` behind the start of a row. */
 INLINE void NAME(outputs)(const fnn_row *t, const NAME(image) * image, int lane, int height, int width, int stride,
                           int abreast, int inside, ptrdiff_t q, ptrdiff_t offset, vec bias, const vec *f, real *y_) {
     const ptrdiff_t w = q * stride + t->tap_w[0];
@@ -122,7 +122,8 @@ INLINE void NAME(span)(const fnn_row *t, const NAME(image) * image, int vectors,
             if (gradient)
                 NAME(add_gradient)(t, image, v * VLEN, height, width, stride, inside, q, offset, y, f + v * taps);
             else
-                NAME(outputs)(t, image, v * VLEN, height, width, stride, 1, inside, q, offset, bias[v], f + v * taps, y);
+                NAME(outputs)(t, image, v * VLEN, height, width, stride, 1, inside, q, offset, bias[v], f + v * taps,
+                              y);
 }
 
 /* A row at vectors of channels, all but the last of them whole. */

@@ -14,8 +14,8 @@
  * AVX2 on Zen 3, one thread, before and after, us: 32 x 1 x 28 x 28 -> 32, 3 x 3 423 -> 284; one image -> 6, 5 x 5
  * 11.5 -> 7.2; 3 x 224 x 224 -> 32, 3 x 3 with stride 2 499 -> 281; -> 64, 3 x 3 2495 -> 2050; -> 64, 7 x 7 with
  * stride 2 2540 -> 2510. Two steps at a turn are 44 instructions, one was 24. Neither bias nor bound is held in
- * registers from tile to tile: GCC would spill a sum for it, which costs 9 % of MobileNetV2. Sums that begin by the loop
- * of tile_start, unrolled over the vectors, cost 4 % of short 1 x 1 convolutions beside the one below.
+ * registers from tile to tile: GCC would spill a sum for it, which costs 9 % of MobileNetV2. Sums that begin by the
+ * loop of tile_start, unrolled over the vectors, cost 4 % of short 1 x 1 convolutions beside the one below.
  */
 #define TALL (MR < 8 ? 2 * MR : MR)
 

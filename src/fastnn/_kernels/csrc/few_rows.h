@@ -1,5 +1,4 @@
-/* Products with a B whose rows are contiguous and used but once or twice: to be packed, or to be multiplied as they lie.
- */
+/* A B whose rows are contiguous: packed, or, for a product of few rows, multiplied as it lies. */
 
 /* panels[(j / NR) * panel + i * NR + j % NR] = b[i * stride + j], i < rows, j < n; zeros up to whole panels. Some rows
  * at a time, so that both sides are run through in runs of some lines. */

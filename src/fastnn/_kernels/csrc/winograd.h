@@ -18,8 +18,8 @@
  * (winograd.pyx).
  */
 
-/* B^T d: SIZE numbers to as many, `step` apart; interpolation points 0, 1, -1, (2, -2) and infinity; of the even inputs with
- * stride 2 0, 1, (-1, 2) and infinity. */
+/* B^T d: SIZE numbers to as many, `step` apart; interpolation points 0, 1, -1, (2, -2) and infinity; of the even inputs
+ * with stride 2 0, 1, (-1, 2) and infinity. */
 INLINE void NAME(winograd_bt)(int size, const vec *d, vec *v, int step) {
     const vec d0 = d[0], d1 = d[1], d2 = d[2], d3 = d[3];
     if (size == 4) {
