@@ -47,12 +47,15 @@ static void *gemm_columns(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { 
 static void *few_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     ptrdiff_t columns = 2 * size + 1, panel = (size + 1) * k->nr, panels = (columns + k->nr - 1) / k->nr;
     void *a = draw(ROWS * size, 1), *b = draw(size * columns, 2), *y = draw((ROWS + size) * columns, 3);
-    void *packed = calloc((size_t)(panels * panel), (size_t)itemsize);
+    void *packed = draw(panels * panel, 4);
     k->few_rows(ROWS, size, columns, a, size, b, columns, y, columns);
     k->pack_rows(size, columns, b, columns, panel, packed);
     for (ptrdiff_t d = 0; d < size; d++)
         for (ptrdiff_t j = 0; j < columns; j++)
             set(y, (ROWS + d) * columns + j, get(packed, j / k->nr * panel + d * k->nr + j % k->nr));
+    for (ptrdiff_t d = 0; d < size; d++) /* zeros behind the last column */
+        for (ptrdiff_t j = columns; j < panels * k->nr; j++)
+            set(y, d, get(y, d) + get(packed, j / k->nr * panel + d * k->nr + j % k->nr));
     *n = (ROWS + size) * columns;
     free(a), free(b), free(packed);
     return y;

@@ -27,7 +27,7 @@ cdef void pack(const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps, Py_ssiz
 
     The columns past n in the last panel are zero. One of three axes is contiguous: columns (n_stride 1),
     depth with its taps (depth_stride is the number of taps in memory), or columns with theirs (n_stride is).
-    `watch`, asked before each panel, is NULL where B is a block of a task.
+    `watch`, asked before each panel or some rows of all, is NULL where B is a block of a task.
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t nr = kern.nr, panel, j0, width

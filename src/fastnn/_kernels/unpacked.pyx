@@ -12,9 +12,9 @@ while the rows of A pass by::
 A step of training VGG-11 with few images: 1.87 -> 1.13 s. Sums are in the order of k as in gemm.pyx: the
 same bits.
 
-A gradient of few inputs takes the rows of the weights as they lie, `multiply_few`: to pack them would take
-as long as six rows' product (AVX2, 1024 x 1024: one row 310 -> 100 us, 4 rows 330 -> 180, 8 rows 590 -> 300;
-of 12 rows no faster).
+The gradient of few rows of inputs takes the rows of the weights as they lie, `multiply_few`: to pack them
+would take as long as six rows' product (AVX2, 1024 x 1024: one row 310 -> 100 us, 4 rows 330 -> 180, 8 rows
+590 -> 300; of 12 rows no faster).
 
 `multiply_transposed` is the product of a weight's gradient, A^T B, both with the long axis k down the memory.
 Packed beforehand, B would be another array of the size of the input (16384 x 512 x 512: 118 -> 94 ms, on two
@@ -45,7 +45,8 @@ cdef enum:
     LARGEST_SUMS = 1024 * 1024   # and of one that slices of LONG_SLICE steps may
     LONG_SLICE = 2048
     FEW_ROWS = 8                 # up to which B is multiplied as it lies
-    FEW_COLUMNS = 1024           # of it at once: four of its rows and those of C stay in L1
+    FEW_COLUMNS = 1024           # of it at once: four of its rows are half of an L1, or all of it
+    FEW_UNIT = 16                # columns of a share: whole lines
     STRIP = 8                    # tiles whose columns of A are copied at once
 
 
@@ -138,7 +139,7 @@ cdef void multiply_few(const real* a, Py_ssize_t a_stride, const real* b, Py_ssi
     cdef Py_ssize_t width = min(<Py_ssize_t>FEW_COLUMNS, n if threads == 1 else ceil_div(n, 4 * threads))
     cdef fnn_tasks tasks
     cdef int thread
-    width = balanced(n, width, 64)
+    width = ceil_div(width, FEW_UNIT) * FEW_UNIT
     deal(&tasks, ceil_div(n, width), threads)
     if threads == 1:
         few_share(&tasks, 0, a, a_stride, b, b_stride, c, c_stride, m, n, k, width, watch)
@@ -361,18 +362,20 @@ def linear_backward(const real[:, ::1] grad_y, const real[:, ::1] x, const real[
     cdef Environment _caller = default_environment()
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = weight.shape[0]
     cdef int threads = team_size(product_ns(m, n, k))
-    cdef Py_ssize_t size = max(unpacked_workspace(m, k, n, False, sizeof(real), threads),
-                               gradient_workspace(n, k, m, sizeof(real), threads), <Py_ssize_t>1)
+    cdef Py_ssize_t size = max(gradient_workspace(n, k, m, sizeof(real), threads), <Py_ssize_t>1)
+    cdef bint few = m <= FEW_ROWS, wanted = m and grad_x.shape[0]
     cdef real* workspace
     cdef Watch watch
+    if wanted and not few:
+        size = max(size, unpacked_workspace(m, k, n, False, sizeof(real), threads))
     workspace = <real*>malloc(size * sizeof(real))
     if workspace is NULL:
         raise MemoryError(f"linear_backward: no memory for a workspace of {size} elements")
     start(&watch)
     with nogil:
-        if 0 < m <= FEW_ROWS and grad_x.shape[0]:
+        if wanted and few:
             multiply_few(&grad_y[0, 0], n, &weight[0, 0], k, &grad_x[0, 0], k, m, k, n, threads, &watch)
-        elif m and grad_x.shape[0]:
+        elif wanted:
             multiply_unpacked(&grad_y[0, 0], n, &weight[0, 0], k, 1, <const real*>NULL, &grad_x[0, 0], k, m,
                               k, n, False, workspace, threads, &watch)
         multiply_transposed(&grad_y[0, 0] if m else NULL, n, &x[0, 0] if m else NULL, k,

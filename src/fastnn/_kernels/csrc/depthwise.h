@@ -27,7 +27,7 @@ typedef struct {
 
 /* Numbers `step` apart: every third has a pointer, which GCC is kept from making an index of, and the two behind it are
  * an address with the step once or twice. GCC makes each of them by an addition. */
-#define THIRDS 4
+#define THIRDS 3
 typedef struct {
     const real *every_third[THIRDS];
     ptrdiff_t step;

@@ -167,7 +167,7 @@ typedef struct {
     void (*transpose)(ptrdiff_t m, ptrdiff_t n, const void *src, ptrdiff_t src_stride, void *dst,
                       ptrdiff_t dst_stride);
 
-    /* few_rows.h */
+    /* few_rows.h: panels of nr columns, `panel` elements apart, and zeros up to whole ones; C += A B */
     void (*pack_rows)(ptrdiff_t rows, ptrdiff_t n, const void *b, ptrdiff_t stride, ptrdiff_t panel, void *panels);
     void (*few_rows)(ptrdiff_t rows, ptrdiff_t depth, ptrdiff_t n, const void *a, ptrdiff_t a_stride, const void *b,
                      ptrdiff_t b_stride, void *c, ptrdiff_t c_stride);
