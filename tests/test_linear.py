@@ -154,6 +154,13 @@ def test_a_row_does_not_depend_on_how_many_there_are(isa, dtype, threads, size):
             assert_same_bits([found[0], found[2]], [y[:rows], grad_x[:rows]])
 
 
+@pytest.mark.parametrize("rows", [1, 6, 9, 14])
+def test_one_feature_in_and_many_out(isa, dtype, rows):
+    # The weights' rows and columns are both contiguous: what is packed is the block that there is room for.
+    check(arguments(rows, 1, 5000, dtype), terms=5000)
+    check(arguments(rows, 5000, 1, dtype), terms=5000)
+
+
 def test_infinity_and_nan_pass(isa, dtype):
     x, weight, bias = arguments(4, 18, 20, dtype)
     x[1, 3], x[2, 4], weight[5, 4] = np.nan, np.inf, -abs(weight[5, 4])

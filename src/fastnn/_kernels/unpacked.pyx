@@ -72,28 +72,35 @@ cdef Block block_of(const fnn_kernels* kern, Py_ssize_t m, Py_ssize_t n, Py_ssiz
 
 cdef Py_ssize_t unpacked_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint columns_lie,
                                    Py_ssize_t itemsize, int threads) noexcept nogil:
-    """Elements of workspace for multiply_unpacked: a block of B a thread, or all of it."""
+    """Elements of workspace for multiply_unpacked: a block of B a thread, all of it, or none."""
     cdef Block block
+    if m <= FEW_ROWS and not columns_lie:
+        return 0
     if m >= MANY_ROWS:
         return panel_elements(n, k, itemsize)
     block = block_of(kernels(itemsize), m, n, k, columns_lie)
     return threads * block.depth * block.columns
 
 
-cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t depth_stride,
-                            Py_ssize_t n_stride, const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t m,
+cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride,
+                            bint columns_lie, const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t m,
                             Py_ssize_t n, Py_ssize_t k, int relu, real* workspace, int threads,
                             Watch* watch) noexcept nogil:
-    """C[m, n] = f(A[m, k] B + bias), B(k, n) = b[k depth_stride + n n_stride], one of the strides 1.
+    """C[m, n] = f(A[m, k] B + bias), the columns of B contiguous or, without bias and f, its rows.
 
-    `workspace` holds unpacked_workspace(m, n, k, depth_stride == 1, sizeof(real), threads) elements.
+    `b_stride` is from one of them to the next. `columns_lie`, which a stride of 1 does not tell, is that of
+    unpacked_workspace, whose elements `workspace` holds.
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Block block = block_of(kern, m, n, k, depth_stride == 1)
+    cdef Block block = block_of(kern, m, n, k, columns_lie)
+    cdef Py_ssize_t depth_stride = 1 if columns_lie else b_stride, n_stride = b_stride if columns_lie else 1
     cdef Py_ssize_t zero = 0
     cdef fnn_tasks tasks
     cdef int thread
     if m == 0 or n == 0:
+        return
+    if m <= FEW_ROWS and not columns_lie:
+        multiply_few(a, a_stride, b, b_stride, c, c_stride, m, n, k, threads, watch)
         return
     if m >= MANY_ROWS:
         pack(b, &zero, 1, k, depth_stride, n, n_stride, workspace, watch)
@@ -347,8 +354,8 @@ cdef bint run_linear(Arrays* arrays, const real* of_dtype, int relu) noexcept:
         return True
     with nogil:
         start(&watch)
-        multiply_unpacked(<const real*>x.buf, k, <const real*>arrays.item[1].buf, 1, k, bias, <real*>y.buf, n,
-                          m, n, k, relu, workspace, threads, &watch)
+        multiply_unpacked(<const real*>x.buf, k, <const real*>arrays.item[1].buf, k, True, bias, <real*>y.buf,
+                          n, m, n, k, relu, workspace, threads, &watch)
     free(workspace)
     return False
 
@@ -362,22 +369,18 @@ def linear_backward(const real[:, ::1] grad_y, const real[:, ::1] x, const real[
     cdef Environment _caller = default_environment()
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = weight.shape[0]
     cdef int threads = team_size(product_ns(m, n, k))
-    cdef Py_ssize_t size = max(gradient_workspace(n, k, m, sizeof(real), threads), <Py_ssize_t>1)
-    cdef bint few = m <= FEW_ROWS, wanted = m and grad_x.shape[0]
+    cdef Py_ssize_t size = max(unpacked_workspace(m, k, n, False, sizeof(real), threads),
+                               gradient_workspace(n, k, m, sizeof(real), threads), <Py_ssize_t>1)
     cdef real* workspace
     cdef Watch watch
-    if wanted and not few:
-        size = max(size, unpacked_workspace(m, k, n, False, sizeof(real), threads))
     workspace = <real*>malloc(size * sizeof(real))
     if workspace is NULL:
         raise MemoryError(f"linear_backward: no memory for a workspace of {size} elements")
     start(&watch)
     with nogil:
-        if wanted and few:
-            multiply_few(&grad_y[0, 0], n, &weight[0, 0], k, &grad_x[0, 0], k, m, k, n, threads, &watch)
-        elif wanted:
-            multiply_unpacked(&grad_y[0, 0], n, &weight[0, 0], k, 1, <const real*>NULL, &grad_x[0, 0], k, m,
-                              k, n, False, workspace, threads, &watch)
+        if m and grad_x.shape[0]:
+            multiply_unpacked(&grad_y[0, 0], n, &weight[0, 0], k, False, <const real*>NULL, &grad_x[0, 0], k,
+                              m, k, n, False, workspace, threads, &watch)
         multiply_transposed(&grad_y[0, 0] if m else NULL, n, &x[0, 0] if m else NULL, k,
                             &grad_weight[0, 0], n, k, m, accumulate, workspace, threads, &watch)
         if grad_bias.shape[0]:
