@@ -31,6 +31,7 @@
 #undef relu1
 #undef vexp
 #undef vexp_low
+#undef vexp_normal
 #undef vabs
 #undef vtanh
 #undef vsigmoid

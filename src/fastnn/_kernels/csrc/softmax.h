@@ -19,13 +19,18 @@ typedef struct {
     double blocks;
 } NAME(row_sum);
 
-/* Add the vector that starts at element i of the row. */
-INLINE void NAME(add_to_row)(NAME(row_sum) *sum, ptrdiff_t i, vec v) {
-    sum->block += v;
-    if (i / VLEN % 64 == 63) {
+/* Close the block if it ends after so many vectors of the row. */
+INLINE void NAME(end_block)(NAME(row_sum) *sum, ptrdiff_t vectors) {
+    if (vectors % 64 == 0) {
         sum->blocks += NAME(sum_lanes)(sum->block);
         sum->block = (vec){0};
     }
+}
+
+/* Add the vector that starts at element i of the row. */
+INLINE void NAME(add_to_row)(NAME(row_sum) *sum, ptrdiff_t i, vec v) {
+    sum->block += v;
+    NAME(end_block)(sum, i / VLEN + 1);
 }
 
 INLINE double NAME(row_total)(NAME(row_sum) sum) { return sum.blocks + NAME(sum_lanes)(sum.block); }
@@ -38,25 +43,41 @@ INLINE vec NAME(first_lanes)(vec v, ptrdiff_t n, real other) {
 
 /* The largest of a row; of a row with a NaN, any number: what follows is NaN anyway. */
 INLINE real NAME(row_max)(ptrdiff_t n, const real *x) {
-    vec m = n >= VLEN ? load(x) : NAME(first_lanes)(load_part(x, n), n, x[0]);
-    for (ptrdiff_t i = VLEN; i < n; i += VLEN) m = larger(m, load(x + (i + VLEN <= n ? i : n - VLEN)));
+    vec m = n >= VLEN ? load(x) : NAME(first_lanes)(load_part(x, n), n, x[0]), side[4] = {m, m, m, m};
+    ptrdiff_t i = VLEN;
+    for (; i + 4 * VLEN <= n; i += 4 * VLEN)
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) side[j] = larger(side[j], load(x + i + j * VLEN));
+    m = larger(larger(side[0], side[1]), larger(side[2], side[3]));
+    for (; i < n; i += VLEN) m = larger(m, load(x + (i + VLEN <= n ? i : n - VLEN)));
     real largest = m[0];
 #pragma GCC unroll 16
     for (int j = 1; j < VLEN; j++) largest = m[j] > largest ? m[j] : largest;
     return largest;
 }
 
-/* sum_i e^(x_i - largest); with y the terms are stored there. */
+/* Of 1 or 4 vectors, from element i on: the terms e^(x_i - largest), stored where there is a y, and their sum. Four at
+ * a turn, as each is a chain of instructions that wait one for the other. */
+INLINE void NAME(exp_vectors)(int vectors, ptrdiff_t i, const real *x, real largest, real *y, NAME(row_sum) *sums) {
+    vec e[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; j++) {
+        e[j] = vexp_normal(load(x + i + j * VLEN) - largest);
+        if (y) store(y + i + j * VLEN, e[j]);
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; j++) sums->block += e[j];
+    NAME(end_block)(sums, i / VLEN + vectors);
+}
+
+/* sum_i e^(x_i - largest); with y the terms are stored there. Terms below the normal numbers are 0. */
 INLINE real NAME(row_exp)(ptrdiff_t n, const real *x, real largest, real *y) {
     NAME(row_sum) sums = {{0}, 0};
     ptrdiff_t i = 0;
-    for (; i + VLEN <= n; i += VLEN) {
-        const vec e = vexp_low(load(x + i) - largest);
-        if (y) store(y + i, e);
-        NAME(add_to_row)(&sums, i, e);
-    }
+    for (; i + 4 * VLEN <= n; i += 4 * VLEN) NAME(exp_vectors)(4, i, x, largest, y, &sums);
+    for (; i + VLEN <= n; i += VLEN) NAME(exp_vectors)(1, i, x, largest, y, &sums);
     if (i < n) {
-        const vec e = vexp_low(load_part(x + i, n - i) - largest);
+        const vec e = vexp_normal(load_part(x + i, n - i) - largest);
         if (y) store_part(y + i, e, n - i);
         sums.block += NAME(first_lanes)(e, n - i, 0);
     }

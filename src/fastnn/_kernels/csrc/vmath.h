@@ -56,7 +56,7 @@ INLINE vec NAME(vexp)(vec x) {
     return times_power(NAME(exp_less_one)(e.r), e.k);
 }
 
-/* e^x for x <= 0; softmax over rows in L1 takes 6.0 ns a vector, with vexp 8.2 (Zen 3) */
+/* e^x for x <= 0 */
 INLINE vec NAME(from_reduced)(NAME(reduced) e) { return times_low_power(NAME(exp_less_one)(e.r), e.k); }
 INLINE vec NAME(vexp_low)(vec x) {
     return NAME(from_reduced)(NAME(reduce_exp)(larger(splat(FLOAT ? -104 : -746), x)));
@@ -110,9 +110,16 @@ typedef struct {
     vec scale; /* 2^k     */
 } NAME(power);
 
+INLINE NAME(reduced) NAME(reduce_biased)(vec x) { return NAME(reduce_by)(WHOLE + (FLOAT ? 127 : 1023), x); }
+INLINE vec NAME(biased_power)(vec k) { return (vec)((mask)k << DIGITS); }
 INLINE NAME(power) NAME(gate_power)(vec x) {
-    const NAME(reduced) e = NAME(reduce_by)(WHOLE + (FLOAT ? 127 : 1023), x);
-    return (NAME(power)){NAME(exp_less_one)(e.r), (vec)((mask)e.k << DIGITS)};
+    const NAME(reduced) e = NAME(reduce_biased)(x);
+    return (NAME(power)){NAME(exp_less_one)(e.r), NAME(biased_power)(e.k)};
+}
+/* e^x for x <= 0, and 0 where that is no normal number: the exponent of 2^k is then 0, and so is 2^k. */
+INLINE vec NAME(vexp_normal)(vec x) {
+    const NAME(power) e = NAME(gate_power)(larger(splat(FLOAT ? -88 : -709), x));
+    return e.p * e.scale + e.scale;
 }
 INLINE vec NAME(gate_tanh)(vec x) {
     const real most = FLOAT ? 10 : 20;
@@ -139,26 +146,27 @@ INLINE vec NAME(vlog1p)(vec e) {
     return s * square * (FLOAT ? NAME(horner)(5, single, square) : NAME(horner)(12, twice, square)) + 2 * s;
 }
 
-/* |x|, or a number for which e^(-x^2 / 2) is below the denormals. NaN stays. */
-INLINE vec NAME(vdistance)(vec x) { return lesser(splat(FLOAT ? (real)14.5 : 39), NAME(vabs)(x)); }
+/* |x|, or a number for which e^(-x^2 / 2), in vgaussian, is 0. NaN stays. */
+INLINE vec NAME(vdistance)(vec x) { return lesser(splat(FLOAT ? (real)13.27 : (real)37.66), NAME(vabs)(x)); }
 
-/* e^(-a^2 / 2), a from vdistance. Far out the rounding of a^2 alone is many units in the last place of the
- * result: the exponent gets it back. */
+/* e^(-a^2 / 2), a from vdistance; 0 where that is no normal number. Far out the rounding of a^2 alone is many units in
+ * the last place of the result: the exponent gets it back. */
 INLINE vec NAME(vgaussian)(vec a) {
     const vec square = a * a;
-    NAME(reduced) e = NAME(reduce_exp)(square * (real)-0.5);
+    NAME(reduced) e = NAME(reduce_biased)(square * (real)-0.5);
     e.r -= (real)0.5 * square_rest(a, square);
-    return NAME(from_reduced)(e);
+    const vec scale = NAME(biased_power)(e.k);
+    return NAME(exp_less_one)(e.r) * scale + scale;
 }
 
-/* P(X > a) / e^(-a^2 / 2) of a normal X, a from vdistance: u = 1 / (a + 3.5) times a polynomial, after
- * Schonfelder (1978). That of float, in u, has the least relative error for a < 13.3 (Remez, 6e-9); beyond, the
- * result is below the denormals. That of double, in t = (a - 3.5) u = 1 - 7 u, is a Chebyshev series cut at
- * 1e-18. Both were computed from erfc in 50 digits. */
+/* P(X > a) / e^(-a^2 / 2) of a normal X, a from vdistance. In float a quotient of polynomials of least relative error
+ * for a < 13.3 (5e-9; of its coefficients, rounded, 8e-9). In double u = 1 / (a + 3.5) times a Chebyshev series in
+ * t = (a - 3.5) u = 1 - 7 u, after Schonfelder (1978), cut at 1e-18. Both were computed from erfc. */
 INLINE vec NAME(vnormal_tail)(vec a) {
-    static const real single[] = {
-        (real)-4668.32637, (real)8488.234152, (real)-5864.320243, (real)1782.893231, (real)-264.8616582,
-        (real)71.12640678, (real)9.793534418, (real)4.64396076, (real)1.391856406, (real)0.3989972683};
+    static const real above[] = {(real)0.00468469225, (real)0.0465932004, (real)0.21127516, (real)0.507701397,
+                                 (real)0.582645655};
+    static const real below[] = {(real)0.0117426151, (real)0.116800435, (real)0.541138291,
+                                 (real)1.39192188, (real)1.94517112, (real)1.16529131};
     static const real twice[] = {
         (real)-3.868814531977447701e-10, (real)-7.6951435244925582842e-10, (real)2.812536676663974772e-9,
         (real)8.2294134142328352419e-9, (real)-5.5709787642071822834e-9, (real)-4.2597660471839875595e-8,
@@ -169,12 +177,14 @@ INLINE vec NAME(vnormal_tail)(vec a) {
         (real)-4.4501295280010246007e-4, (real)-3.1891010475832244018e-3, (real)6.4762189200414511395e-3,
         (real)0.01740783260202747047, (real)-0.11605092871408298971, (real)0.31542496988795269384,
         (real)-0.56556181605377895271, (real)0.7444160754359381273};
+    if (FLOAT) return ratio(NAME(horner)(5, above, a), NAME(horner)(6, below, a));
     const vec u = ratio(splat(1), a + (real)3.5);
-    return u * (FLOAT ? NAME(horner)(10, single, u) : NAME(horner)(26, twice, 1 - 7 * u));
+    return u * NAME(horner)(26, twice, 1 - 7 * u);
 }
 
 #define vexp NAME(vexp)
 #define vexp_low NAME(vexp_low)
+#define vexp_normal NAME(vexp_normal)
 #define vabs NAME(vabs)
 #define vtanh NAME(vtanh)
 #define vsigmoid NAME(vsigmoid)
