@@ -227,6 +227,42 @@ def test_tiles_of_winograd_with_stride_2_in_parts(dtype, case):
     assert_close([y, *grads], [expected[0], *expected[3:]], WINOGRAD[dtype], dtype)
 
 
+@pytest.mark.parametrize(("tile", "stride", "tolerance"), [
+    (4, 1, DIRECT), (6, 1, WINOGRAD), (5, 2, DIRECT), (9, 2, STRIDED)])
+def test_tiles_of_winograd_with_dilation(isa, dtype, tile, stride, tolerance):
+    strides = (stride, stride)
+    for c, k, h, w, padding, dilation in (
+            (1, 1, 7, 5, (0, 0), (3, 2)), (3, 5, 9, 10, (2, 1), (2, 1)), (16, 17, 17, 18, (2, 3), (2, 3)),
+            (17, 65, 8, 15, (1, 4), (1, 5)), (33, 16, 13, 1, (7, 40), (7, 40)),
+            (48, 7, 31, 33, (4, 0), (2, 4))):
+        x, weight, bias = Case(2, c, h, w, k).arrays(dtype)
+        options = {"stride": stride, "padding": padding, "dilation": dilation}
+        window = F.conv_window("conv2d", x.shape, weight.shape, bias.shape, strides, padding, dilation, 1)
+        y = F.convolve(x, F.pack_filters(weight, window, tile), bias, k, window, "relu")
+        expected = reference.conv2d(*in_double(x, weight, bias), activation="relu", **options)
+        assert_close([y], [expected], tolerance[dtype], dtype)
+        grad_z = draw(2, *window.output, k, dtype=dtype, seed=3)
+        expected = reference.conv2d_backward(*in_double(grad_z.transpose(0, 3, 1, 2), x, weight), **options)
+        gradient = F._filter_gradient(grad_z, x, weight.shape, window, tile)
+        assert_close([gradient], expected[1:2], tolerance[dtype], dtype)
+        if stride == 1:
+            gradient = F._input_gradient(grad_z, x.shape, weight, window, tile)
+            assert_close([gradient], expected[:1], tolerance[dtype], dtype)
+
+
+def test_winograd_is_chosen_where_its_tiles_are_full():
+    """A tile's 36 products are those of 4 outputs: of ones that are a dilation apart there must be 3 x 3."""
+    for n, size, dilation, tile in ((1, 16, 1, 6), (1, 16, 4, 6), (1, 16, 6, 6), (1, 16, 8, 0),
+                                    (1, 16, 16, 0), (64, 1, 1, 0)):
+        layer = fn.Conv2d(17, 16, 3, padding=dilation, dilation=dilation, rng=1).eval()
+        x = draw(n, 17, size, size, dtype=np.float32)
+        expected = reference.conv2d(*in_double(x, layer.weight.data, layer.bias.data), padding=dilation,
+                                    dilation=dilation)
+        y = layer(x)
+        assert [kept.tile for kept in layer._cache.values() if isinstance(kept, F.Packed)] == [tile]
+        assert_close([y, layer.freeze()(x)], [expected, expected], WINOGRAD[np.float32], np.float32)
+
+
 def test_winograd_with_stride_2_is_chosen_by_the_number_of_products(threads):
     """14 x 14 outputs are 49 tiles of 25 products or 16 of 81; 28 x 28 are 196 or 49; 7 x 7 must be many."""
     for n, c, size, tile in ((1, 48, 27, 5), (1, 48, 55, 9), (1, 48, 13, 0), (8, 48, 14, 9), (1, 47, 56, 0)):
@@ -384,7 +420,8 @@ def test_gradients_are_finite_differences(module, case, activation):
 def test_gradients_of_winograd_and_of_relu_are_finite_differences():
     args = Case(1, 2, 5, 6, 3).arrays()
     for options in ({"algorithm": "winograd", "padding": 1}, {"activation": "relu"},
-                    {"algorithm": "winograd", "padding": 1, "stride": 2}):
+                    {"algorithm": "winograd", "padding": 1, "stride": 2},
+                    {"algorithm": "winograd", "padding": 2, "dilation": (2, 1)}):
         _, grad_y, *grads = run(functional, args, **options)
         assert_gradients(functools.partial(functional.conv2d, **options), args, grad_y, grads)
 
@@ -400,7 +437,8 @@ KINDS = {
     "one channel": Case(2, 1, 6, 7, 1, padding=1), "winograd": Case(2, 16, 15, 14, 17, padding=1),
 }
 # And of images enough for tiles: of one alone the direct sum is faster.
-ALL_KINDS = KINDS | {"winograd, strided": Case(13, 48, 15, 14, 50, stride=2, padding=1)}
+ALL_KINDS = KINDS | {"winograd, strided": Case(13, 48, 15, 14, 50, stride=2, padding=1),
+                     "winograd, dilated": Case(2, 16, 15, 24, 17, dilation=(2, 3), padding=(2, 3))}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -439,9 +477,10 @@ def test_outputs_are_channels_last_in_memory():
     Case(1, 150, 18, 18, 150, padding=1), Case(2, 33, 61, 61, 40, padding=1),
     Case(2, 64, 21, 19, 70, stride=2), Case(1, 1, 1, 9000, 33, (1, 10), stride=(1, 2)),
     Case(1, 64, 56, 57, 150, stride=2, padding=1), Case(1, 150, 28, 28, 300, stride=2, padding=1),
+    Case(2, 64, 29, 31, 70, dilation=(2, 3), padding=(2, 3)),
 ], ids=["few channels", "few channels, rows both ways", "direct", "depthwise", "groups", "1x1", "winograd",
         "one block", "shared products", "rounds of tiles", "copied pixels", "a signal", "winograd, strided",
-        "small tiles, strided"])
+        "small tiles, strided", "winograd, dilated"])
 def test_equal_bits_for_any_number_of_threads(threads, case):
     results = []
     for n in (1, 2, 3):
@@ -529,7 +568,7 @@ def test_a_kernel_adds_to_what_the_output_holds_before_it_applies_f(isa, dtype, 
     y = residual.transpose(0, 2, 3, 1).copy()
     images = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
     if tile:
-        winograd.forward(images, panels, bias, y, tile, *window.padding, True, True)
+        winograd.forward(images, panels, bias, y, tile, *window.padding, *window.dilation, True, True)
     else:
         conv.forward(images, panels, bias, y, window.kernel, True, True)
     assert_close([y.transpose(0, 3, 1, 2)], [np.maximum(expected + residual, 0)], WINOGRAD[dtype])

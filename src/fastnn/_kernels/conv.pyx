@@ -301,7 +301,8 @@ cdef class Prepared:
         strides[0], strides[1], strides[2], strides[3] = steps[0], steps[2], steps[3], steps[1]
         x.shape, x.strides = shape, strides
         if self.tile:
-            status = winograd_forward(arrays, self.tile, self.f.pad_h, self.f.pad_w, False, self.relu)
+            status = winograd_forward(arrays, self.tile, self.f.pad_h, self.f.pad_w, self.f.dilation_h,
+                                      self.f.dilation_w, False, self.relu)
         else:
             status = direct_forward(arrays, self.f, False, self.relu)
         x.shape, x.strides = sizes, steps

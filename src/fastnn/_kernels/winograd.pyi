@@ -15,6 +15,8 @@ def forward(
     size: int,
     pad_h: int,
     pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
     relu: int,
     accumulate: bool = ...,
 ) -> None: ...

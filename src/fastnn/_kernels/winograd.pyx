@@ -17,6 +17,9 @@ With stride 2 a tile of 4 x 4 outputs has 81 products, one of 2 x 2 has 25: .56 
 multiplications. Those that share a factor are one product of more rows, so that U is as large as with
 stride 1. (On Zen 3, 256 -> 512 at 14 x 14, 81 products one by one 2370 us, 36 so 1800.)
 
+With dilation d outputs that are d apart are a convolution by themselves, so a tile has outputs, and inputs,
+that are d apart.
+
 `size` says which tiles are meant, by their inputs along each axis: 6 (4 x 4 outputs) or 4 (2 x 2) with
 stride 1, 9 (4 x 4) or 5 (2 x 2) with stride 2.
 """
@@ -32,7 +35,7 @@ from fastnn._kernels.runtime cimport (
     Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile_factors, fnn_tile_outputs, go_on,
     kernels, next_task, raise_interrupt, real, start, team_size, thread_id
 )
-from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
+from fastnn._kernels.walk cimport Pixel, Walk, source_rows
 
 cdef enum:
     LINE = 16                # numbers between one matrix and the next: a cache line of float32
@@ -41,44 +44,69 @@ cdef enum:
     CHANNELS = 16            # whose filters are transformed at once, in L1
 
 
-cdef void tile_walk(Walk* walk, int size, Py_ssize_t* offsets, const Py_ssize_t* shape,
+cdef void tile_walk(Tiling* tiling, Walk* walk, int size, Py_ssize_t* offsets, const Py_ssize_t* shape,
                     const Py_ssize_t* strides, Py_ssize_t itemsize, Py_ssize_t p, Py_ssize_t q,
-                    Py_ssize_t pad_h, Py_ssize_t pad_w) noexcept:
-    """The walk over tiles of outputs, whose taps are their inputs; `offsets` holds two numbers for each.
+                    Py_ssize_t pad_h, Py_ssize_t pad_w, Py_ssize_t dilation_h,
+                    Py_ssize_t dilation_w) noexcept:
+    """The tiles of p x q outputs, and the walk over these, its taps the inputs of a tile that begins there.
 
-    `shape` and `strides`, in bytes, of x (N, H, W, C). The image ends where the windows of its outputs end:
-    a gradient takes a tile's other inputs zero times, which a NaN survives.
+    `offsets` holds two numbers for each tap; `shape` and `strides`, in bytes, are of x (N, H, W, C). The
+    image ends where the windows of its outputs end: a gradient takes a tile's other inputs zero times, which
+    a NaN survives.
     """
-    cdef Py_ssize_t outputs = fnn_tile_outputs(size), stride = 2 if size % 2 else 1, i
-    walk.n, walk.p, walk.q = shape[0], ceil_div(p, outputs), ceil_div(q, outputs)
-    walk.h = min(shape[1], (p - 1) * stride + 3 - pad_h)
-    walk.w = min(shape[2], (q - 1) * stride + 3 - pad_w)
+    cdef Py_ssize_t stride = 2 if size % 2 else 1, i
+    tiling.size, tiling.outputs, tiling.n, tiling.p, tiling.q = size, fnn_tile_outputs(size), shape[0], p, q
+    tiling.dilation_h, tiling.dilation_w = dilation_h, dilation_w
+    tiling.rows = tiles_along(p, dilation_h, tiling.outputs)
+    tiling.columns = tiles_along(q, dilation_w, tiling.outputs)
+    walk.n, walk.p, walk.q = shape[0], p, q
+    walk.h = min(shape[1], (p - 1) * stride + 2 * dilation_h + 1 - pad_h)
+    walk.w = min(shape[2], (q - 1) * stride + 2 * dilation_w + 1 - pad_w)
     walk.x_n, walk.x_h, walk.x_w = strides[0] // itemsize, strides[1] // itemsize, strides[2] // itemsize
-    walk.stride_h = walk.stride_w = outputs * stride
+    walk.stride_h = walk.stride_w = stride
     walk.taps = size * size
     walk.tap_offset = NULL
     walk.tap_h, walk.tap_w = offsets, offsets + walk.taps
     for i in range(walk.taps):
-        walk.tap_h[i], walk.tap_w[i] = i // size - pad_h, i % size - pad_w
+        walk.tap_h[i], walk.tap_w[i] = i // size * dilation_h - pad_h, i % size * dilation_w - pad_w
 
 
-cdef void tile_pixels(int size, const real* y, Py_ssize_t p, Py_ssize_t q, Py_ssize_t k,
-                      Py_ssize_t tile, const void** pixels) noexcept nogil:
-    """The output pixels of a tile, NULL where outside the image."""
-    cdef Py_ssize_t outputs = fnn_tile_outputs(size), i, j
-    cdef Py_ssize_t columns = ceil_div(q, outputs), rows = ceil_div(p, outputs)
-    cdef Py_ssize_t n = tile // (rows * columns)
-    cdef Py_ssize_t top = tile // columns % rows * outputs, left = tile % columns * outputs
-    for i in range(outputs):
-        for j in range(outputs):
-            pixels[i * outputs + j] = (y + ((n * p + top + i) * q + left + j) * k
-                                       if top + i < p and left + j < q else NULL)
+cdef Py_ssize_t tiles_along(Py_ssize_t outputs, Py_ssize_t dilation, Py_ssize_t side) noexcept nogil:
+    """How many tiles of `side` outputs: those that are `dilation` apart have tiles of their own."""
+    return min(outputs, dilation) * ceil_div(ceil_div(outputs, dilation), side)
+
+
+cdef Py_ssize_t output_at(Py_ssize_t tile, Py_ssize_t outputs, Py_ssize_t dilation,
+                          Py_ssize_t side) noexcept nogil:
+    """Where a tile begins along an axis."""
+    cdef Py_ssize_t apart = min(outputs, dilation)
+    return tile // apart * side * dilation + tile % apart
+
+
+cdef Pixel first_output(const Tiling* tiling, Py_ssize_t tile) noexcept nogil:
+    """Where a tile begins, images counted through."""
+    cdef Pixel pixel
+    pixel.n = tile // (tiling.rows * tiling.columns)
+    pixel.p = output_at(tile // tiling.columns % tiling.rows, tiling.p, tiling.dilation_h, tiling.outputs)
+    pixel.q = output_at(tile % tiling.columns, tiling.q, tiling.dilation_w, tiling.outputs)
+    return pixel
+
+
+cdef void tile_pixels(const Tiling* tiling, const real* y, Py_ssize_t y_pixel, Pixel first,
+                      const void** pixels) noexcept nogil:
+    """The output pixels of the tile that begins at `first`, NULL where outside the image."""
+    cdef Py_ssize_t i, j, p, q
+    for i in range(tiling.outputs):
+        for j in range(tiling.outputs):
+            p, q = first.p + i * tiling.dilation_h, first.q + j * tiling.dilation_w
+            pixels[i * tiling.outputs + j] = (y + ((first.n * tiling.p + p) * tiling.q + q) * y_pixel
+                                              if p < tiling.p and q < tiling.q else NULL)
 
 
 cdef struct Plan:
     int size                       # of a tile
     int products
-    Py_ssize_t c, k, p, q          # channels, filters, output size
+    Py_ssize_t c, k                # channels, filters
     Py_ssize_t block, filters      # tiles and filters of a task
     Py_ssize_t y_pixel             # from one pixel of y to the next
     # Products with the same factor are rows of one matrix, the block's tiles one after the other. Of each
@@ -138,10 +166,10 @@ cdef real* product_row(const Plan* plan, real* matrix, Py_ssize_t width, Py_ssiz
             + plan.factor[product] * LINE)
 
 
-cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
-                     const real* zeros, const real* panels, const real* bias, real* y, Py_ssize_t tile0,
-                     Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint new_tiles, bint accumulate,
-                     int relu, real* v, real* m, Watch* watch) noexcept nogil:
+cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Tiling* tiling, const Walk* walk,
+                     const real* x, const real* zeros, const real* panels, const real* bias, real* y,
+                     Py_ssize_t tile0, Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint new_tiles,
+                     bint accumulate, int relu, real* v, real* m, Watch* watch) noexcept nogil:
     """The tiles tile0..tile1 and filters k0..k1; V is made anew for new tiles."""
     cdef const void* sources[MOST_PRODUCTS]
     cdef void* products[MOST_PRODUCTS]
@@ -151,7 +179,7 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk
     cdef int side = fnn_tile_factors(plan.size), i, product
     if new_tiles:
         for t in range(tiles):
-            source_rows(walk, x, zeros, pixel_at(walk, tile0 + t), 1, 1, 0, plan.products, sources)
+            source_rows(walk, x, zeros, first_output(tiling, tile0 + t), 1, 1, 0, plan.products, sources)
             for i in range(plan.products):
                 products[i] = product_row(plan, v, plan.c, t, i)
             kern.winograd_input(plan.size, sources, plan.c, products)
@@ -164,36 +192,36 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk
                       product_row(plan, m, width, 0, product), width, 0, tiles * plan.rows[product], 0, width,
                       plan.c, False, False, matrix if i + 1 < side * side else 0)
     for t in range(tiles):
-        tile_pixels(plan.size, y + k0, plan.p, plan.q, plan.y_pixel, tile0 + t, <const void**>targets)
+        tile_pixels(tiling, y + k0, plan.y_pixel, first_output(tiling, tile0 + t), <const void**>targets)
         for i in range(plan.products):
             products[i] = product_row(plan, m, width, t, i)
         kern.winograd_output(plan.size, <const void**>products, width, NULL if bias is NULL else bias + k0,
                              accumulate, relu, targets)
 
 
-cdef void tile_task(const fnn_kernels* kern, const Plan* plan, const Walk* walk, const real* x,
-                    const real* zeros, const real* panels, const real* bias, real* y, Py_ssize_t tile0,
-                    Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint accumulate, int relu,
-                    real* workspace, Watch* watch) noexcept nogil:
+cdef void tile_task(const fnn_kernels* kern, const Plan* plan, const Tiling* tiling, const Walk* walk,
+                    const real* x, const real* zeros, const real* panels, const real* bias, real* y,
+                    Py_ssize_t tile0, Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint accumulate,
+                    int relu, real* workspace, Watch* watch) noexcept nogil:
     """The tiles tile0..tile1: their inputs are transformed once for all blocks of the filters k0..k1."""
     cdef Py_ssize_t block, k
     for block in range(ceil_div(k1 - k0, plan.filters)):
         k = k0 + block * plan.filters
-        block_task(kern, plan, walk, x, zeros, panels, bias, y, tile0, tile1, k,
+        block_task(kern, plan, tiling, walk, x, zeros, panels, bias, y, tile0, tile1, k,
                    min(k1, k + plan.filters), block == 0, accumulate, relu, workspace,
                    workspace + matrix_room(plan, plan.c), watch)
 
 
-cdef int convolve_winograd(int size, const Walk* walk, const real* x, const real* panels, const real* bias,
-                           real* y, Py_ssize_t p, Py_ssize_t q, Py_ssize_t c, Py_ssize_t k,
-                           Py_ssize_t y_pixel, bint accumulate, int relu) noexcept nogil:
-    """y [n][p][q][y_pixel], the first k of each; `walk` goes over tiles, see tile_walk.
+cdef int convolve_winograd(const Tiling* tiling, const Walk* walk, const real* x, const real* panels,
+                           const real* bias, real* y, Py_ssize_t c, Py_ssize_t k, Py_ssize_t y_pixel,
+                           bint accumulate, int relu) noexcept nogil:
+    """y [n][p][q][y_pixel], the first k of each; for `walk` see tile_walk.
 
     Returns -1 when memory is short or interrupted.
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t tiles = walk.n * walk.p * walk.q
-    cdef Plan plan = make_plan(kern, size, tiles, c, k, sizeof(real))
+    cdef Py_ssize_t tiles = tiling.n * tiling.rows * tiling.columns
+    cdef Plan plan = make_plan(kern, tiling.size, tiles, c, k, sizeof(real))
     cdef Py_ssize_t blocks = ceil_div(tiles, plan.block)
     # A task takes all filters of its tiles, but where all tiles are one block.
     cdef Py_ssize_t k_task = plan.filters if blocks == 1 else k
@@ -209,13 +237,13 @@ cdef int convolve_winograd(int size, const Walk* walk, const real* x, const real
         free(workspace)
         free(zeros)
         return -1
-    plan.p, plan.q, plan.y_pixel = p, q, y_pixel
+    plan.y_pixel = y_pixel
     start(&watch)
     deal(&tasks, blocks * k_tasks, threads)
     for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
         task = next_task(&tasks, thread, &watch)
         while task >= 0:
-            tile_task(kern, &plan, walk, x, zeros, panels, bias, y, task % blocks * plan.block,
+            tile_task(kern, &plan, tiling, walk, x, zeros, panels, bias, y, task % blocks * plan.block,
                       min(tiles, (task % blocks + 1) * plan.block), task // blocks * k_task,
                       min(k, (task // blocks + 1) * k_task), accumulate, relu,
                       workspace + thread * room, &watch)
@@ -280,8 +308,8 @@ def pack_filters(int size, const real[:, :, :, ::1] weight, bint transposed, rea
     raise_interrupt()
 
 
-def forward(x, panels, bias, y, int size, Py_ssize_t pad_h, Py_ssize_t pad_w, int relu,
-            bint accumulate=False):
+def forward(x, panels, bias, y, int size, Py_ssize_t pad_h, Py_ssize_t pad_w, Py_ssize_t dilation_h,
+            Py_ssize_t dilation_w, int relu, bint accumulate=False):
     """y (N, P, Q, K) = f(filters * x + bias), x (N, H, W, C) with contiguous channels.
 
     y is contiguous, or a range of the channels of what is. `bias` may be None. With `accumulate` y already
@@ -294,33 +322,35 @@ def forward(x, panels, bias, y, int size, Py_ssize_t pad_h, Py_ssize_t pad_w, in
     try:
         acquire(&arrays, x, False)
         acquire_others(&arrays, panels, y, bias)
-        status = winograd_forward(&arrays, size, pad_h, pad_w, accumulate, relu)
+        status = winograd_forward(&arrays, size, pad_h, pad_w, dilation_h, dilation_w, accumulate, relu)
     finally:
         release(&arrays)
     finish(status, "conv2d")
 
 
 cdef int winograd_forward(Arrays* arrays, int size, Py_ssize_t pad_h, Py_ssize_t pad_w,
-                          bint accumulate, int relu) noexcept:
+                          Py_ssize_t dilation_h, Py_ssize_t dilation_w, bint accumulate, int relu) noexcept:
     """The operands x, panels, y and perhaps bias, of either dtype."""
     if arrays.item[0].itemsize == sizeof(float):
-        return run_forward[float](arrays, NULL, size, pad_h, pad_w, accumulate, relu)
-    return run_forward[double](arrays, NULL, size, pad_h, pad_w, accumulate, relu)
+        return run_forward[float](arrays, NULL, size, pad_h, pad_w, dilation_h, dilation_w, accumulate, relu)
+    return run_forward[double](arrays, NULL, size, pad_h, pad_w, dilation_h, dilation_w, accumulate, relu)
 
 
-cdef int run_forward(Arrays* arrays, const real* of_dtype, int size, Py_ssize_t pad_h,
-                     Py_ssize_t pad_w, bint accumulate, int relu) noexcept:
+cdef int run_forward(Arrays* arrays, const real* of_dtype, int size, Py_ssize_t pad_h, Py_ssize_t pad_w,
+                     Py_ssize_t dilation_h, Py_ssize_t dilation_w, bint accumulate, int relu) noexcept:
     cdef Py_buffer* x = &arrays.item[0]
     cdef Py_buffer* y = &arrays.item[2]
     cdef const real* bias = <const real*>arrays.item[3].buf if arrays.count == 4 else NULL
+    cdef Tiling tiling
     cdef Walk walk
     cdef Py_ssize_t offsets[2 * MOST_PRODUCTS]
     cdef int status
     if y.len == 0:
         return 0
-    tile_walk(&walk, size, offsets, x.shape, x.strides, sizeof(real), y.shape[1], y.shape[2], pad_h, pad_w)
+    tile_walk(&tiling, &walk, size, offsets, x.shape, x.strides, sizeof(real), y.shape[1], y.shape[2], pad_h,
+              pad_w, dilation_h, dilation_w)
     with nogil:
-        status = convolve_winograd(size, &walk, <const real*>x.buf, <const real*>arrays.item[1].buf, bias,
-                                   <real*>y.buf, y.shape[1], y.shape[2], x.shape[3], y.shape[3],
+        status = convolve_winograd(&tiling, &walk, <const real*>x.buf, <const real*>arrays.item[1].buf, bias,
+                                   <real*>y.buf, x.shape[3], y.shape[3],
                                    y.strides[2] // <Py_ssize_t>sizeof(real), accumulate, relu)
     return status

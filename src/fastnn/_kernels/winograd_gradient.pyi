@@ -12,4 +12,6 @@ def backward_weight(
     size: int,
     pad_h: int,
     pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
 ) -> None: ...

@@ -31,8 +31,10 @@ from fastnn._kernels.runtime cimport (
     CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, fnn_tile_factors, go_on,
     kernels, like_parts, next_task, odd_lines, real, start, team_size
 )
-from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
-from fastnn._kernels.winograd cimport MOST_PRODUCTS, products_of, tile_pixels, tile_walk
+from fastnn._kernels.walk cimport Pixel, Walk, source_rows
+from fastnn._kernels.winograd cimport (
+    MOST_PRODUCTS, Tiling, first_output, products_of, tile_pixels, tile_walk
+)
 
 cdef enum:
     DEPTH = 128                     # tiles of a product: a panel of so many lies in L1
@@ -50,9 +52,10 @@ cdef enum Phase:
 # What all threads know; x, grad_y, zeros and the matrices hold the dtype of the data.
 cdef struct Job:
     const fnn_kernels* kern
+    const Tiling* tiling
     const Walk* walk
     int size, products, factors   # of a tile, see winograd.pyx
-    Py_ssize_t c, k, p, q
+    Py_ssize_t c, k
     const void* x
     const void* zeros
     const void* grad_y
@@ -71,11 +74,12 @@ cdef struct Job:
     Watch watch
 
 
-cdef void plan(Job* job, const fnn_kernels* kern, int size, const Walk* walk, Py_ssize_t tiles, Py_ssize_t c,
+cdef void plan(Job* job, const fnn_kernels* kern, const Tiling* tiling, Py_ssize_t tiles, Py_ssize_t c,
                Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
     cdef Py_ssize_t panels = ceil_div(k, kern.nr), blocks
-    job.kern, job.walk, job.c, job.k = kern, walk, c, k
-    job.size, job.products, job.factors = size, size * size, fnn_tile_factors(size) ** 2
+    job.kern, job.tiling, job.c, job.k = kern, tiling, c, k
+    job.size = tiling.size
+    job.products, job.factors = job.size * job.size, fnn_tile_factors(job.size) ** 2
     # An odd number of lines: a column of V, as products read it, lies in all sets of L1. (Zen 3, 8 images of
     # 7 x 7, 512 channels: with the lines of 128 tiles in 2 of 64 sets 20.8 ms, so 18.6.)
     job.v_tile = c if c * itemsize < 4 * CACHE_LINE else odd_lines(c, itemsize)
@@ -98,14 +102,16 @@ cdef void transform(const Job* job, Py_ssize_t group, const real* of_dtype) noex
     cdef void* products[MOST_PRODUCTS]
     cdef real* v = <real*>job.v
     cdef real* z = <real*>job.z
-    cdef Py_ssize_t t, i, first = job.tile0 + group * GROUP
-    for t in range(first, min(job.tile1, first + GROUP)):
-        source_rows(job.walk, <const real*>job.x, <const real*>job.zeros, pixel_at(job.walk, t), 1, 1, 0,
-                    job.products, pixels)
+    cdef Py_ssize_t t, i, tile = job.tile0 + group * GROUP
+    cdef Pixel first
+    for t in range(tile, min(job.tile1, tile + GROUP)):
+        first = first_output(job.tiling, t)
+        source_rows(job.walk, <const real*>job.x, <const real*>job.zeros, first, 1, 1, 0, job.products,
+                    pixels)
         for i in range(job.products):
             products[i] = v + i * job.v_stride + (t - job.tile0) * job.v_tile
         job.kern.winograd_input(job.size, pixels, job.c, products)
-        tile_pixels(job.size, <const real*>job.grad_y, job.p, job.q, job.k, t, pixels)
+        tile_pixels(job.tiling, <const real*>job.grad_y, job.k, first, pixels)
         job.kern.winograd_gradient(job.size, pixels, job.k, z + (t - job.tile0) * job.kern.nr,
                                    job.panel, job.z_stride)
 
@@ -187,16 +193,16 @@ cdef void run(Job* job, Phase phase, Py_ssize_t count, int threads, const real* 
         share_of(job, phase, &tasks, thread, of_dtype)
 
 
-cdef int filter_gradient(int size, const Walk* walk, const real* x, const real* grad_y, Py_ssize_t p,
-                         Py_ssize_t q, Py_ssize_t c, Py_ssize_t k, real* grad_weight) noexcept nogil:
+cdef int filter_gradient(const Tiling* tiling, const Walk* walk, const real* x, const real* grad_y,
+                         Py_ssize_t c, Py_ssize_t k, real* grad_weight) noexcept nogil:
     """grad_weight [k][c][3][3]. Returns -1 when memory is short or interrupted."""
     cdef Job job
-    cdef Py_ssize_t tiles = walk.n * walk.p * walk.q, bytes
+    cdef Py_ssize_t tiles = tiling.n * tiling.rows * tiling.columns, bytes
     cdef int threads = team_size(0.02 * walk.taps * tiles * c * k)
     cdef real* memory
     cdef real* taps = <real*>malloc(threads * 9 * CHANNELS * k * sizeof(real))
     cdef real* zeros = <real*>calloc(c, sizeof(real))
-    plan(&job, kernels(sizeof(real)), size, walk, tiles, c, k, sizeof(real))
+    plan(&job, kernels(sizeof(real)), tiling, tiles, c, k, sizeof(real))
     bytes = (job.products * (job.v_stride + job.z_stride)
              + job.slices * job.factors * job.matrix) * sizeof(real)
     memory = <real*>take(bytes)
@@ -205,7 +211,7 @@ cdef int filter_gradient(int size, const Walk* walk, const real* x, const real* 
         free(taps)
         free(zeros)
         return -1
-    job.p, job.q, job.x, job.zeros, job.grad_y, job.grad_weight = p, q, x, zeros, grad_y, grad_weight
+    job.walk, job.x, job.zeros, job.grad_y, job.grad_weight = walk, x, zeros, grad_y, grad_weight
     job.v, job.taps = memory, taps
     job.z = memory + job.products * job.v_stride
     job.sums = <real*>job.z + job.products * job.z_stride
@@ -224,19 +230,20 @@ cdef int filter_gradient(int size, const Walk* walk, const real* x, const real* 
 
 
 def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
-                    real[:, :, :, ::1] grad_weight, int size, Py_ssize_t pad_h, Py_ssize_t pad_w):
+                    real[:, :, :, ::1] grad_weight, int size, Py_ssize_t pad_h, Py_ssize_t pad_w,
+                    Py_ssize_t dilation_h, Py_ssize_t dilation_w):
     """grad_weight (K, C, 3, 3) from grad_y (N, P, Q, K) and x (N, H, W, C) with contiguous channels."""
     cdef Environment _caller = default_environment()
+    cdef Tiling tiling
     cdef Walk walk
     cdef Py_ssize_t offsets[2 * MOST_PRODUCTS]
     cdef int status
     if grad_y.size == 0:
         grad_weight[:] = 0
         return
-    tile_walk(&walk, size, offsets, x.shape, x.strides, sizeof(real), grad_y.shape[1], grad_y.shape[2],
-              pad_h, pad_w)
+    tile_walk(&tiling, &walk, size, offsets, x.shape, x.strides, sizeof(real), grad_y.shape[1],
+              grad_y.shape[2], pad_h, pad_w, dilation_h, dilation_w)
     with nogil:
-        status = filter_gradient(size, &walk, &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL,
-                                 &grad_y[0, 0, 0, 0], grad_y.shape[1], grad_y.shape[2], x.shape[3],
-                                 grad_y.shape[3], &grad_weight[0, 0, 0, 0])
+        status = filter_gradient(&tiling, &walk, &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL,
+                                 &grad_y[0, 0, 0, 0], x.shape[3], grad_y.shape[3], &grad_weight[0, 0, 0, 0])
     finish(status, "conv2d_backward")

@@ -20,6 +20,11 @@ class Window(NamedTuple):
         return self.kernel[4:6]
 
     @property
+    def dilation(self) -> tuple[int, ...]:
+        """Of the rows and the columns of a filter."""
+        return self.kernel[6:8]
+
+    @property
     def groups(self) -> int:
         """The groups of channels and filters."""
         return self.kernel[8]

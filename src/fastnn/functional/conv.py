@@ -6,6 +6,7 @@ channels-last in memory. See ``fastnn/_kernels/conv.pyx`` for how it is computed
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -51,8 +52,8 @@ class TilesThatPay(NamedTuple):
     Of 4 x 4 outputs: a least number, and one for every so many (channel, filter) pairs, whose transformed
     form costs memory traffic. Of 2 x 2, whose traffic is 16 / 36 of that: a range, by the least number of
     pairs; with fewer tiles the direct sum is faster, with more 4 x 4. With stride 2 a least number of the
-    tiles, 4 x 4 or 2 x 2, that have fewer products; they pay if these are STRIDED_SHARE of the direct sum's
-    and there are STRIDED_CHANNELS.
+    tiles, 4 x 4 or 2 x 2, that have fewer products; they pay if there are STRIDED_CHANNELS. All pay only
+    where their products are SHARE of the direct sum's.
     """
 
     least: int
@@ -71,34 +72,46 @@ TILES_PACKED = TilesThatPay(4, 2**62, ((2**16, 4, 16), (2**14, 4, 9)), 32)
 TILES = TilesThatPay(16, 8192, ((2**17, 48, 255), (2**14, 25, 97)), 49)
 TILES_FILTER_GRADIENT = TilesThatPay(16, 4096, ((2**17, 98, 255), (2**15, 49, 97)), 49)
 STRIDED_CHANNELS = 48  # and filters, at least
-STRIDED_SHARE = 0.75  # at most: 4 x 4 where tiles fit .56, 2 x 2 .69; the transforms take .1 to .2
+SHARE = 0.75  # at most; with stride 2, where tiles fit, 4 x 4 .56, 2 x 2 .69; the transforms take .1 to .2
 
 
 def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filters: int,
                 that_pay: TilesThatPay = TILES) -> int:
     """See `Packed.tile`: what `algorithm` means for these shapes, on which alone it depends."""
     _checks.choice(f"{name}: algorithm", algorithm, ALGORITHMS)
-    possible = window.kernel[:4] in ((3, 3, 1, 1), (3, 3, 2, 2)) and window.kernel[6:9] == (1, 1, 1)
+    possible = window.kernel[:4] in ((3, 3, 1, 1), (3, 3, 2, 2)) and window.groups == 1
     if algorithm == "winograd" and not possible:
         raise ValueError(
-            f"{name}: algorithm 'winograd' is for 3 x 3 filters with stride 1 or 2, dilation and groups 1, "
-            f"got kernel {window.kernel[:2]}, stride {window.kernel[2:4]}, dilation {window.kernel[6:8]}, "
-            f"groups {window.groups}"
+            f"{name}: algorithm 'winograd' is for 3 x 3 filters with stride 1 or 2 and groups 1, "
+            f"got kernel {window.kernel[:2]}, stride {window.kernel[2:4]}, groups {window.groups}"
         )
     if algorithm == "direct" or not possible:
         return 0
-    tiles, small_tiles = (x_shape[0] * -(-window.output[0] // side) * -(-window.output[1] // side)
-                          for side in (4, 2))
-    if window.kernel[2] == 2:
-        direct = 9 * x_shape[0] * window.output[0] * window.output[1]
-        products, count, tile = min((25 * small_tiles, small_tiles, 5), (81 * tiles, tiles, 9))
-        pays = (min(x_shape[1], filters) >= STRIDED_CHANNELS and count >= that_pay.strided
-                and products <= STRIDED_SHARE * direct)
-        return tile if pays or algorithm == "winograd" else 0
-    return _tile(tiles, small_tiles, x_shape[1], filters, that_pay) or (6 if algorithm == "winograd" else 0)
+    tiles, small_tiles = (x_shape[0] * _tiles(window, side) for side in (4, 2))
+    products = {6: 36 * tiles, 4: 16 * small_tiles, 9: 81 * tiles, 5: 25 * small_tiles}
+    if window.kernel[2] == 1:
+        best = 6
+        tile = _tile(tiles, small_tiles, x_shape[1], filters, that_pay)
+    else:
+        best = min(9, 5, key=products.get)
+        pays = (min(x_shape[1], filters) >= STRIDED_CHANNELS
+                and (tiles if best == 9 else small_tiles) >= that_pay.strided)
+        tile = best if pays else 0
+    direct = 9 * x_shape[0] * window.output[0] * window.output[1]
+    if tile and products[tile] > SHARE * direct:
+        tile = 0
+    return tile or (best if algorithm == "winograd" else 0)
+
+
+def _tiles(window, side):
+    """Tiles of side x side outputs of an image; outputs that are a dilation apart have tiles of their own."""
+    along = (min(outputs, apart) * -(-outputs // (apart * side))
+             for outputs, apart in zip(window.output, window.dilation, strict=True))
+    return math.prod(along)
 
 
 def _tile(tiles, small_tiles, channels, filters, that_pay):
+    """The tile that pays with stride 1, or 0."""
     pairs = channels * filters
     small = next(((least, most) for fewest, least, most in that_pay.small if pairs >= fewest), (1, 0))
     if small[0] <= small_tiles <= small[1]:
@@ -138,7 +151,7 @@ def convolve(x: np.ndarray, packed: Packed, bias: np.ndarray | None, filters: in
     bias = None if bias is None else np.ascontiguousarray(bias)
     if packed.tile:
         _winograd.forward(to_channels_last(x), packed.panels, bias, y, packed.tile, *window.padding,
-                          activation == "relu")
+                          *window.dilation, activation == "relu")
     else:
         _kernel.forward(_as_read(x, window), packed.panels, bias, y, window.kernel, activation == "relu")
     return _fused.forward(activation, from_channels_last(y))
@@ -220,8 +233,8 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, a
     activation : {None, "relu", "sigmoid", "tanh"}
         f.
     algorithm : {"auto", "direct", "winograd"}
-        "auto" depends on the shapes alone. "winograd" is for 3 x 3 filters with stride 1 or 2; with stride 2
-        the gradient of the input is a direct sum all the same.
+        "auto" depends on the shapes alone. "winograd" is for 3 x 3 filters with stride 1 or 2; with
+        stride 2 the gradient of the input is a direct sum all the same.
 
     Returns
     -------
@@ -324,7 +337,8 @@ def _filter_gradient(grad_z, x, shape, window, tile):
     dtype = x.dtype
     grad_weight = np.empty(shape, dtype)
     if tile:
-        _winograd_backward_weight[dtype](grad_z, to_channels_last(x), grad_weight, tile, *window.padding)
+        _winograd_backward_weight[dtype](grad_z, to_channels_last(x), grad_weight, tile, *window.padding,
+                                          *window.dilation)
     else:
         _backward_weight[dtype](grad_z, _as_read(x, window), grad_weight, window.kernel)
     return grad_weight
@@ -341,12 +355,12 @@ def _input_gradient(grad_z, x_shape, weight, window, tile):
     n, c, h, w = x_shape
     dtype = weight.dtype
     grad_x = empty_channels_last(n, h, w, c, dtype)
-    if tile and max(window.padding) <= 2:
-        # The gradient of the input is a convolution with the filters rotated, padded by what is left of 2.
+    # It is a convolution with the filters rotated, padded by what is left of their reach.
+    padding = [2 * apart - pad for apart, pad in zip(window.dilation, window.padding, strict=True)]
+    if tile and min(padding) >= 0:
         panels = empty_lines((_winograd.packed_size(tile, c, weight.shape[0], weight.itemsize),), dtype)
         _winograd_pack[dtype](tile, weight, True, panels)
-        _winograd.forward(grad_z, panels, None, grad_x, tile, 2 - window.padding[0], 2 - window.padding[1],
-                          False)
+        _winograd.forward(grad_z, panels, None, grad_x, tile, *padding, *window.dilation, False)
     else:
         _backward_input[dtype](grad_z, weight, grad_x, window.kernel)
     return from_channels_last(grad_x)

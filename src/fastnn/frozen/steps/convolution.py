@@ -44,8 +44,8 @@ def conv_steps(build, node, x, weight, bias=None, residual=None, *, number=0):
     fuses = adds or residual is None
     relu, activation = split_relu(node.attributes["activation"] if fuses else None)
     if packed.tile:
-        build.step(_winograd.forward, pixels, packed.panels, bias, y, packed.tile, *window.padding, relu,
-                   adds)
+        build.step(_winograd.forward, pixels, packed.panels, bias, y, packed.tile, *window.padding,
+                   *window.dilation, relu, adds)
     else:
         build.step(_conv.forward, pixels, packed.panels, bias, y, window.kernel, relu, adds)
     logical = _as_given(y.transpose(0, 3, 1, 2), x.ndim, rank)
