@@ -64,8 +64,8 @@ class TilesThatPay(NamedTuple):
 
 # Measured on Zen 4 with 32 to 512 channels: with filters transformed once for many calls; at every call; for
 # the gradient of the filters. Milliseconds of 512 filters of 512 channels, directly, by 2 x 2 and by 4 x 4:
-# 7 x 7 with filters transformed once 2.23, 1.74, 2.16; 14 x 14 at every call 11.8, 7.3, 13.1. The gradient of the
-# filters on Zen 3: 7 x 7 4.1, 5.5, 10.8; 3 images 9.4, 8.6, 11.7; 14 x 14 15.9, 9.3, 11.8.
+# 7 x 7 with filters transformed once 2.23, 1.74, 2.16; 14 x 14 at every call 11.8, 7.3, 13.1. The gradient of
+# the filters on Zen 3: 7 x 7 4.1, 5.5, 10.8; 3 images 9.4, 8.6, 11.7; 14 x 14 15.9, 9.3, 11.8.
 # With stride 2 on Zen 3, GFLOP/s of the direct sum, directly, by 2 x 2 and by 4 x 4: 64 -> 128 at 56 x 56 88,
 # 102, 119; 128 -> 256 at 28 x 28 74, 88, 70; 8 images of 256 -> 512 at 14 x 14 77, 80, 84; 32 -> 64 at
 # 112 x 112 73, 67, 72. The gradient of the filters: 66, 88, 100; 49, 54, 34; 52, 60, 52; 58, 63, 77.
