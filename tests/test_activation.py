@@ -152,6 +152,19 @@ def test_softmax_of_large_and_of_infinite_numbers(isa, dtype, name):
         assert_same_bits([np.isnan(y)], [np.isnan(run(reference, name, hopeless)[0])])
 
 
+def test_terms_of_softmax_are_normal_numbers_or_zero(isa, dtype):
+    """e^x across the end of the normal numbers, in every lane of a vector; the largest x is 0."""
+    least = np.log(np.finfo(dtype).tiny)
+    x = np.append(0, np.linspace(least - 3, least + 3, 601)).astype(dtype)
+    exact = np.exp(x.astype(np.longdouble)).astype(dtype)
+    normal = x > least
+    for shift in range(17):
+        y = np.roll(functional.softmax(np.roll(x, shift)), -shift)
+        np.testing.assert_allclose(y[normal], exact[normal], rtol=4 * np.finfo(dtype).eps)
+        assert (y[x < least - 0.35] == 0).all()
+        assert (y <= np.maximum(exact, np.finfo(dtype).tiny) * (1 + 4 * np.finfo(dtype).eps)).all()
+
+
 def test_softmax_sums_to_one_and_is_invariant_to_a_shift(isa, dtype):
     x = np.round(20 * draw(4, 1000, dtype=dtype))
     y = functional.softmax(x)

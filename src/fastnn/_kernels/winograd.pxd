@@ -2,23 +2,27 @@
 
 from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.runtime cimport fnn_tile_factors, real
-from fastnn._kernels.walk cimport Pixel, Walk
+from fastnn._kernels.walk cimport Pixel
 
 cdef enum:
     MOST_PRODUCTS = 81   # of a tile of 4 x 4 outputs with stride 2
 
+# How images are cut in tiles. With dilation a tile's outputs, and its inputs, are so far apart.
 cdef struct Tiling:
     int size                          # inputs of a tile along each axis
     int outputs                       # of a tile along each axis
+    Py_ssize_t stride, dilation_h, dilation_w
     Py_ssize_t n, rows, columns       # images, and tiles of each
     Py_ssize_t p, q                   # outputs of an image
-    Py_ssize_t dilation_h, dilation_w
+    Py_ssize_t h, w, pad_h, pad_w     # its inputs
+    Py_ssize_t x_n, x_h, x_w          # the strides of x, in elements; channels are contiguous
 
-cdef void tile_walk(Tiling* tiling, Walk* walk, int size, Py_ssize_t* offsets, const Py_ssize_t* shape,
-                    const Py_ssize_t* strides, Py_ssize_t itemsize, Py_ssize_t p, Py_ssize_t q,
-                    Py_ssize_t pad_h, Py_ssize_t pad_w, Py_ssize_t dilation_h,
-                    Py_ssize_t dilation_w) noexcept
+cdef void cut_tiles(Tiling* tiling, int size, const Py_ssize_t* shape, const Py_ssize_t* strides,
+                    Py_ssize_t itemsize, Py_ssize_t p, Py_ssize_t q, Py_ssize_t pad_h, Py_ssize_t pad_w,
+                    Py_ssize_t dilation_h, Py_ssize_t dilation_w) noexcept nogil
 cdef Pixel first_output(const Tiling* tiling, Py_ssize_t tile) noexcept nogil
+cdef void tile_sources(const Tiling* tiling, const real* x, const real* zeros, Pixel first,
+                       const void** sources) noexcept nogil
 cdef void tile_pixels(const Tiling* tiling, const real* y, Py_ssize_t y_pixel, Pixel first,
                       const void** pixels) noexcept nogil
 cdef int winograd_forward(Arrays* arrays, int size, Py_ssize_t pad_h, Py_ssize_t pad_w,

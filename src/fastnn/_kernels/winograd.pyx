@@ -35,7 +35,7 @@ from fastnn._kernels.runtime cimport (
     Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile_factors, fnn_tile_outputs, go_on,
     kernels, next_task, raise_interrupt, real, start, team_size, thread_id
 )
-from fastnn._kernels.walk cimport Pixel, Walk, source_rows
+from fastnn._kernels.walk cimport Pixel
 
 cdef enum:
     LINE = 16                # numbers between one matrix and the next: a cache line of float32
@@ -44,31 +44,18 @@ cdef enum:
     CHANNELS = 16            # whose filters are transformed at once, in L1
 
 
-cdef void tile_walk(Tiling* tiling, Walk* walk, int size, Py_ssize_t* offsets, const Py_ssize_t* shape,
-                    const Py_ssize_t* strides, Py_ssize_t itemsize, Py_ssize_t p, Py_ssize_t q,
-                    Py_ssize_t pad_h, Py_ssize_t pad_w, Py_ssize_t dilation_h,
-                    Py_ssize_t dilation_w) noexcept:
-    """The tiles of p x q outputs, and the walk over these, its taps the inputs of a tile that begins there.
-
-    `offsets` holds two numbers for each tap; `shape` and `strides`, in bytes, are of x (N, H, W, C). The
-    image ends where the windows of its outputs end: a gradient takes a tile's other inputs zero times, which
-    a NaN survives.
-    """
-    cdef Py_ssize_t stride = 2 if size % 2 else 1, i
-    tiling.size, tiling.outputs, tiling.n, tiling.p, tiling.q = size, fnn_tile_outputs(size), shape[0], p, q
+cdef void cut_tiles(Tiling* tiling, int size, const Py_ssize_t* shape, const Py_ssize_t* strides,
+                    Py_ssize_t itemsize, Py_ssize_t p, Py_ssize_t q, Py_ssize_t pad_h, Py_ssize_t pad_w,
+                    Py_ssize_t dilation_h, Py_ssize_t dilation_w) noexcept nogil:
+    """The tiles of x (N, H, W, C), of whose `shape` and `strides`, in bytes, and of p x q outputs."""
+    tiling.size, tiling.outputs, tiling.stride = size, fnn_tile_outputs(size), 2 if size % 2 else 1
     tiling.dilation_h, tiling.dilation_w = dilation_h, dilation_w
+    tiling.n, tiling.p, tiling.q = shape[0], p, q
     tiling.rows = tiles_along(p, dilation_h, tiling.outputs)
     tiling.columns = tiles_along(q, dilation_w, tiling.outputs)
-    walk.n, walk.p, walk.q = shape[0], p, q
-    walk.h = min(shape[1], (p - 1) * stride + 2 * dilation_h + 1 - pad_h)
-    walk.w = min(shape[2], (q - 1) * stride + 2 * dilation_w + 1 - pad_w)
-    walk.x_n, walk.x_h, walk.x_w = strides[0] // itemsize, strides[1] // itemsize, strides[2] // itemsize
-    walk.stride_h = walk.stride_w = stride
-    walk.taps = size * size
-    walk.tap_offset = NULL
-    walk.tap_h, walk.tap_w = offsets, offsets + walk.taps
-    for i in range(walk.taps):
-        walk.tap_h[i], walk.tap_w[i] = i // size * dilation_h - pad_h, i % size * dilation_w - pad_w
+    tiling.h, tiling.w, tiling.pad_h, tiling.pad_w = shape[1], shape[2], pad_h, pad_w
+    tiling.x_n, tiling.x_h = strides[0] // itemsize, strides[1] // itemsize
+    tiling.x_w = strides[2] // itemsize
 
 
 cdef Py_ssize_t tiles_along(Py_ssize_t outputs, Py_ssize_t dilation, Py_ssize_t side) noexcept nogil:
@@ -90,6 +77,34 @@ cdef Pixel first_output(const Tiling* tiling, Py_ssize_t tile) noexcept nogil:
     pixel.p = output_at(tile // tiling.columns % tiling.rows, tiling.p, tiling.dilation_h, tiling.outputs)
     pixel.q = output_at(tile % tiling.columns, tiling.q, tiling.dilation_w, tiling.outputs)
     return pixel
+
+
+cdef Py_ssize_t inputs_read(Py_ssize_t first, Py_ssize_t outputs, Py_ssize_t dilation, Py_ssize_t side,
+                            Py_ssize_t stride) noexcept nogil:
+    """How many of its inputs along an axis the outputs of a tile read that begins at `first`.
+
+    Of the last tiles some outputs are outside the image, or all.
+    """
+    cdef Py_ssize_t inside = min(side, ceil_div(outputs - first, dilation))
+    return (inside - 1) * stride + 3 if first < outputs else 0
+
+
+cdef void tile_sources(const Tiling* tiling, const real* x, const real* zeros, Pixel first,
+                       const void** sources) noexcept nogil:
+    """The inputs of the tile that begins at `first`, `zeros` where these lie outside the image.
+
+    And where no output reads them: a gradient takes such an input zero times, which a NaN survives.
+    """
+    cdef Py_ssize_t rows = inputs_read(first.p, tiling.p, tiling.dilation_h, tiling.outputs, tiling.stride)
+    cdef Py_ssize_t columns = inputs_read(first.q, tiling.q, tiling.dilation_w, tiling.outputs, tiling.stride)
+    cdef Py_ssize_t i, j, h, w
+    for i in range(tiling.size):
+        h = first.p * tiling.stride + i * tiling.dilation_h - tiling.pad_h
+        for j in range(tiling.size):
+            w = first.q * tiling.stride + j * tiling.dilation_w - tiling.pad_w
+            sources[i * tiling.size + j] = zeros
+            if i < rows and j < columns and 0 <= h < tiling.h and 0 <= w < tiling.w:
+                sources[i * tiling.size + j] = x + first.n * tiling.x_n + h * tiling.x_h + w * tiling.x_w
 
 
 cdef void tile_pixels(const Tiling* tiling, const real* y, Py_ssize_t y_pixel, Pixel first,
@@ -166,8 +181,8 @@ cdef real* product_row(const Plan* plan, real* matrix, Py_ssize_t width, Py_ssiz
             + plan.factor[product] * LINE)
 
 
-cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Tiling* tiling, const Walk* walk,
-                     const real* x, const real* zeros, const real* panels, const real* bias, real* y,
+cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Tiling* tiling, const real* x,
+                     const real* zeros, const real* panels, const real* bias, real* y,
                      Py_ssize_t tile0, Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint new_tiles,
                      bint accumulate, int relu, real* v, real* m, Watch* watch) noexcept nogil:
     """The tiles tile0..tile1 and filters k0..k1; V is made anew for new tiles."""
@@ -179,7 +194,7 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Tiling* ti
     cdef int side = fnn_tile_factors(plan.size), i, product
     if new_tiles:
         for t in range(tiles):
-            source_rows(walk, x, zeros, first_output(tiling, tile0 + t), 1, 1, 0, plan.products, sources)
+            tile_sources(tiling, x, zeros, first_output(tiling, tile0 + t), sources)
             for i in range(plan.products):
                 products[i] = product_row(plan, v, plan.c, t, i)
             kern.winograd_input(plan.size, sources, plan.c, products)
@@ -199,23 +214,23 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Tiling* ti
                              accumulate, relu, targets)
 
 
-cdef void tile_task(const fnn_kernels* kern, const Plan* plan, const Tiling* tiling, const Walk* walk,
-                    const real* x, const real* zeros, const real* panels, const real* bias, real* y,
+cdef void tile_task(const fnn_kernels* kern, const Plan* plan, const Tiling* tiling, const real* x,
+                    const real* zeros, const real* panels, const real* bias, real* y,
                     Py_ssize_t tile0, Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint accumulate,
                     int relu, real* workspace, Watch* watch) noexcept nogil:
     """The tiles tile0..tile1: their inputs are transformed once for all blocks of the filters k0..k1."""
     cdef Py_ssize_t block, k
     for block in range(ceil_div(k1 - k0, plan.filters)):
         k = k0 + block * plan.filters
-        block_task(kern, plan, tiling, walk, x, zeros, panels, bias, y, tile0, tile1, k,
+        block_task(kern, plan, tiling, x, zeros, panels, bias, y, tile0, tile1, k,
                    min(k1, k + plan.filters), block == 0, accumulate, relu, workspace,
                    workspace + matrix_room(plan, plan.c), watch)
 
 
-cdef int convolve_winograd(const Tiling* tiling, const Walk* walk, const real* x, const real* panels,
-                           const real* bias, real* y, Py_ssize_t c, Py_ssize_t k, Py_ssize_t y_pixel,
+cdef int convolve_winograd(const Tiling* tiling, const real* x, const real* panels, const real* bias,
+                           real* y, Py_ssize_t c, Py_ssize_t k, Py_ssize_t y_pixel,
                            bint accumulate, int relu) noexcept nogil:
-    """y [n][p][q][y_pixel], the first k of each; for `walk` see tile_walk.
+    """y [n][p][q][y_pixel], the first k of each.
 
     Returns -1 when memory is short or interrupted.
     """
@@ -243,7 +258,7 @@ cdef int convolve_winograd(const Tiling* tiling, const Walk* walk, const real* x
     for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
         task = next_task(&tasks, thread, &watch)
         while task >= 0:
-            tile_task(kern, &plan, tiling, walk, x, zeros, panels, bias, y, task % blocks * plan.block,
+            tile_task(kern, &plan, tiling, x, zeros, panels, bias, y, task % blocks * plan.block,
                       min(tiles, (task % blocks + 1) * plan.block), task // blocks * k_task,
                       min(k, (task // blocks + 1) * k_task), accumulate, relu,
                       workspace + thread * room, &watch)
@@ -342,15 +357,13 @@ cdef int run_forward(Arrays* arrays, const real* of_dtype, int size, Py_ssize_t 
     cdef Py_buffer* y = &arrays.item[2]
     cdef const real* bias = <const real*>arrays.item[3].buf if arrays.count == 4 else NULL
     cdef Tiling tiling
-    cdef Walk walk
-    cdef Py_ssize_t offsets[2 * MOST_PRODUCTS]
     cdef int status
     if y.len == 0:
         return 0
-    tile_walk(&tiling, &walk, size, offsets, x.shape, x.strides, sizeof(real), y.shape[1], y.shape[2], pad_h,
-              pad_w, dilation_h, dilation_w)
+    cut_tiles(&tiling, size, x.shape, x.strides, sizeof(real), y.shape[1], y.shape[2], pad_h, pad_w,
+              dilation_h, dilation_w)
     with nogil:
-        status = convolve_winograd(&tiling, &walk, <const real*>x.buf, <const real*>arrays.item[1].buf, bias,
+        status = convolve_winograd(&tiling, <const real*>x.buf, <const real*>arrays.item[1].buf, bias,
                                    <real*>y.buf, x.shape[3], y.shape[3],
                                    y.strides[2] // <Py_ssize_t>sizeof(real), accumulate, relu)
     return status

@@ -31,9 +31,9 @@ from fastnn._kernels.runtime cimport (
     CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, fnn_tile_factors, go_on,
     kernels, like_parts, next_task, odd_lines, real, start, team_size
 )
-from fastnn._kernels.walk cimport Pixel, Walk, source_rows
+from fastnn._kernels.walk cimport Pixel
 from fastnn._kernels.winograd cimport (
-    MOST_PRODUCTS, Tiling, first_output, products_of, tile_pixels, tile_walk
+    MOST_PRODUCTS, Tiling, cut_tiles, first_output, products_of, tile_pixels, tile_sources
 )
 
 cdef enum:
@@ -53,7 +53,6 @@ cdef enum Phase:
 cdef struct Job:
     const fnn_kernels* kern
     const Tiling* tiling
-    const Walk* walk
     int size, products, factors   # of a tile, see winograd.pyx
     Py_ssize_t c, k
     const void* x
@@ -106,8 +105,7 @@ cdef void transform(const Job* job, Py_ssize_t group, const real* of_dtype) noex
     cdef Pixel first
     for t in range(tile, min(job.tile1, tile + GROUP)):
         first = first_output(job.tiling, t)
-        source_rows(job.walk, <const real*>job.x, <const real*>job.zeros, first, 1, 1, 0, job.products,
-                    pixels)
+        tile_sources(job.tiling, <const real*>job.x, <const real*>job.zeros, first, pixels)
         for i in range(job.products):
             products[i] = v + i * job.v_stride + (t - job.tile0) * job.v_tile
         job.kern.winograd_input(job.size, pixels, job.c, products)
@@ -193,12 +191,12 @@ cdef void run(Job* job, Phase phase, Py_ssize_t count, int threads, const real* 
         share_of(job, phase, &tasks, thread, of_dtype)
 
 
-cdef int filter_gradient(const Tiling* tiling, const Walk* walk, const real* x, const real* grad_y,
-                         Py_ssize_t c, Py_ssize_t k, real* grad_weight) noexcept nogil:
+cdef int filter_gradient(const Tiling* tiling, const real* x, const real* grad_y, Py_ssize_t c, Py_ssize_t k,
+                         real* grad_weight) noexcept nogil:
     """grad_weight [k][c][3][3]. Returns -1 when memory is short or interrupted."""
     cdef Job job
     cdef Py_ssize_t tiles = tiling.n * tiling.rows * tiling.columns, bytes
-    cdef int threads = team_size(0.02 * walk.taps * tiles * c * k)
+    cdef int threads = team_size(0.02 * tiling.size * tiling.size * tiles * c * k)
     cdef real* memory
     cdef real* taps = <real*>malloc(threads * 9 * CHANNELS * k * sizeof(real))
     cdef real* zeros = <real*>calloc(c, sizeof(real))
@@ -211,7 +209,7 @@ cdef int filter_gradient(const Tiling* tiling, const Walk* walk, const real* x, 
         free(taps)
         free(zeros)
         return -1
-    job.walk, job.x, job.zeros, job.grad_y, job.grad_weight = walk, x, zeros, grad_y, grad_weight
+    job.x, job.zeros, job.grad_y, job.grad_weight = x, zeros, grad_y, grad_weight
     job.v, job.taps = memory, taps
     job.z = memory + job.products * job.v_stride
     job.sums = <real*>job.z + job.products * job.z_stride
@@ -235,15 +233,13 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
     """grad_weight (K, C, 3, 3) from grad_y (N, P, Q, K) and x (N, H, W, C) with contiguous channels."""
     cdef Environment _caller = default_environment()
     cdef Tiling tiling
-    cdef Walk walk
-    cdef Py_ssize_t offsets[2 * MOST_PRODUCTS]
     cdef int status
     if grad_y.size == 0:
         grad_weight[:] = 0
         return
-    tile_walk(&tiling, &walk, size, offsets, x.shape, x.strides, sizeof(real), grad_y.shape[1],
-              grad_y.shape[2], pad_h, pad_w, dilation_h, dilation_w)
+    cut_tiles(&tiling, size, x.shape, x.strides, sizeof(real), grad_y.shape[1], grad_y.shape[2], pad_h, pad_w,
+              dilation_h, dilation_w)
     with nogil:
-        status = filter_gradient(&tiling, &walk, &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL,
+        status = filter_gradient(&tiling, &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL,
                                  &grad_y[0, 0, 0, 0], x.shape[3], grad_y.shape[3], &grad_weight[0, 0, 0, 0])
     finish(status, "conv2d_backward")

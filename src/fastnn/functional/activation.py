@@ -376,6 +376,10 @@ def softmax(x, dim=-1):
     ------
     ValueError
         If `dim` is not an axis of `x`.
+
+    Notes
+    -----
+    Where e^(x - max x) is below the normal numbers, y is 0.
     """
     return _softmax_of("softmax", x, dim, False)
 

@@ -77,8 +77,12 @@ SHARE = 0.75  # at most; with stride 2, where tiles fit, 4 x 4 .56, 2 x 2 .69; t
 
 
 def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filters: int,
-                that_pay: TilesThatPay = TILES) -> int:
-    """See `Packed.tile`: what `algorithm` means for these shapes, on which alone it depends."""
+                that_pay: TilesThatPay = TILES, outputs: tuple | None = None) -> int:
+    """See `Packed.tile`: what `algorithm` means for these shapes, on which alone it depends.
+
+    `outputs` is the size of what is cut in tiles, if not the window's.
+    """
+    outputs = outputs or window.output
     _checks.choice(f"{name}: algorithm", algorithm, ALGORITHMS)
     possible = window.kernel[:4] in ((3, 3, 1, 1), (3, 3, 2, 2)) and window.groups == 1
     if algorithm == "winograd" and not possible:
@@ -88,7 +92,7 @@ def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filte
         )
     if algorithm == "direct" or not possible:
         return 0
-    tiles, small_tiles = (x_shape[0] * _tiles(window, side) for side in (4, 2))
+    tiles, small_tiles = (x_shape[0] * _tiles(outputs, window.dilation, side) for side in (4, 2))
     products = {6: 36 * tiles, 4: 16 * small_tiles, 9: 81 * tiles, 5: 25 * small_tiles}
     if window.kernel[2] == 1:
         best = 6
@@ -98,17 +102,16 @@ def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filte
         pays = (min(x_shape[1], filters) >= STRIDED_CHANNELS
                 and (tiles if best == 9 else small_tiles) >= that_pay.strided)
         tile = best if pays else 0
-    direct = 9 * x_shape[0] * window.output[0] * window.output[1]
+    direct = 9 * x_shape[0] * outputs[0] * outputs[1]
     if tile and products[tile] > SHARE * direct:
         tile = 0
     return tile or (best if algorithm == "winograd" else 0)
 
 
-def _tiles(window, side):
+def _tiles(outputs, dilation, side):
     """Tiles of side x side outputs of an image; outputs that are a dilation apart have tiles of their own."""
-    along = (min(outputs, apart) * -(-outputs // (apart * side))
-             for outputs, apart in zip(window.output, window.dilation, strict=True))
-    return math.prod(along)
+    return math.prod(min(size, apart) * -(-size // (apart * side))
+                     for size, apart in zip(outputs, dilation, strict=True))
 
 
 def _tile(tiles, small_tiles, channels, filters, that_pay):
@@ -234,8 +237,8 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, a
     activation : {None, "relu", "sigmoid", "tanh"}
         f.
     algorithm : {"auto", "direct", "winograd"}
-        "auto" depends on the shapes alone. "winograd" is for 3 x 3 filters with stride 1 or 2; with
-        stride 2 the gradient of the input is a direct sum all the same.
+        "auto" depends on the shapes alone. "winograd" is for 3 x 3 filters with stride 1 or 2, any dilation and
+        groups 1; with stride 2 the gradient of the input is a direct sum all the same.
 
     Returns
     -------
@@ -254,7 +257,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, a
     The tests allow errors of 2e-6 in float32 and 4e-15 in float64 with "direct", ten times that with
     "winograd" (with stride 2 two and a half times), relative to the largest output, for sums of up to a
     thousand products of normal numbers.
-    With "winograd" a NaN or an infinity in `x` may reach its whole tile of 4 x 4 outputs.
+    With "winograd" a NaN or an infinity in `x` may reach its whole tile of 4 x 4 outputs, `dilation` apart.
     """
     x, weight, bias, single = _images("conv2d", x, weight, bias)
     y = _correlate("conv2d", x, weight, bias, stride, padding, dilation, groups, activation, algorithm)
@@ -316,8 +319,8 @@ def _correlate_backward(name, grad_y, x, weight, bias, stride, padding, dilation
 def gradients(name, grad_z, x, weight, has_bias, window, algorithm, input_grad):
     """The checked arguments' gradients of x, weight and bias, from that of what the activation was given."""
     for_input, for_filters = (
-        choose_tile(name, algorithm, window, x.shape, weight.shape[0], that_pay)
-        for that_pay in (TILES, TILES_FILTER_GRADIENT))
+        choose_tile(name, algorithm, window, x.shape, weight.shape[0], that_pay, outputs)
+        for that_pay, outputs in ((TILES, x.shape[2:]), (TILES_FILTER_GRADIENT, window.output)))
     if window.kernel[2] == 2:
         # Tiles of grad_x, whose even and odd rows have two and one of the three taps, take as few products as
         # those of the forward pass; they were .9 to 1.05 times as fast as the direct sum.

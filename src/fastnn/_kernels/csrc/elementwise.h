@@ -58,7 +58,7 @@ INLINE vec NAME(gradient)(int op, vec g, vec s, real alpha) {
 }
 
 /* So many vectors are read before one is written: NumPy's arrays begin 16 bytes into a cache line, and a load across
- * two lines waits for stores around it (Zen 3, 1024 x 1024: relu 144 us one by one, 111 so; GELU 1010, 940). Vectors of
+ * two lines waits for stores around it (Zen 3, 1024 x 1024: relu 144 us one by one, 111 so). Vectors of
  * 16 bytes do not lie across lines, and of double the code of so many terms is long. */
 enum { NAME(AHEAD) = VBYTES > 16 && sizeof(real) == sizeof(float) ? 2 : 1 };
 INLINE void NAME(load_ahead)(vec *v, const real *x) {

@@ -57,9 +57,9 @@ INLINE vec NAME(vexp)(vec x) {
 }
 
 /* e^x for x <= 0 */
-INLINE vec NAME(from_reduced)(NAME(reduced) e) { return times_low_power(NAME(exp_less_one)(e.r), e.k); }
 INLINE vec NAME(vexp_low)(vec x) {
-    return NAME(from_reduced)(NAME(reduce_exp)(larger(splat(FLOAT ? -104 : -746), x)));
+    const NAME(reduced) e = NAME(reduce_exp)(larger(splat(FLOAT ? -104 : -746), x));
+    return times_low_power(NAME(exp_less_one)(e.r), e.k);
 }
 
 INLINE vec NAME(vabs)(vec x) { return (vec)((mask)x & ~(mask)splat((real)-0.0)); }
@@ -116,7 +116,7 @@ INLINE NAME(power) NAME(gate_power)(vec x) {
     const NAME(reduced) e = NAME(reduce_biased)(x);
     return (NAME(power)){NAME(exp_less_one)(e.r), NAME(biased_power)(e.k)};
 }
-/* e^x for x <= 0, and 0 where that is no normal number: the exponent of 2^k is then 0, and so is 2^k. */
+/* e^x for x <= 0, but 0 below 2^-126.5 (double: 2^-1022.5): the exponent's bits of 2^k are 0 then, and so is 2^k. */
 INLINE vec NAME(vexp_normal)(vec x) {
     const NAME(power) e = NAME(gate_power)(larger(splat(FLOAT ? -88 : -709), x));
     return e.p * e.scale + e.scale;
@@ -149,8 +149,8 @@ INLINE vec NAME(vlog1p)(vec e) {
 /* |x|, or a number for which e^(-x^2 / 2), in vgaussian, is 0. NaN stays. */
 INLINE vec NAME(vdistance)(vec x) { return lesser(splat(FLOAT ? (real)13.27 : (real)37.66), NAME(vabs)(x)); }
 
-/* e^(-a^2 / 2), a from vdistance; 0 where that is no normal number. Far out the rounding of a^2 alone is many units in
- * the last place of the result: the exponent gets it back. */
+/* e^(-a^2 / 2), a from vdistance; 0 below the normal numbers, as in vexp_normal. Far out the rounding of a^2 alone is
+ * many units in the last place of the result: the exponent gets it back. */
 INLINE vec NAME(vgaussian)(vec a) {
     const vec square = a * a;
     NAME(reduced) e = NAME(reduce_biased)(square * (real)-0.5);
