@@ -237,8 +237,8 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, a
     activation : {None, "relu", "sigmoid", "tanh"}
         f.
     algorithm : {"auto", "direct", "winograd"}
-        "auto" depends on the shapes alone. "winograd" is for 3 x 3 filters with stride 1 or 2, any dilation and
-        groups 1; with stride 2 the gradient of the input is a direct sum all the same.
+        "auto" depends on the shapes alone. "winograd" is for 3 x 3 filters with stride 1 or 2, any dilation
+        and groups 1; with stride 2 the gradient of the input is a direct sum all the same.
 
     Returns
     -------
