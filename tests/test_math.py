@@ -149,8 +149,8 @@ def test_gelu_keeps_its_digits_far_below_zero(isa, dtype):
     y = np.empty_like(x)
     elementwise.map(elementwise.GELU, 0.0, x, y)
     exact = np.array([tail_of_gelu(v) for v in x])
-    # Measured: 3.7 and 3.8; of 4,000 floats, without multiply-adds, 4.04. The rounding of x^2 alone, were it left
-    # in, would be hundreds.
+    # Measured: 3.7 and 3.8; of 4,000 floats, without multiply-adds, 4.04. The rounding of x^2 alone, were it
+    # left in, would be hundreds.
     assert errors(y, exact.astype(np.longdouble)).max() < 4 + SLACK
 
 
