@@ -152,7 +152,7 @@ def test_softmax_of_large_and_of_infinite_numbers(isa, dtype, name):
         assert_same_bits([np.isnan(y)], [np.isnan(run(reference, name, hopeless)[0])])
 
 
-def test_terms_of_softmax_are_normal_numbers_or_zero(isa, dtype):
+def test_terms_of_softmax_are_zero_from_the_end_of_the_normal_numbers_on(isa, dtype):
     """e^x across the end of the normal numbers, in every lane of a vector; the largest x is 0."""
     least = np.log(np.finfo(dtype).tiny)
     x = np.append(0, np.linspace(least - 3, least + 3, 601)).astype(dtype)

@@ -243,6 +243,10 @@ def gelu(x, approximate="none"):
     Returns
     -------
     y : ndarray of the shape of `x`, with its memory layout where that is dense
+
+    Notes
+    -----
+    From about x = -13.25 down, in float64 -37.65, Phi and the density, there below 5e-38 and 3e-307, are 0.
     """
     return _run(_gelu_op("gelu", approximate), _checks.as_float_array("gelu: x", x))
 
@@ -379,7 +383,7 @@ def softmax(x, dim=-1):
 
     Notes
     -----
-    Where e^(x - max x) is below the normal numbers, y is 0.
+    y is 0 where e^(x - max x) is below 2^-126.5, in float64 2^-1022.5, at the end of the normal numbers.
     """
     return _softmax_of("softmax", x, dim, False)
 

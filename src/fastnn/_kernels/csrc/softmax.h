@@ -70,7 +70,7 @@ INLINE void NAME(exp_vectors)(int vectors, ptrdiff_t i, const real *x, real larg
     NAME(end_block)(sums, i / VLEN + vectors);
 }
 
-/* sum_i e^(x_i - largest); with y the terms are stored there. Terms below the normal numbers are 0. */
+/* sum_i e^(x_i - largest); with y the terms are stored there. See vexp_normal for terms that are 0. */
 INLINE real NAME(row_exp)(ptrdiff_t n, const real *x, real largest, real *y) {
     NAME(row_sum) sums = {{0}, 0};
     ptrdiff_t i = 0;

@@ -149,7 +149,7 @@ INLINE vec NAME(vlog1p)(vec e) {
 /* |x|, or a number for which e^(-x^2 / 2), in vgaussian, is 0. NaN stays. */
 INLINE vec NAME(vdistance)(vec x) { return lesser(splat(FLOAT ? (real)13.27 : (real)37.66), NAME(vabs)(x)); }
 
-/* e^(-a^2 / 2), a from vdistance; 0 below the normal numbers, as in vexp_normal. Far out the rounding of a^2 alone is
+/* e^(-a^2 / 2), a from vdistance; 0 below 2^-126.5, as in vexp_normal. Far out the rounding of a^2 alone is
  * many units in the last place of the result: the exponent gets it back. */
 INLINE vec NAME(vgaussian)(vec a) {
     const vec square = a * a;
