@@ -521,6 +521,20 @@ def test_not_a_number_and_infinity_reach_what_reads_them_and_nothing_else(isa, d
     assert np.isnan(grad_weight).any()
 
 
+@pytest.mark.parametrize("size", [4, 6, 16, 18])
+@pytest.mark.parametrize("padding", [0, 2, (0, 1)])
+def test_winograd_with_stride_2_reads_no_further_than_its_windows(isa, dtype, size, padding):
+    options = {"stride": 2, "padding": padding, "algorithm": "winograd"}
+    args = Case(2, 16, size, size + 2, 17).arrays(dtype)
+    clean = run(functional, args, **options)
+    pads = padding if isinstance(padding, tuple) else (padding, padding)
+    for axis, pad in zip((2, 3), pads, strict=True):
+        last = (clean[0].shape[axis] - 1) * 2 + 2 - pad
+        np.moveaxis(args[0], axis, 0)[last + 1:] = (np.nan, np.inf)[axis - 2]
+    assert np.isfinite(args[0]).all() == (padding == 2)  # such padding leaves no pixel out
+    assert_same_bits(run(functional, args, clean[1], **options), clean)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("size", "dilation", "padding"), [
     (4, 1, 0), (6, 1, (0, 1)), (16, 1, 0), (18, 1, 2), (9, 2, 2), (13, 2, 0), (33, 2, 2), (33, 4, 4),
