@@ -95,6 +95,14 @@ GEOMETRIES = {
     "groups of 4": Case(1, 44, 6, 11, 44, groups=11, padding=1),
     "groups of 4, strided and dilated": Case(2, 20, 9, 10, 20, (3, 2), 2, padding=2, dilation=2, groups=5),
     "groups of 8": Case(1, 40, 5, 7, 40, groups=5, padding=(2, 0), stride=(1, 3)),
+    "groups of 2, stride 2": Case(1, 38, 9, 13, 38, groups=19, padding=1, stride=2),
+    "groups of 4, stride 2": Case(1, 24, 8, 15, 24, groups=6, stride=2),
+    "groups of 4, three taps dilated": Case(2, 20, 9, 14, 20, groups=5, padding=(1, 2), dilation=2),
+    "groups of 4, wide padding": Case(1, 28, 3, 2, 28, groups=7, padding=5),
+    "groups of 4, stride beyond kernel": Case(1, 12, 11, 19, 12, groups=3, padding=1, stride=(4, 5)),
+    "groups of 8, rows of many outputs": Case(2, 24, 4, 17, 24, groups=3, padding=1),
+    "groups of 16": Case(1, 48, 6, 11, 48, groups=3, padding=1),
+    "groups of 16, stride 2": Case(2, 32, 7, 13, 32, groups=2, padding=1, stride=2),
     "depthwise": Case(2, 33, 7, 8, 33, groups=33, padding=1),
     "depthwise, strided and dilated": Case(2, 17, 9, 10, 17, (2, 3), 2, padding=2, dilation=2, groups=17),
     "depthwise, stride 2": Case(2, 35, 11, 12, 35, groups=35, padding=1, stride=2),
@@ -149,6 +157,18 @@ def test_gradients_of_biases_of_all_widths(isa, dtype):
         grad_z = draw(2, 5 + i, 29, k, dtype=dtype, seed=i)
         expected = in_double(grad_z)[0].sum((0, 1, 2))
         assert_close([F._bias_gradient(grad_z)], [expected], DIRECT[dtype], dtype)
+
+
+@pytest.mark.parametrize("group", [2, 4, 8, 16])
+def test_a_pixel_of_narrow_groups_has_its_bits_wherever_it_lies(isa, dtype, group):
+    """Four outputs at once or one alone, the last of a row: the same sums, in order."""
+    for options in ({}, {"stride": 2}, {"dilation": 2}, {"stride": 3}):
+        x, weight, bias = Case(1, 3 * group, 5, 31, 3 * group, groups=3).arrays(dtype)
+        whole = fn.functional.conv2d(x, weight, bias, groups=3, **options)
+        step = options.get("stride", 1)
+        for q in range(1, whole.shape[3] - 1):
+            part = fn.functional.conv2d(x[:, :, :, q * step:], weight, bias, groups=3, **options)
+            assert_same_bits(part, whole[..., q:])
 
 
 def test_rows_of_few_channels_have_the_bits_of_tiles(isa, dtype):
@@ -346,6 +366,16 @@ def test_long_sums_keep_their_accuracy():
         check((x, weight, bias), {np.float32: 80 * 6e-8}, **case.options, algorithm="direct")
 
 
+@pytest.mark.parametrize("case", [
+    Case(1, 3, 24, 25, 18, (23, 24), padding=2), Case(1, 17, 24, 25, 18, (24, 23)),
+    Case(1, 18, 24, 25, 18, (23, 24), groups=18, padding=2), Case(1, 12, 24, 25, 12, (24, 23), groups=3),
+], ids=["few channels", "many channels", "depthwise", "groups"])
+def test_more_taps_than_a_table_of_rows_has(isa, case):
+    """Filters of 552 taps are packed, and their gradients put in order, in two blocks of them."""
+    x, weight, bias = (np.abs(a) for a in case.arrays(np.float32))  # sums of up to 9384 positive terms
+    check((x, weight, bias), {np.float32: 80 * 6e-8}, **case.options)
+
+
 sizes = st.integers(1, 4)
 
 
@@ -359,8 +389,10 @@ def test_any_geometry(data):
                                   st.sampled_from(("same", "valid"))))
     stride = (1, 1) if padding == "same" else data.draw(draw_pair())
     size, each = st.integers(0, 12), st.one_of(st.just(1), st.integers(2, 18))  # one a group is depthwise
-    case = Case(data.draw(st.integers(0, 3)), groups * data.draw(each), data.draw(size), data.draw(size),
-                groups * data.draw(each), kernel, stride, padding, dilation, groups)
+    channels = data.draw(each)
+    filters = data.draw(st.one_of(st.just(channels), each))  # as many: groups may be narrow
+    case = Case(data.draw(st.integers(0, 3)), groups * channels, data.draw(size), data.draw(size),
+                groups * filters, kernel, stride, padding, dilation, groups)
     around = {"valid": (0, 0), "same": tuple(d * (k - 1) / 2 for k, d in zip(kernel, dilation, strict=True))}
     pads = around.get(padding, padding)
     assume(all(s + 2 * p > d * (k - 1) for s, p, d, k in zip((case.h, case.w), pads, dilation, kernel,

@@ -1,14 +1,14 @@
 /* One row of a convolution in groups of one channel or a few, its gradient; evenly spaced; and rows with
    zeros beside them. */
 
-/* Filters whose code differs, over 7 pixels from the one before the first: a path each of depthwise.h, then
+/* Filters whose code differs, over 13 pixels from the one before the first: a path each of depthwise.h, then
    groups. A filter of several rows has its first one outside the image. */
 static const struct {
     ptrdiff_t r, s, stride, dilation, group;
 } FILTERS[] = {{3, 3, 1, 1, 1}, {3, 3, 2, 1, 1}, {2, 2, 1, 1, 1}, {2, 1, 1, 1, 1}, {1, 2, 1, 1, 1},
                {1, 1, 2, 1, 1}, {3, 3, 1, 2, 1}, {2, 5, 3, 1, 1}, {3, 3, 1, 1, 2}, {1, 3, 2, 1, 4},
-               {2, 2, 1, 2, 8}};
-enum { N_FILTERS = sizeof FILTERS / sizeof *FILTERS, PIXELS = 7 };
+               {2, 2, 1, 2, 8}, {3, 3, 2, 1, 2}, {3, 3, 1, 1, 4}, {1, 3, 1, 1, 8}, {1, 3, 2, 1, 16}};
+enum { N_FILTERS = sizeof FILTERS / sizeof *FILTERS, PIXELS = 13 };
 
 /* What the bodies of groups compute, for those whose vectors are too short for a group. */
 static void plain_groups(const fnn_row *t, int gradient) {
@@ -20,14 +20,14 @@ static void plain_groups(const fnn_row *t, int gradient) {
             for (ptrdiff_t r = 0; r < t->r; r++)
                 for (ptrdiff_t s = 0; s < t->s; s++)
                     for (ptrdiff_t j = 0; j < t->group; j++) {
-                        const ptrdiff_t w = q * t->stride + t->tap_w[s], c = k - k % t->group + j;
+                        const ptrdiff_t w = q * t->stride + t->tap_w[s], other = k - k % t->group + j;
                         const ptrdiff_t f = ((r * t->s + s) * t->group + j) * t->filter_step + k;
                         if (!t->rows[r] || w < 0 || w >= t->w) continue;
-                        const double x = get(t->rows[r], w * t->x_pixel + c);
                         if (gradient)
-                            set(t->filters, f, get(t->filters, f) + get(t->y, to) * x);
+                            set(t->filters, f, get(t->filters, f) + get(t->y, q * t->y_pixel + other)
+                                                                        * get(t->rows[r], w * t->x_pixel + k));
                         else
-                            sum += get(t->filters, f) * x;
+                            sum += get(t->filters, f) * get(t->rows[r], w * t->x_pixel + other);
                     }
             if (gradient) continue;
             if (t->relu && sum < 0) sum = 0;
@@ -35,8 +35,20 @@ static void plain_groups(const fnn_row *t, int gradient) {
         }
 }
 
+/* Between rows of taps at all channels and panels of them at `lanes` channels each, which groups of several read. */
+static void panels_of(void *rows, void *panels, ptrdiff_t taps, ptrdiff_t channels, ptrdiff_t lanes, int back) {
+    for (ptrdiff_t tap = 0; tap < taps; tap++)
+        for (ptrdiff_t c = 0; c < channels; c++) {
+            const ptrdiff_t row = tap * channels + c, place = (c / lanes * taps + tap) * lanes + c % lanes;
+            if (back)
+                set(rows, row, get(panels, place));
+            else
+                set(panels, place, get(rows, row));
+        }
+}
+
 static void *rows_of(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int first, int last, int gradient) {
-    void *out = draw((last - first) * 32 * 8 * size, 9);
+    void *out = draw((last - first) * 64 * 16 * size, 9);
     *n = 0;
     for (int i = first; i < last; i++) {
         const ptrdiff_t group = FILTERS[i].group, channels = group * size;
@@ -55,9 +67,14 @@ static void *rows_of(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int fir
                        .accumulate = !gradient && i % 2, .relu = gradient ? 0 : i % 3};
         if (group == 1)
             (gradient ? k->depthwise_gradient : k->depthwise_row)(&row);
-        else if (2 * group <= k->lanes)
+        else if (group <= k->lanes) {
+            row.filter_step = taps * k->lanes;
+            row.filters = draw((channels + k->lanes) * taps, 5);
+            panels_of(filters, row.filters, taps, channels, k->lanes, 0);
             (gradient ? k->grouped_gradient : k->grouped_row)(&row);
-        else
+            panels_of(filters, row.filters, taps, channels, k->lanes, 1);
+            free(row.filters);
+        } else
             plain_groups(&row, gradient);
         const ptrdiff_t written = (gradient ? taps : outputs) * channels;
         memcpy(at(out, *n), gradient ? filters : y, (size_t)(written * itemsize));

@@ -24,6 +24,21 @@ static void *transpose(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     return y;
 }
 
+/* Rows in an order of their own: the last is read first; where they go, and both. */
+static void *transpose_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    const ptrdiff_t m = size, width = size + 2;
+    void *x = draw(m * width, 1), *y = draw(3 * m * width, 2);
+    ptrdiff_t *from = calloc((size_t)m, sizeof *from), *to = calloc((size_t)width, sizeof *to);
+    for (ptrdiff_t i = 0; i < m; i++) from[i] = (m - 1 - i) * width;
+    for (ptrdiff_t j = 0; j < width; j++) to[j] = (j + 3) % width * m;
+    k->transpose_rows(m, width, x, 0, from, y, m, NULL);
+    k->transpose_rows(m, width, x, width, NULL, at(y, m * width), 0, to);
+    k->transpose_rows(m, width, x, 0, from, at(y, 2 * m * width), 0, to);
+    *n = 3 * m * width;
+    free(x), free(from), free(to);
+    return y;
+}
+
 static void *map(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     void *x = draw(size, 1), *y = draw(8 * size, 2);
     for (int op = FNN_RELU; op <= FNN_EXP; op++) k->map(op, size, 0.1, x, at(y, op * size));
@@ -162,6 +177,7 @@ static const struct {
               {"gemm, offsets", gemm_offsets},
               {"gemm, columns", gemm_columns},
               {"transpose", transpose},
+              {"transpose rows", transpose_rows},
               {"few rows", few_rows},
               {"pad", pad},
               {"add", add},

@@ -62,7 +62,7 @@ cdef void band_task(const fnn_kernels* kern, const Image* image, const Bands* ba
         rows = min(bands.lines, p1 - first)
         pixels = rows * image.q
         pack(grad_y + (band // bands.count * image.p + first) * image.q * image.k, &zero, 1, image.k, 1,
-             pixels, image.k, panels, NULL)
+             pixels, image.k, panels)
         multiply_task(kern, terms, image.k, panels, <const real*>NULL, t, pixels, 0, bands.terms, 0, pixels,
                       image.k, False, False)
         add_terms(kern, image, bands, t, first - p0, rows, sums)

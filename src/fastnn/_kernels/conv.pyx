@@ -16,10 +16,10 @@ from fastnn._kernels.convolve cimport convolve
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.im2col cimport filter_gradient_by_filters
 from fastnn._kernels.memory cimport give, take
-from fastnn._kernels.pack cimport pack, panel_elements
+from fastnn._kernels.pack cimport pack_by_all, pack_ns, panel_elements
 from fastnn._kernels.rows cimport (
-    convolve_few_channels, convolve_rows, narrow_group, pack_rows, pack_rows_transposed, rows_gradient,
-    runs_fit
+    convolve_few_channels, convolve_rows, narrow_group, pack_narrow, pack_narrow_transposed, rows_elements,
+    rows_gradient, runs_fit, tap_elements
 )
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, fnn_kernels, go_on, kernels, raise_interrupt, real, start, team_size
@@ -156,8 +156,9 @@ cdef Filter window(tuple geometry):
 def packed_size(Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t taps, Py_ssize_t groups,
                 Py_ssize_t itemsize):
     """Elements of packed filters; each reads `channels` / `groups` channels through `taps` taps."""
-    if narrow_group(channels, filters, groups, itemsize):
-        return filters * channels // groups * taps
+    cdef Py_ssize_t group = narrow_group(channels, filters, groups, itemsize)
+    if group:
+        return rows_elements(channels, group, taps, itemsize)
     return groups * panel_elements(filters // groups, channels // groups * taps, itemsize)
 
 
@@ -165,27 +166,26 @@ def pack_filters(const real[:, :, :, ::1] weight, Py_ssize_t groups, real[::1] p
     """Pack filters (K, C / groups, R, S) for `forward`; `panels` holds packed_size elements."""
     cdef Environment _caller = default_environment()
     cdef Py_ssize_t columns = weight.shape[0] // groups, depth = weight.shape[1]
-    cdef Py_ssize_t taps = weight.shape[2] * weight.shape[3], g, tap
+    cdef Py_ssize_t taps = weight.shape[2] * weight.shape[3], tap
     cdef Py_ssize_t group = narrow_group(depth * groups, weight.shape[0], groups, sizeof(real))
-    cdef Py_ssize_t size = panel_elements(columns, taps * depth, sizeof(real))
-    cdef Py_ssize_t* offsets
+    cdef Py_ssize_t* places
     cdef Watch watch
     if panels.shape[0] == 0:
         return
-    if group:
-        pack_rows(&weight[0, 0, 0, 0], weight.shape[0], group, taps, &panels[0])
-        return
-    offsets = <Py_ssize_t*>malloc(taps * sizeof(Py_ssize_t))
-    if offsets is NULL:
+    places = <Py_ssize_t*>malloc(taps * sizeof(Py_ssize_t))
+    if places is NULL:
         raise MemoryError("conv2d: no memory to pack the filters")
     start(&watch)
     with nogil:
         for tap in range(taps):
-            offsets[tap] = tap
-        for g in range(groups):
-            pack(&weight[g * columns, 0, 0, 0], offsets, taps, depth, taps, columns, depth * taps,
-                 &panels[g * size], &watch)
-    free(offsets)
+            places[tap] = tap
+        if group:
+            pack_narrow(&weight[0, 0, 0, 0], places, weight.shape[0], group, taps, &panels[0])
+        else:
+            pack_by_all(&weight[0, 0, 0, 0], places, taps, depth, taps, columns, depth * taps, groups,
+                        columns * depth * taps, &panels[0],
+                        team_size(pack_ns(weight.shape[0], depth * taps)), &watch)
+    free(places)
     raise_interrupt()
 
 
@@ -236,7 +236,8 @@ cdef int run_forward(Arrays* arrays, const real* of_dtype, Filter f, bint accumu
         with nogil:
             source = copy if copy is not NULL else <const real*>x.buf
             if group:
-                status = convolve_rows(&walk, source, panels, bias, <real*>y.buf, c, group, accumulate, relu)
+                status = convolve_rows(&walk, source, panels, bias, <real*>y.buf, c, group, walk.taps,
+                                       accumulate, relu)
             elif copy is not NULL and runs_fit(&walk, f.s * c, sizeof(real)):
                 status = convolve_few_channels(&walk, copy, panels, f.s * c, bias, <real*>y.buf, k,
                                                accumulate, relu)
@@ -357,14 +358,13 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     cdef Filter f = window(geometry)
     cdef Image image
     cdef Walk walk
-    cdef Py_ssize_t c = grad_x.shape[3], k = grad_y.shape[3], taps = f.r * f.s, used, g, first = 0, a, b
+    cdef Py_ssize_t c = grad_x.shape[3], k = grad_y.shape[3], taps = f.r * f.s, first = 0, a, b
     cdef Py_ssize_t columns = c // f.groups, depth = k // f.groups
-    cdef Py_ssize_t size = panel_elements(columns, taps * depth, sizeof(real))
     # Classes beyond the image have no pixels.
     cdef Py_ssize_t classes_h = min(f.stride_h, grad_x.shape[1]), classes_w = min(f.stride_w, grad_x.shape[2])
     cdef Py_ssize_t group = narrow_group(c, k, f.groups, sizeof(real))
     cdef bint copied = False
-    cdef Py_ssize_t* order
+    cdef Py_ssize_t* places
     cdef size_t panels_size
     cdef real* panels
     cdef Watch watch
@@ -384,24 +384,23 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
             finish(status, "conv2d_backward")
             return
     status = allocate_taps(&walk, taps)
-    order = <Py_ssize_t*>malloc((taps + 1) * sizeof(Py_ssize_t))
-    panels_size = (f.groups * size + taps * c) * sizeof(real)
+    places = <Py_ssize_t*>malloc((taps + 1) * sizeof(Py_ssize_t))
+    panels_size = (rows_elements(c, group, taps, sizeof(real)) if group else
+                   f.groups * panel_elements(columns, taps * depth, sizeof(real))) * sizeof(real)
     panels = <real*>take(panels_size)
-    if status != 0 or order is NULL or panels is NULL:
+    if status != 0 or places is NULL or panels is NULL:
         status = -1
     else:
         with nogil:
             walk.n, walk.h, walk.w = grad_y.shape[0], grad_y.shape[1], grad_y.shape[2]
             walk.x_n, walk.x_h, walk.x_w = walk.h * walk.w * k, walk.w * k, k
-            used = tap_order(&f, classes_h, classes_w, order)
+            sort_taps(&f, classes_h, classes_w, places)
             start(&watch)
-            size = panel_elements(columns, used * depth, sizeof(real))
             if group:
-                pack_rows_transposed(&weight[0, 0, 0, 0], order, used, c, group, taps, panels)
-            elif used:
-                for g in range(f.groups):
-                    pack(&weight[g * depth, 0, 0, 0], order, used, depth, columns * taps, columns, taps,
-                         panels + g * size, &watch)
+                pack_narrow_transposed(&weight[0, 0, 0, 0], places, c, group, taps, panels)
+            elif taps * depth:
+                pack_by_all(&weight[0, 0, 0, 0], places, taps, depth, columns * taps, columns, taps, f.groups,
+                            depth * columns * taps, panels, team_size(pack_ns(c, depth * taps)), &watch)
                 status = -1 if watch.interrupted else 0
             for a in range(classes_h):
                 for b in range(classes_w):
@@ -409,20 +408,21 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
                         break
                     class_walk(&walk, &f, a, b, grad_x.shape[1], grad_x.shape[2], c)
                     if group:
-                        status = convolve_rows(&walk, &grad_y[0, 0, 0, 0], panels + first * group * c,
-                                               <const real*>NULL, &grad_x[0, 0, 0, 0], c, group, False,
+                        status = convolve_rows(&walk, &grad_y[0, 0, 0, 0],
+                                               panels + first * tap_elements(c, group, sizeof(real)),
+                                               <const real*>NULL, &grad_x[0, 0, 0, 0], c, group, taps, False,
                                                False)
                     elif copied:
                         status = convolve_padded(&walk, &f, &grad_y[0, 0, 0, 0], k, panels,
                                                  &grad_x[0, 0, 0, 0], c)
                     else:
                         status = convolve(&walk, &grad_y[0, 0, 0, 0] if grad_y.shape[0] else NULL,
-                                          panels + first * depth * kernels(sizeof(real)).nr, used, depth,
+                                          panels + first * depth * kernels(sizeof(real)).nr, taps, depth,
                                           <const real*>NULL, &grad_x[0, 0, 0, 0], columns, f.groups, False,
                                           False)
                     first += walk.taps
     free(walk.tap_h)
-    free(order)
+    free(places)
     give(panels, panels_size)
     finish(status, "conv2d_backward")
 
@@ -469,23 +469,28 @@ cdef bint in_class(Py_ssize_t residue, Py_ssize_t pad, Py_ssize_t tap, Py_ssize_
     return (residue + pad - tap * dilation) % stride == 0
 
 
-cdef Py_ssize_t tap_order(const Filter* f, Py_ssize_t classes_h, Py_ssize_t classes_w,
-                          Py_ssize_t* order) noexcept nogil:
-    """The taps sorted by the class of input pixels that read them: those of each class lie together.
+cdef void sort_taps(const Filter* f, Py_ssize_t classes_h, Py_ssize_t classes_w,
+                    Py_ssize_t* places) noexcept nogil:
+    """Places of the taps by the class of input pixels that read them: those of each class lie together.
 
-    Backwards, so that in the walk over grad_y they go forwards, as those of a convolution do. Returns how
-    many are read at all.
+    Backwards, so that in the walk over grad_y they go forwards, as those of a convolution do. Taps that no
+    pixel reads come last.
     """
-    cdef Py_ssize_t a, b, r, s, count = 0
+    cdef Py_ssize_t a, b, r, s, tap, count = 0
+    for tap in range(f.r * f.s):
+        places[tap] = -1
     for a in range(classes_h):
         for b in range(classes_w):
             for r in range(f.r - 1, -1, -1):
                 for s in range(f.s - 1, -1, -1):
                     if (in_class(a, f.pad_h, r, f.dilation_h, f.stride_h)
                             and in_class(b, f.pad_w, s, f.dilation_w, f.stride_w)):
-                        order[count] = r * f.s + s
+                        places[r * f.s + s] = count
                         count += 1
-    return count
+    for tap in range(f.r * f.s):
+        if places[tap] < 0:
+            places[tap] = count
+            count += 1
 
 
 cdef void class_walk(Walk* walk, const Filter* f, Py_ssize_t a, Py_ssize_t b, Py_ssize_t h, Py_ssize_t w,

@@ -9,9 +9,9 @@ added in order; the cut depends on the shapes alone.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
-from fastnn._kernels.gemm cimport add_slices, column_tiles, copy_columns
+from fastnn._kernels.gemm cimport column_tiles, copy_columns
 from fastnn._kernels.memory cimport give, take
-from fastnn._kernels.pack cimport filters_first, pack, panel_elements
+from fastnn._kernels.pack cimport finish_gradients, pack, panel_elements
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task, odd_lines,
     real, start, team_size
@@ -69,8 +69,7 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
         tile.depth = min(<Py_ssize_t>GRADIENT_PIXELS, m1 - m)
         tile.b_panel = tile.depth * kern.nr
         tile.accumulate = chunk > 0
-        pack(grad_y + m * y_pixel + group * columns, &zero, 1, tile.depth, y_pixel, columns, 1, panels,
-             NULL)
+        pack(grad_y + m * y_pixel + group * columns, &zero, 1, tile.depth, y_pixel, columns, 1, panels)
         for tap in range(tile0 // tiles_per_tap, ceil_div(tile1, tiles_per_tap)):
             source_rows(walk, x, zeros, pixel_at(walk, m), <int>tile.depth, 0, tap, tap + 1, sources)
             c0 = max(tile0 - tap * tiles_per_tap, zero) * kern.mr
@@ -108,7 +107,7 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     cdef Py_ssize_t pitch = copied_pitch(kern, walk, depth, columns, sizeof(real))
     cdef Py_ssize_t panel_size = (panel_elements(columns, GRADIENT_PIXELS, sizeof(real))
                                   + GRADIENT_PIXELS * pitch)
-    cdef Py_ssize_t task, g
+    cdef Py_ssize_t task
     cdef int threads = team_size(0.02 * pixels * columns * groups * rows)
     cdef fnn_tasks tasks
     cdef Watch watch
@@ -135,16 +134,8 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
                           (task % cut.parts + 1) * row_tiles // cut.parts, pitch,
                           sums + task // cut.parts * rows * columns, panels + thread * panel_size, &watch)
             task = next_task(&tasks, thread, &watch)
-    for g in prange(groups, num_threads=min(threads, <int>groups)):
-        finish_gradient(sums + g * cut.count * rows * columns, cut.count, walk.taps, depth, columns,
-                        grad_weight + g * columns * rows, &watch)
+    finish_gradients(sums, cut.count, walk.taps, depth, columns, groups, grad_weight, threads, &watch)
     free(panels)
     give(sums, sums_size)
     free(zeros)
     return -1 if watch.interrupted else 0
-
-
-cdef void finish_gradient(real* sums, Py_ssize_t slices, Py_ssize_t taps, Py_ssize_t depth,
-                          Py_ssize_t columns, real* grad_weight, Watch* watch) noexcept nogil:
-    add_slices(sums, sums + taps * depth * columns, slices - 1, taps * depth * columns)
-    filters_first(sums, taps, depth, columns, grad_weight, taps * depth, watch)

@@ -270,7 +270,7 @@ def pack_weight(const real[:, ::1] weight, real[::1] panels):
         return
     start(&watch)
     with nogil:
-        pack(&weight[0, 0], &zero, 1, k, 1, n, k, &panels[0], &watch)
+        pack_by_all(&weight[0, 0], &zero, 1, k, 1, n, k, 1, 0, &panels[0], team_size(pack_ns(n, k)), &watch)
     raise_interrupt()
 
 

@@ -20,7 +20,8 @@ from libc.string cimport memcpy
 
 from fastnn._kernels.gemm cimport MAX_MR
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task, real, start, team_size
+    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts, next_task, real,
+    start, team_size
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
@@ -108,7 +109,10 @@ cdef int filter_gradient_by_filters(const Walk* walk, const real* x, const real*
     cdef Watch watch
     cdef int thread
     block.depth, block.columns = depth, columns
-    block.channels = min(depth, max(COLUMNS // walk.taps, <Py_ssize_t>1))
+    blocks = min(depth, like_parts(depth * walk.taps, COLUMNS))
+    if groups == blocks == 1 < depth and depth * walk.taps >= 4 * kern.nr:
+        blocks = 2  # for two threads
+    block.channels = ceil_div(depth, blocks)
     block.pixels = min(total, <Py_ssize_t>CHUNK)
     block.run = 2 * block.channels * walk.taps
     block.panel = ceil_div(block.channels * walk.taps, kern.nr) * kern.nr * block.pixels

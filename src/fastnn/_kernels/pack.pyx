@@ -1,17 +1,20 @@
 """Packing: a right-hand side B becomes panels of NR columns, so that each step of the tile reads on.
 
 Filters lie filter by filter, [filter][channel][tap]; the tile wants NR filters side by side. Both ways
-between them are transpositions of 16 x 16 blocks in registers (csrc/transpose.h).
+between them are transpositions of blocks in registers (csrc/transpose.h), whose rows a table finds.
 """
 
-from libc.string cimport memcpy, memset
+from cython.parallel cimport prange
+from libc.string cimport memset
 
-from fastnn._kernels.runtime cimport Watch, ceil_div, fnn_kernels, go_on, kernels, real
+from fastnn._kernels.runtime cimport (
+    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, kernels, next_task, real
+)
 
 cdef enum:
-    BLOCK = 16      # rows of a block on its way
-    BUFFER = 512    # their elements: panels have at most 32 columns
-    ROWS = 64       # packed before signals are looked for
+    FILTERS = 16    # whose gradients are put in order together: a cache line
+    PARTS = 32      # into which all of B is cut, about, to be packed by several threads
+    FINISHED = 32   # filters of a task that puts a gradient in order
 
 
 cdef Py_ssize_t panel_elements(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
@@ -20,110 +23,147 @@ cdef Py_ssize_t panel_elements(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) 
     return ceil_div(n, nr) * nr * k
 
 
-cdef void pack(const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps, Py_ssize_t depth,
-               Py_ssize_t depth_stride, Py_ssize_t n, Py_ssize_t n_stride, real* panels,
-               Watch* watch) noexcept nogil:
-    """Panels [n / NR][tap][depth][NR] of B[(tap, d), j] = b[taps[tap] + d * depth_stride + j * n_stride].
+cdef void pack(const real* b, const Py_ssize_t* places, Py_ssize_t n_taps, Py_ssize_t depth,
+               Py_ssize_t depth_stride, Py_ssize_t n, Py_ssize_t n_stride, real* panels) noexcept nogil:
+    """Panels [n / NR][tap][depth][NR] of B[(places[tap], d), j] = b[tap + d * depth_stride + j * n_stride].
 
-    The columns past n in the last panel are zero. One of three axes is contiguous: columns (n_stride 1),
-    depth with its taps (depth_stride is the number of taps in memory), or columns with theirs (n_stride is).
-    `watch`, asked before each panel or some rows of all, is NULL where B is a block of a task.
+    The columns past n in the last panel are zero. One of three axes is contiguous: columns (n_stride 1, one
+    tap), depth with its taps (depth_stride is the number of taps), or columns with theirs (n_stride is).
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t nr = kern.nr, panel, j0, width
-    cdef real* to
     if n_stride == 1:
-        pack_rows(kern, b, taps, n_taps, depth, depth_stride, n, panels, watch)
+        kern.pack_rows(depth, n, b, depth_stride, depth * nr, panels)
         return
     for panel in range(ceil_div(n, nr)):
-        if not go_on(watch):
-            return
         j0 = panel * nr
         width = min(nr, n - j0)
-        to = panels + j0 * n_taps * depth
-        if depth_stride < n_stride:
-            pack_columns(kern, b + j0 * n_stride, taps, n_taps, depth, depth_stride, width, n_stride, to)
-        else:
-            pack_taps(kern, b + j0 * n_stride, taps, n_taps, depth, depth_stride, width, n_stride, to)
-
-
-cdef void pack_rows(const fnn_kernels* kern, const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps,
-                    Py_ssize_t depth, Py_ssize_t depth_stride, Py_ssize_t n, real* panels,
-                    Watch* watch) noexcept nogil:
-    """All panels, whose rows are contiguous."""
-    cdef Py_ssize_t panel = n_taps * depth * kern.nr, tap, block, d
-    for tap in range(n_taps):
-        for block in range(ceil_div(depth, ROWS)):
-            if not go_on(watch):
-                return
-            d = block * ROWS
-            kern.pack_rows(min(<Py_ssize_t>ROWS, depth - d), n, b + taps[tap] + d * depth_stride,
-                           depth_stride, panel, panels + (tap * depth + d) * kern.nr)
-
-
-cdef void pack_columns(const fnn_kernels* kern, const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps,
-                       Py_ssize_t depth, Py_ssize_t depth_stride, Py_ssize_t width, Py_ssize_t n_stride,
-                       real* to) noexcept nogil:
-    """A panel whose columns are contiguous runs of [depth][tap], the taps all there, in either order."""
-    cdef real rows[BUFFER]
-    cdef Py_ssize_t nr = kern.nr, run = depth * n_taps, block, e0, e, d = 0, tap = 0
-    cdef bint backwards = taps[0] > 0
-    if n_taps == 1:
         if width < nr:
-            memset(to, 0, depth * nr * sizeof(real))
-        for block in range(ceil_div(depth, BLOCK)):
-            e0 = block * BLOCK
-            kern.transpose(width, min(<Py_ssize_t>BLOCK, depth - e0), b + e0, n_stride, to + e0 * nr, nr)
+            memset(panels + j0 * n_taps * depth, 0, n_taps * depth * nr * sizeof(real))
+        pack_columns(kern, b + j0 * n_stride, places, n_taps, depth, depth_stride, width, n_stride,
+                     panels + j0 * n_taps * depth, nr)
+
+
+cdef void pack_columns(const fnn_kernels* kern, const real* b, const Py_ssize_t* places, Py_ssize_t n_taps,
+                       Py_ssize_t depth, Py_ssize_t depth_stride, Py_ssize_t width, Py_ssize_t n_stride,
+                       real* to, Py_ssize_t row) noexcept nogil:
+    """to[(places[tap] * depth + d) * row + j] = b[tap + d * depth_stride + j * n_stride], j < width."""
+    cdef Py_ssize_t table[PLACES]
+    cdef Py_ssize_t block, first, taps, together, step, i, tap, d
+    if n_taps == depth_stride == 1:
+        kern.transpose(width, depth, b, n_stride, to, row)
         return
-    memset(rows, 0, BLOCK * nr * sizeof(real))
-    for block in range(ceil_div(run, BLOCK)):
-        e0 = block * BLOCK
-        kern.transpose(width, min(<Py_ssize_t>BLOCK, run - e0), b + e0, n_stride, rows, nr)
-        for e in range(min(<Py_ssize_t>BLOCK, run - e0)):
-            memcpy(to + ((n_taps - 1 - tap if backwards else tap) * depth + d) * nr, rows + e * nr,
-                   nr * sizeof(real))
-            tap += 1
-            if tap == n_taps:
-                tap = 0
-                d += 1
+    for block in range(ceil_div(n_taps, PLACES)):
+        first = block * PLACES
+        taps = min(<Py_ssize_t>PLACES, n_taps - first)
+        # Where the taps of the depth's next step follow, those of several are one row.
+        together = max(min(depth, PLACES // n_taps), <Py_ssize_t>1) if depth_stride == n_taps else 1
+        for i in range(together):
+            for tap in range(taps):
+                table[i * taps + tap] = (places[first + tap] * depth + i) * row
+        for step in range(ceil_div(depth, together)):
+            d = step * together
+            kern.transpose_rows(width, min(together, depth - d) * taps, b + first + d * depth_stride,
+                                n_stride, NULL, to + d * row, 0, table)
 
 
-cdef void pack_taps(const fnn_kernels* kern, const real* b, const Py_ssize_t* taps, Py_ssize_t n_taps,
-                    Py_ssize_t depth, Py_ssize_t depth_stride, Py_ssize_t width, Py_ssize_t n_stride,
-                    real* to) noexcept nogil:
-    """A panel of which each step of the depth is a contiguous [column][tap], any of whose taps are wanted."""
-    cdef real rows[BUFFER]
-    cdef Py_ssize_t nr = kern.nr, block, t0, i, d
-    memset(rows, 0, BLOCK * nr * sizeof(real))
-    for d in range(depth):
-        for block in range(ceil_div(n_stride, BLOCK)):
-            t0 = block * BLOCK
-            kern.transpose(width, min(<Py_ssize_t>BLOCK, n_stride - t0), b + d * depth_stride + t0, n_stride,
-                           rows, nr)
-            for i in range(n_taps):
-                if t0 <= taps[i] < t0 + BLOCK:
-                    memcpy(to + (i * depth + d) * nr, rows + (taps[i] - t0) * nr, nr * sizeof(real))
+cdef double pack_ns(Py_ssize_t n, Py_ssize_t k) noexcept nogil:
+    """Serial time of packing."""
+    return 0.5 * n * k
+
+
+cdef void pack_by_all(const real* b, const Py_ssize_t* places, Py_ssize_t n_taps, Py_ssize_t depth,
+                      Py_ssize_t depth_stride, Py_ssize_t n, Py_ssize_t n_stride, Py_ssize_t groups,
+                      Py_ssize_t group_stride, real* panels, int threads, Watch* watch) noexcept nogil:
+    """`pack` of each group, by up to so many threads.
+
+    Each packs panels that lie beside each other: the next product deals them likewise (csrc/tasks.h).
+    """
+    cdef Py_ssize_t count = ceil_div(n, kernels(sizeof(real)).nr)
+    cdef Py_ssize_t parts = min(count, ceil_div(PARTS, max(groups, <Py_ssize_t>1)))
+    cdef int team = <int>min(<Py_ssize_t>threads, groups * parts), thread
+    cdef fnn_tasks tasks
+    deal(&tasks, groups * parts, team)
+    if team <= 1:
+        pack_share(&tasks, 0, b, places, n_taps, depth, depth_stride, n, n_stride, group_stride, parts,
+                   panels, watch)
+    else:
+        for thread in prange(team, schedule="static", chunksize=1, num_threads=team):
+            pack_share(&tasks, thread, b, places, n_taps, depth, depth_stride, n, n_stride, group_stride,
+                       parts, panels, watch)
+
+
+cdef void pack_share(fnn_tasks* tasks, int thread, const real* b, const Py_ssize_t* places, Py_ssize_t n_taps,
+                     Py_ssize_t depth, Py_ssize_t depth_stride, Py_ssize_t n, Py_ssize_t n_stride,
+                     Py_ssize_t group_stride, Py_ssize_t parts, real* panels, Watch* watch) noexcept nogil:
+    """One thread's share of the parts of all groups."""
+    cdef Py_ssize_t nr = kernels(sizeof(real)).nr, count = ceil_div(n, nr), group, j0, j1
+    cdef Py_ssize_t task = next_task(tasks, thread, watch)
+    while task >= 0:
+        group = task // parts
+        j0 = task % parts * count // parts * nr
+        j1 = min(n, (task % parts + 1) * count // parts * nr)
+        pack(b + group * group_stride + j0 * n_stride, places, n_taps, depth, depth_stride, j1 - j0, n_stride,
+             panels + (group * count * nr + j0) * n_taps * depth)
+        task = next_task(tasks, thread, watch)
 
 
 cdef void filters_first(const real* sums, Py_ssize_t taps, Py_ssize_t depth, Py_ssize_t columns,
-                        real* grad_weight, Py_ssize_t filter_step, Watch* watch) noexcept nogil:
-    """From [tap][channel][filter] to [filter][channel][tap], `filter_step` from one filter to the next."""
+                        Py_ssize_t filters, real* grad_weight, Py_ssize_t filter_step) noexcept nogil:
+    """`filters` of the `columns` of [tap][channel][filter] to [filter][channel][tap].
+
+    `sums` and grad_weight begin at the first of them; from one to the next there it is `filter_step`.
+    """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef real rows[BUFFER]
-    cdef Py_ssize_t run = depth * taps, k_block, block, k0, e0, e, width, count, c, tap
-    for k_block in range(ceil_div(columns, BLOCK)):
-        if not go_on(watch):
-            return
-        k0 = k_block * BLOCK
-        width = min(<Py_ssize_t>BLOCK, columns - k0)
-        c = tap = 0
-        for block in range(ceil_div(run, BLOCK)):
-            e0 = block * BLOCK
-            count = min(<Py_ssize_t>BLOCK, run - e0)
-            for e in range(count):
-                memcpy(rows + e * BLOCK, sums + (tap * depth + c) * columns + k0, width * sizeof(real))
-                tap += 1
-                if tap == taps:
-                    tap = 0
-                    c += 1
-            kern.transpose(count, width, rows, BLOCK, grad_weight + k0 * filter_step + e0, filter_step)
+    cdef Py_ssize_t table[PLACES]
+    cdef Py_ssize_t block, first, count, together, step, i, tap, c, k, k_block
+    for block in range(ceil_div(taps, PLACES)):
+        first = block * PLACES
+        count = min(<Py_ssize_t>PLACES, taps - first)
+        together = max(min(depth, PLACES // taps), <Py_ssize_t>1)
+        for i in range(together):
+            for tap in range(count):
+                table[i * count + tap] = ((first + tap) * depth + i) * columns
+        for k_block in range(ceil_div(filters, FILTERS)):
+            k = k_block * FILTERS
+            for step in range(ceil_div(depth, together)):
+                c = step * together
+                kern.transpose_rows(min(together, depth - c) * count, min(<Py_ssize_t>FILTERS, filters - k),
+                                    sums + c * columns + k, 0, table,
+                                    grad_weight + k * filter_step + c * taps + first, filter_step, NULL)
+
+
+cdef void finish_gradients(real* sums, Py_ssize_t slices, Py_ssize_t taps, Py_ssize_t depth,
+                           Py_ssize_t columns, Py_ssize_t groups, real* grad_weight, int threads,
+                           Watch* watch) noexcept nogil:
+    """grad_weight [group][filter][channel][tap] from sums [group][slice][tap][channel][filter].
+
+    The slices are added in order.
+    """
+    cdef Py_ssize_t blocks = ceil_div(columns, FINISHED)
+    cdef int team = <int>min(<Py_ssize_t>threads, groups * blocks), thread
+    cdef fnn_tasks tasks
+    deal(&tasks, groups * blocks, team)
+    if team <= 1:
+        finish_share(&tasks, 0, sums, slices, taps, depth, columns, grad_weight, watch)
+    else:
+        for thread in prange(team, schedule="static", chunksize=1, num_threads=team):
+            finish_share(&tasks, thread, sums, slices, taps, depth, columns, grad_weight, watch)
+
+
+cdef void finish_share(fnn_tasks* tasks, int thread, real* sums, Py_ssize_t slices, Py_ssize_t taps,
+                       Py_ssize_t depth, Py_ssize_t columns, real* grad_weight, Watch* watch) noexcept nogil:
+    """One thread's share of the blocks of filters."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t rows = taps * depth, blocks = ceil_div(columns, FINISHED), group, k, width, i
+    cdef Py_ssize_t task = next_task(tasks, thread, watch)
+    cdef real* total
+    while task >= 0:
+        group = task // blocks
+        k = task % blocks * FINISHED
+        width = min(<Py_ssize_t>FINISHED, columns - k)
+        total = sums + group * slices * rows * columns + k
+        for i in range(1, slices):
+            kern.add_rows(rows, width, total + i * rows * columns, columns, total, columns)
+        filters_first(total, taps, depth, columns, width, grad_weight + (group * columns + k) * rows, rows)
+        task = next_task(tasks, thread, watch)

@@ -26,8 +26,9 @@ from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
 from fastnn._kernels.environment cimport Environment, default_environment
-from fastnn._kernels.gemm cimport NC, add_slices, column_sums, column_tiles, multiply, multiply_task, pack
+from fastnn._kernels.gemm cimport NC, add_slices, column_sums, column_tiles, multiply, multiply_task
 from fastnn._kernels.memory cimport give, take
+from fastnn._kernels.pack cimport pack, pack_by_all, pack_ns
 from fastnn._kernels.recurrent cimport (
     MAX_DIRECTIONS, MAX_SHARED, NS_PER_MULTIPLY, adjourn, count_blocks, first_sequence, fnn_barrier, meet,
     step_parts
@@ -197,7 +198,7 @@ def backward_panels(const real[:, ::1] weight, real[::1] panels):
     cdef Watch watch
     start(&watch)
     with nogil:
-        pack(&weight[0, 0], &zero, 1, n, h, h, 1, &panels[0], &watch)
+        pack_by_all(&weight[0, 0], &zero, 1, n, h, h, 1, 1, 0, &panels[0], team_size(pack_ns(n, h)), &watch)
     raise_interrupt()
 
 
@@ -313,12 +314,11 @@ cdef void weights_task(const Gradient* g, Py_ssize_t slice, Py_ssize_t c0, Py_ss
             return
         k0 = row0 + i * GRADIENT_ROWS
         k1 = min(row1, k0 + GRADIENT_ROWS)
-        pack(grad_gates + k0 * g.width + c0, &zero, 1, k1 - k0, g.width, c1 - c0, 1, panels,
-             NULL)
+        pack(grad_gates + k0 * g.width + c0, &zero, 1, k1 - k0, g.width, c1 - c0, 1, panels)
         add_product(kern, panels, c1 - c0, <const real*>g.x, g.depth, k0, k1, i > 0, sums)
         if g.width > g.products:  # the GRU's state has other gradients
             pack(grad_gates + k0 * g.width + g.width - g.products + c0, &zero, 1, k1 - k0, g.width, c1 - c0,
-                 1, panels, NULL)
+                 1, panels)
         add_product(kern, panels, c1 - c0, <const real*>g.h_prev, g.hidden, k0, k1, i > 0,
                     sums + g.depth * (c1 - c0))
 

@@ -5,13 +5,15 @@ from fastnn._kernels.walk cimport Walk
 
 cdef Py_ssize_t narrow_group(Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t groups,
                              Py_ssize_t itemsize) noexcept nogil
-cdef void pack_rows(const real* weight, Py_ssize_t filters, Py_ssize_t group, Py_ssize_t taps,
-                    real* packed) noexcept nogil
-cdef void pack_rows_transposed(const real* weight, const Py_ssize_t* order, Py_ssize_t used,
-                               Py_ssize_t channels, Py_ssize_t group, Py_ssize_t taps,
-                               real* packed) noexcept nogil
+cdef Py_ssize_t tap_elements(Py_ssize_t channels, Py_ssize_t group, Py_ssize_t itemsize) noexcept nogil
+cdef Py_ssize_t rows_elements(Py_ssize_t channels, Py_ssize_t group, Py_ssize_t taps,
+                              Py_ssize_t itemsize) noexcept nogil
+cdef void pack_narrow(const real* weight, const Py_ssize_t* places, Py_ssize_t channels, Py_ssize_t group,
+                      Py_ssize_t taps, real* packed) noexcept nogil
+cdef void pack_narrow_transposed(const real* weight, const Py_ssize_t* places, Py_ssize_t channels,
+                                 Py_ssize_t group, Py_ssize_t taps, real* packed) noexcept nogil
 cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,
-                       Py_ssize_t channels, Py_ssize_t group, bint accumulate,
+                       Py_ssize_t channels, Py_ssize_t group, Py_ssize_t panel_taps, bint accumulate,
                        int relu) noexcept nogil
 cdef bint runs_fit(const Walk* walk, Py_ssize_t run, Py_ssize_t itemsize) noexcept nogil
 cdef int convolve_few_channels(const Walk* walk, const real* x, const real* panels, Py_ssize_t run,

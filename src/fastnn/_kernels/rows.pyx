@@ -1,13 +1,14 @@
 """Convolution row of outputs by row of outputs: in groups that are narrow, or of few channels in all.
 
-A group of one channel is depthwise convolution. Groups of up to half a vector, with as many filters as
-channels, are computed several to a vector (csrc/grouped.h); the register tile would fill one lane in a few.
-Filters lie as [tap][channel of the group][filter]. Of few channels in all, whose images are copied with their
-padding (conv.pyx), a row is a product of pixels that lie evenly with panels of filters (csrc/even_tile.h).
+A group of one channel is depthwise convolution. Groups of up to a vector, with as many filters as channels,
+are computed several to a vector (csrc/grouped.h); the register tile would fill one lane in a few.
+Filters lie as [tap][filter], those of groups as panels [tap][channel of the group][lanes]. Of few channels in
+all, whose images are copied with their padding (conv.pyx), a row is a product of pixels that lie evenly with
+panels of filters (csrc/even_tile.h).
 
-A task is a band of rows of outputs; a row is computed at all channels, in groups while the input row that the
-next one reads besides is fetched into L2. Going down the band with a block of channels that stays in L1 was
-slower on images of 56 and more pixels: memory is read best as it lies.
+A task is a band of rows of outputs; a row is computed at all channels, of depthwise ones while the input
+row that the next one reads besides is fetched into L2. Going down the band with a block of channels that
+stays in L1 was slower on images of 56 and more pixels: memory is read best as it lies.
 
 The gradient of the filters is the same walk with the filters as sums, a set of them for each slice of rows,
 added in order at the end: the cut depends on the shapes alone.
@@ -15,8 +16,10 @@ added in order at the end: the cut depends on the shapes alone.
 
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
 
 from fastnn._kernels.gemm cimport add_slices
+from fastnn._kernels.pack cimport PLACES, pack_columns
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, go_on, kernels, like_parts, next_task, real,
     start, team_size
@@ -29,7 +32,8 @@ cdef enum:
     PANEL_BYTES = 24 * 1024  # of a panel of filters that stays in L1, beside pixels
     PART_BYTES = 128 * 1024  # of a part of a row of outputs that stays in L2 while panels pass over it
     PART_TILES = 16          # in it, at least
-    MAX_SLICES = 8
+    MAX_SLICES = 8           # of rows; where rows are fewer, each is cut in parts of its channels, ...
+    PART_CHANNELS = 32       # ... so many at least, whole cache lines
 
 
 cdef Py_ssize_t narrow_group(Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t groups,
@@ -38,29 +42,47 @@ cdef Py_ssize_t narrow_group(Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t
     cdef Py_ssize_t group = channels // groups, lanes = kernels(itemsize).lanes
     if channels != filters or groups == 1:
         return 0
-    return group if group == 1 or (group in (2, 4, 8) and 2 * group <= lanes) else 0
+    return group if group == 1 or (group in (2, 4, 8, 16) and group <= lanes) else 0
 
 
-cdef void pack_rows(const real* weight, Py_ssize_t filters, Py_ssize_t group, Py_ssize_t taps,
-                    real* packed) noexcept nogil:
-    """From [filter][channel of the group][tap]."""
-    cdef Py_ssize_t k, j, tap
-    for k in range(filters):
-        for j in range(group):
-            for tap in range(taps):
-                packed[(tap * group + j) * filters + k] = weight[(k * group + j) * taps + tap]
+cdef Py_ssize_t tap_elements(Py_ssize_t channels, Py_ssize_t group, Py_ssize_t itemsize) noexcept nogil:
+    """From one tap of a panel of filters to the next: of all channels, or of one vector of them in groups."""
+    return channels if group == 1 else group * kernels(itemsize).lanes
 
 
-cdef void pack_rows_transposed(const real* weight, const Py_ssize_t* order, Py_ssize_t used,
-                               Py_ssize_t channels, Py_ssize_t group, Py_ssize_t taps,
-                               real* packed) noexcept nogil:
-    """As the gradient of the input reads them: channels and filters of a group exchanged, taps in `order`."""
-    cdef Py_ssize_t c, j, tap
-    for tap in range(used):
-        for j in range(group):
-            for c in range(channels):
-                packed[(tap * group + j) * channels + c] = weight[
-                    ((c - c % group + j) * group + c % group) * taps + order[tap]]
+cdef Py_ssize_t rows_elements(Py_ssize_t channels, Py_ssize_t group, Py_ssize_t taps,
+                              Py_ssize_t itemsize) noexcept nogil:
+    """Elements of packed filters, or of their gradient."""
+    cdef Py_ssize_t tap = tap_elements(channels, group, itemsize)
+    return ceil_div(channels * group, tap) * tap * taps
+
+
+cdef void pack_narrow(const real* weight, const Py_ssize_t* places, Py_ssize_t channels, Py_ssize_t group,
+                      Py_ssize_t taps, real* packed) noexcept nogil:
+    """From [filter][channel of the group][tap] to panels [places[tap]][channel of the group][filter]."""
+    cdef Py_ssize_t width = tap_elements(channels, group, sizeof(real)) // group, panel, k
+    for panel in range(ceil_div(channels, width)):
+        k = panel * width
+        if channels - k < width:
+            memset(packed + k * group * taps, 0, width * group * taps * sizeof(real))
+        pack_columns(kernels(sizeof(real)), weight + k * group * taps, places, taps, group, taps,
+                     min(width, channels - k), group * taps, packed + k * group * taps, width)
+
+
+cdef void pack_narrow_transposed(const real* weight, const Py_ssize_t* places, Py_ssize_t channels,
+                                 Py_ssize_t group, Py_ssize_t taps, real* packed) noexcept nogil:
+    """As the gradient of the input reads them: channels and filters of a group exchanged."""
+    cdef Py_ssize_t width = tap_elements(channels, group, sizeof(real)) // group, run = group * taps, g, c
+    if group == 1:
+        pack_narrow(weight, places, channels, group, taps, packed)
+        return
+    c = channels // width * width
+    if c < channels:
+        memset(packed + c * run, 0, width * run * sizeof(real))
+    for g in range(channels // group):
+        c = g * group
+        pack_columns(kernels(sizeof(real)), weight + c * run, places, taps, group, run, group, taps,
+                     packed + c // width * width * run + c % width, width)
 
 
 cdef void point_rows(const Walk* walk, fnn_row* task, const real* image, Py_ssize_t p,
@@ -94,13 +116,24 @@ cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssiz
     task.far = False
 
 
+cdef void describe_groups(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssize_t group,
+                          Py_ssize_t panel_taps, Py_ssize_t itemsize) noexcept nogil:
+    """What all rows share of a convolution whose panels of filters hold so many taps."""
+    describe(walk, task, channels, group)
+    if group > 1:
+        task.filter_step = panel_taps * tap_elements(channels, group, itemsize)
+
+
 cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,
-                       Py_ssize_t channels, Py_ssize_t group, bint accumulate,
+                       Py_ssize_t channels, Py_ssize_t group, Py_ssize_t panel_taps, bint accumulate,
                        int relu) noexcept nogil:
-    """y = f(filters * x + bias). Returns -1 when memory is short or Ctrl-C was pressed."""
+    """y = f(filters * x + bias). Returns -1 when memory is short or Ctrl-C was pressed.
+
+    `filters` points at the first tap of this walk; a panel holds `panel_taps` taps, of all walks together.
+    """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef fnn_row shared
-    describe(walk, &shared, channels, group)
+    describe_groups(walk, &shared, channels, group, panel_taps, sizeof(real))
     shared.bias = bias
     shared.accumulate, shared.relu = accumulate, relu
     return all_rows(walk, &shared, kern.depthwise_row if group == 1 else kern.grouped_row, x, filters, y, 1,
@@ -211,10 +244,11 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
 
     Returns -1 when memory is short or Ctrl-C was pressed.
     """
-    cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t rows = walk.n * walk.p, size = walk.taps * group * channels, task, k, j, tap
+    cdef Py_ssize_t rows = walk.n * walk.p
+    cdef Py_ssize_t size = rows_elements(channels, group, walk.taps, sizeof(real))
     cdef Py_ssize_t slices = max(<Py_ssize_t>1, min(<Py_ssize_t>MAX_SLICES, rows // BAND))
-    cdef int threads = team_size(0.05 * rows * walk.q * channels * group * walk.taps)
+    cdef Py_ssize_t parts = min(MAX_SLICES // slices, ceil_div(channels, PART_CHANNELS))
+    cdef int threads = team_size(0.1 * rows * walk.q * channels * group * walk.taps)
     cdef const void** tables = <const void**>malloc(threads * (walk.taps + 1) * sizeof(void*))
     cdef real* sums = <real*>calloc(slices * size, sizeof(real))
     cdef fnn_row shared
@@ -225,23 +259,59 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
         free(tables)
         free(sums)
         return -1
-    describe(walk, &shared, channels, group)
+    describe_groups(walk, &shared, channels, group, walk.taps, sizeof(real))
     shared.bias = NULL
     shared.accumulate = shared.relu = False
     start(&watch)
-    deal(&tasks, slices, threads)
-    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-        task = next_task(&tasks, thread, &watch)
-        while task >= 0:
-            band_task(kern.depthwise_gradient if group == 1 else kern.grouped_gradient, walk, &shared,
-                      x, <real*>grad_y, sums + task * size, 1, task * rows // slices,
-                      (task + 1) * rows // slices, tables + thread * (walk.taps + 1), &watch)
-            task = next_task(&tasks, thread, &watch)
+    deal(&tasks, slices * parts, threads)
+    if threads == 1:
+        gradient_share(&tasks, 0, walk, &shared, x, grad_y, sums, slices, parts, tables, &watch)
+    else:
+        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+            gradient_share(&tasks, thread, walk, &shared, x, grad_y, sums, slices, parts,
+                           tables + thread * (walk.taps + 1), &watch)
     add_slices(sums, sums + size, slices - 1, size)
-    for k in range(channels):
-        for j in range(group):
-            for tap in range(walk.taps):
-                grad_weight[(k * group + j) * walk.taps + tap] = sums[(tap * group + j) * channels + k]
+    filters_of_channels(sums, walk.taps, channels, group, grad_weight)
     free(tables)
     free(sums)
     return -1 if watch.interrupted else 0
+
+
+cdef void gradient_share(fnn_tasks* tasks, int thread, const Walk* walk, const fnn_row* shared, const real* x,
+                         const real* grad_y, real* sums, Py_ssize_t slices, Py_ssize_t parts,
+                         const void** table, Watch* watch) noexcept nogil:
+    """One thread's share of the slices of rows and their parts."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef fnn_row task = shared[0]
+    cdef Py_ssize_t of_channel = 1 if task.group == 1 else walk.taps * task.group  # elements of sums
+    cdef Py_ssize_t rows = walk.n * walk.p, channels = shared.channels
+    cdef Py_ssize_t size = rows_elements(channels, shared.group, walk.taps, sizeof(real))
+    cdef Py_ssize_t lines = ceil_div(channels, PART_CHANNELS), part, c0, slice
+    cdef Py_ssize_t i = next_task(tasks, thread, watch)
+    while i >= 0:
+        part = i % parts
+        slice = i // parts
+        c0 = part * lines // parts * PART_CHANNELS
+        task.channels = min(channels, (part + 1) * lines // parts * PART_CHANNELS) - c0
+        band_task(kern.depthwise_gradient if task.group == 1 else kern.grouped_gradient, walk, &task, x + c0,
+                  <real*>grad_y + c0, sums + slice * size + c0 * of_channel, 1, slice * rows // slices,
+                  (slice + 1) * rows // slices, table, watch)
+        i = next_task(tasks, thread, watch)
+
+
+cdef void filters_of_channels(const real* sums, Py_ssize_t taps, Py_ssize_t channels, Py_ssize_t group,
+                              real* grad_weight) noexcept nogil:
+    """From panels [tap][filter of the group][channel] to [group][filter][channel of the group][tap]."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t places[PLACES]
+    cdef Py_ssize_t tap = tap_elements(channels, group, sizeof(real)), part, c0, c, i
+    cdef Py_ssize_t width = min(tap // group, <Py_ssize_t>PLACES)
+    cdef const real* panel
+    for part in range(ceil_div(channels, width)):
+        c0 = part * width
+        panel = sums + (c0 if group == 1 else c0 * group * taps)
+        for c in range(min(width, channels - c0)):
+            places[c] = ((c0 + c) // group * group * group + c % group) * taps
+        for i in range(group):
+            kern.transpose_rows(taps, min(width, channels - c0), panel + i * width, tap, NULL,
+                                grad_weight + i * group * taps, 0, places)

@@ -149,6 +149,9 @@ cdef extern from "kernels.h" nogil:
         void (*gemm_columns)(const fnn_tile* tile) noexcept nogil
         void (*transpose)(Py_ssize_t m, Py_ssize_t n, const void* src, Py_ssize_t src_stride, void* dst,
                           Py_ssize_t dst_stride) noexcept nogil
+        void (*transpose_rows)(Py_ssize_t m, Py_ssize_t n, const void* src, Py_ssize_t src_stride,
+                               const Py_ssize_t* from_, void* dst, Py_ssize_t dst_stride,
+                               const Py_ssize_t* to) noexcept nogil
         void (*pack_rows)(Py_ssize_t rows, Py_ssize_t n, const void* b, Py_ssize_t stride, Py_ssize_t panel,
                           void* panels) noexcept nogil
         void (*few_rows)(Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t n, const void* a, Py_ssize_t a_stride,

@@ -1,7 +1,7 @@
 """Products whose right-hand side B is used but once: a layer's weights in training, which each step changes.
 
-To pack all of B beforehand would take it through memory once more, written by one thread, and with the few
-rows of a mini-batch for longer than the product. A task packs one block of B at a time, which stays in L2
+To pack all of B beforehand would take it through memory once more, and with the few rows of a mini-batch for
+longer than the product. A task packs one block of B at a time, which stays in L2
 while the rows of A pass by::
 
     for each block of columns                          threads share them
@@ -31,7 +31,7 @@ from fastnn._kernels.gemm cimport (
     KC, LONGEST_KC, NC, add_slices, column_sums, column_tiles, copy_columns, multiply, multiply_task,
     product_ns
 )
-from fastnn._kernels.pack cimport pack, panel_elements
+from fastnn._kernels.pack cimport pack, pack_by_all, panel_elements
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task,
     odd_lines, raise_interrupt, real, start, team_size
@@ -103,7 +103,7 @@ cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, P
         multiply_few(a, a_stride, b, b_stride, c, c_stride, m, n, k, threads, watch)
         return
     if m >= MANY_ROWS:
-        pack(b, &zero, 1, k, depth_stride, n, n_stride, workspace, watch)
+        pack_by_all(b, &zero, 1, k, depth_stride, n, n_stride, 1, 0, workspace, threads, watch)
         multiply(a, a_stride, workspace, bias, c, c_stride, m, n, k, False, relu, threads, watch)
         return
     deal(&tasks, ceil_div(n, block.columns), threads)
@@ -133,7 +133,7 @@ cdef void unpacked_share(fnn_tasks* tasks, int thread, const fnn_kernels* kern, 
             k0 = i * block.depth
             depth = min(block.depth, k - k0)
             pack(b + k0 * depth_stride + n0 * n_stride, &zero, 1, depth, depth_stride, columns, n_stride,
-                 panels, NULL)
+                 panels)
             multiply_task(kern, a + k0, a_stride, panels, NULL if bias is NULL or i else bias + n0, c + n0,
                           c_stride, 0, m, 0, columns, depth, i > 0, relu if i == blocks - 1 else 0)
         task = next_task(tasks, thread, watch)
@@ -263,8 +263,7 @@ cdef void transposed_task(const fnn_kernels* kern, const Cut* cut, Py_ssize_t ta
         tile.b_panel = tile.depth * kern.nr
         tile.accumulate = block > 0 or (accumulate and slice == 0)
         if not packed:
-            pack(b + k0 * b_stride + n0, &zero, 1, tile.depth, b_stride, tile.columns, 1, panels,
-                 NULL)
+            pack(b + k0 * b_stride + n0, &zero, 1, tile.depth, b_stride, tile.columns, 1, panels)
         strip = m1 - m0
         copied = columns_collide(a_stride, tile.depth, tile.columns, kern.nr, sizeof(real))
         if copied:

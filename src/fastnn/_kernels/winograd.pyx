@@ -285,14 +285,14 @@ cdef void pack_panel(const fnn_kernels* kern, int size, const real* weight, Py_s
                      Py_ssize_t c_stride, bint rotated, Py_ssize_t channels, Py_ssize_t width,
                      Py_ssize_t matrix, real* panel, real* taps) noexcept nogil:
     """One panel of each of the matrices: [channel][nr]; `taps` is room for [9][CHANNELS][nr]."""
-    cdef Py_ssize_t offsets[9]
+    cdef Py_ssize_t places[9]
     cdef Py_ssize_t i, block, c0, count
     for i in range(9):
-        offsets[i] = 8 - i if rotated else i
+        places[i] = 8 - i if rotated else i
     for block in range(ceil_div(channels, CHANNELS)):
         c0 = block * CHANNELS
         count = min(<Py_ssize_t>CHANNELS, channels - c0)
-        pack(weight + c0 * c_stride, offsets, 9, count, c_stride, width, k_stride, taps, NULL)
+        pack(weight + c0 * c_stride, places, 9, count, c_stride, width, k_stride, taps)
         kern.winograd_filter(size, taps, count * kern.nr, count * kern.nr, panel + c0 * kern.nr, matrix)
 
 

@@ -164,7 +164,7 @@ cdef void transform_back(Job* job, Py_ssize_t group, int thread, const real* of_
         job.kern.add_rows(job.slices - 1, n, sums + (job.factors + i) * job.matrix,
                           job.factors * job.matrix, sums + i * job.matrix, 0)
     job.kern.winograd_filter_gradient(job.size, sums, job.matrix, n, taps)
-    filters_first(taps, 9, channels, job.k, <real*>job.grad_weight + c0 * 9, job.c * 9, &job.watch)
+    filters_first(taps, 9, channels, job.k, job.k, <real*>job.grad_weight + c0 * 9, job.c * 9)
 
 
 cdef void share_of(Job* job, Phase phase, fnn_tasks* tasks, int thread, const real* of_dtype) noexcept nogil:

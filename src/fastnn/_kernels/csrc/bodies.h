@@ -28,6 +28,7 @@ const fnn_kernels NAME(fnn_kernels) = {
     .gemm_rows = NAME(gemm_rows),
     .gemm_columns = NAME(gemm_columns),
     .transpose = NAME(transpose),
+    .transpose_rows = NAME(transpose_rows),
     .pack_rows = NAME(pack_rows),
     .few_rows = NAME(few_rows),
     .pad_row = NAME(pad_row),

@@ -47,9 +47,9 @@ typedef struct {
     ptrdiff_t y_pixel;       /* elements from one output pixel to the next                             */
     ptrdiff_t stride;        /* input pixels from one output to the next                               */
     const ptrdiff_t *tap_w;  /* [s] the input pixel of output 0 under each column of the filter        */
-    void *filters;           /* [r][s][group][channels], of runs [panel][r][group][nr]; a gradient is  */
-                             /* added to them                                                          */
-    ptrdiff_t filter_step;   /* elements from one run of channels, or one panel, to the next           */
+    void *filters;           /* [r][s][channels]; [panel][r][s][group][lanes] of groups of several     */
+                             /* channels, of runs [panel][r][group][nr]; a gradient is added to them   */
+    ptrdiff_t filter_step;   /* elements from one tap's channels, or one panel, to the next            */
     const void *bias;        /* [channels] or NULL                                                     */
     void *y;                 /* outputs, or their gradient                                             */
     int accumulate;          /* y already holds numbers: add to them                                   */
@@ -166,6 +166,9 @@ typedef struct {
     /* transpose.h: dst[j * dst_stride + i] = src[i * src_stride + j], i < m, j < n */
     void (*transpose)(ptrdiff_t m, ptrdiff_t n, const void *src, ptrdiff_t src_stride, void *dst,
                       ptrdiff_t dst_stride);
+    /* the same with rows that begin where tables say: dst[to[j] + i] = src[from[i] + j]; NULL: a stride apart */
+    void (*transpose_rows)(ptrdiff_t m, ptrdiff_t n, const void *src, ptrdiff_t src_stride, const ptrdiff_t *from,
+                           void *dst, ptrdiff_t dst_stride, const ptrdiff_t *to);
 
     /* few_rows.h: panels of nr columns, `panel` elements apart, and zeros up to whole ones; C += A B */
     void (*pack_rows)(ptrdiff_t rows, ptrdiff_t n, const void *b, ptrdiff_t stride, ptrdiff_t panel, void *panels);
