@@ -108,7 +108,7 @@ cdef void make_rows(const fnn_kernels* kern, const Job* job, const Stage* stage,
         band_task(kern.even_row, walk, &row, x, y, <real*>panels, 1, p0, p1, table, NULL)
     else:
         for block in range(ceil_div(stage.columns, NC)):
-            convolve_task(kern, walk, x, memory + job.zeros, panels, walk.taps, stage.depth, bias, y, 0,
+            convolve_task(kern, walk, x, memory + job.zeros, panels, walk.taps, stage.depth, bias, y, 0, 1,
                           stage.columns, block * NC, min(stage.columns, (block + 1) * NC), p0 * walk.q,
                           p1 * walk.q, accumulate, stage.relu, table)
 
