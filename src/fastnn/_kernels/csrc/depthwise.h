@@ -159,6 +159,12 @@ INLINE void NAME(row)(const fnn_row *t, int vectors, int height, int width, int 
     }
 }
 
+/* Column w of row r at channel c, n channels; zeros where the image has none. */
+INLINE vec NAME(tap)(const fnn_row *t, ptrdiff_t r, ptrdiff_t w, ptrdiff_t c, ptrdiff_t n) {
+    if (!t->rows[r] || w < 0 || w >= t->w) return (vec){0};
+    return NAME(load_first)((const real *)t->rows[r] + w * t->x_pixel + c, n);
+}
+
 /* Filters of any size, dilated or not: each tap is loaded for each output. */
 INLINE void NAME(depthwise_any)(const fnn_row *t, ptrdiff_t c, ptrdiff_t n) {
     const vec bias = t->bias ? NAME(load_first)((const real *)t->bias + c, n) : (vec){0};

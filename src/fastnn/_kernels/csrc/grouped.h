@@ -13,12 +13,6 @@
  */
 #define LINE (64 / VBYTES)
 
-/* Column w of row r at channel c, n channels; zeros where the image has none. */
-INLINE vec NAME(tap)(const fnn_row *t, ptrdiff_t r, ptrdiff_t w, ptrdiff_t c, ptrdiff_t n) {
-    if (!t->rows[r] || w < 0 || w >= t->w) return (vec){0};
-    return NAME(load_first)((const real *)t->rows[r] + w * t->x_pixel + c, n);
-}
-
 /* Lane k reads lane k - k % m + j. */
 INLINE mask NAME(lanes_of)(int m, int j) {
     mask lanes;
@@ -78,18 +72,22 @@ INLINE void NAME(grouped_outputs)(const fnn_row *t, int m, int abreast, ptrdiff_
         store(y + i * t->y_pixel, NAME(rectify)(sum[0][i] + sum[1][i], t->relu));
 }
 
-/* One output at n channels, fewer than a vector; its window may reach beyond the image. */
-INLINE void NAME(grouped_rest)(const fnn_row *t, int m, ptrdiff_t q, ptrdiff_t c, ptrdiff_t n) {
-    const real *f = NAME(panel)(t, c);
+/* One output at n channels, fewer than a vector, through the columns of taps s0 .. s1 - 1. */
+INLINE void NAME(grouped_rest)(const fnn_row *t, int m, ptrdiff_t s0, ptrdiff_t s1, ptrdiff_t q, ptrdiff_t c,
+                               ptrdiff_t n) {
     real *y = (real *)t->y + q * t->y_pixel + c;
     vec sum[SUMS] = {t->bias ? NAME(load_first)((const real *)t->bias + c, n) : (vec){0}};
     if (t->accumulate) sum[0] += NAME(load_first)(y, n);
-    for (ptrdiff_t r = 0; r < t->r; r++)
-        for (ptrdiff_t s = 0; s < t->s; s++) {
-            const vec x = NAME(tap)(t, r, q * t->stride + t->tap_w[s], c, n);
+    for (ptrdiff_t r = 0; r < t->r; r++) {
+        if (!t->rows[r]) continue;
+        for (ptrdiff_t s = s0; s < s1; s++) {
+            const real *pixel = (const real *)t->rows[r] + (q * t->stride + t->tap_w[s]) * t->x_pixel + c;
+            const real *f = NAME(panel)(t, c) + (r * t->s + s) * m * VLEN;
+            const vec x = NAME(load_first)(pixel, n);
 #pragma GCC unroll 16
             for (int j = 0; j < m; j++, f += VLEN) sum[j % SUMS] += load(f) * permute(x, NAME(lanes_of)(m, j));
         }
+    }
     NAME(store_first)(y, NAME(rectify)(sum[0] + sum[1], t->relu), n);
 }
 
@@ -134,7 +132,10 @@ INLINE void NAME(grouped_channels)(const fnn_row *t, int m) {
                     NAME(grouped_outputs)(t, m, ABREAST, 1, 1, 0, t->s, q, c);
             q += abreast;
         }
-        for (ptrdiff_t q = 0; whole < end && q < t->q; q++) NAME(grouped_rest)(t, m, q, whole, end - whole);
+        for (ptrdiff_t q = 0; whole < end && q < t->q; q++) {
+            NAME(taps_inside)(t, q, &s0, &s1);
+            NAME(grouped_rest)(t, m, s0, s1, q, whole, end - whole);
+        }
     }
 }
 
@@ -170,7 +171,8 @@ INLINE void NAME(grouped_rest_taps)(const fnn_row *t, int m, ptrdiff_t r, ptrdif
 #pragma GCC unroll 16
     for (int i = 0; i < m; i++) sum[i] = load(f + i * VLEN);
     for (ptrdiff_t q = q0; q < q1; q++) {
-        const vec x = NAME(tap)(t, r, q * t->stride + t->tap_w[s], c, n);
+        const ptrdiff_t w = q * t->stride + t->tap_w[s];
+        const vec x = NAME(load_first)((const real *)t->rows[r] + w * t->x_pixel + c, n);
         const vec g = NAME(load_first)((const real *)t->y + q * t->y_pixel + c, n);
 #pragma GCC unroll 16
         for (int i = 0; i < m; i++) sum[i] += x * permute(g, NAME(lanes_of)(m, i));
