@@ -11,7 +11,8 @@ row that the next one reads besides is fetched into L2. Going down the band with
 stays in L1 was slower on images of 56 and more pixels: memory is read best as it lies.
 
 The gradient of the filters is the same walk with the filters as sums, a set of them for each slice of rows,
-added in order at the end: the cut depends on the shapes alone.
+added in order at the end; the rows of a small image are cut in parts instead. The cut depends on the shapes
+alone.
 """
 
 from cython.parallel cimport prange
@@ -32,8 +33,9 @@ cdef enum:
     PANEL_BYTES = 24 * 1024  # of a panel of filters that stays in L1, beside pixels
     PART_BYTES = 128 * 1024  # of a part of a row of outputs that stays in L2 while panels pass over it
     PART_TILES = 16          # in it, at least
-    MAX_SLICES = 8           # of rows; where rows are fewer, each is cut in parts of its channels, ...
-    PART_CHANNELS = 32       # ... so many at least, whole cache lines
+    MAX_SLICES = 8           # of rows
+    PARTS = 4                # of a row's channels, at most, where there is one slice ...
+    PART_CHANNELS = 32       # ... of so many at least, whole cache lines
 
 
 cdef Py_ssize_t narrow_group(Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t groups,
@@ -247,7 +249,7 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
     cdef Py_ssize_t rows = walk.n * walk.p
     cdef Py_ssize_t size = rows_elements(channels, group, walk.taps, sizeof(real))
     cdef Py_ssize_t slices = max(<Py_ssize_t>1, min(<Py_ssize_t>MAX_SLICES, rows // BAND))
-    cdef Py_ssize_t parts = min(MAX_SLICES // slices, ceil_div(channels, PART_CHANNELS))
+    cdef Py_ssize_t parts = min(<Py_ssize_t>PARTS, ceil_div(channels, PART_CHANNELS)) if slices == 1 else 1
     cdef int threads = team_size(0.1 * rows * walk.q * channels * group * walk.taps)
     cdef const void** tables = <const void**>malloc(threads * (walk.taps + 1) * sizeof(void*))
     cdef real* sums = <real*>calloc(slices * size, sizeof(real))
