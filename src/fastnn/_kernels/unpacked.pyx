@@ -1,8 +1,8 @@
 """Products whose right-hand side B is used but once: a layer's weights in training, which each step changes.
 
-To pack all of B beforehand would take it through memory once more, and with the few rows of a mini-batch for
-longer than the product. A task packs one block of B at a time, which stays in L2
-while the rows of A pass by::
+To pack all of B beforehand would take it through memory once more, and with the few rows of a mini-batch
+for longer than the product. A task packs one block of B at a time, which stays in L2 while the rows of A
+pass by::
 
     for each block of columns                          threads share them
         for each block of k
