@@ -55,13 +55,13 @@ cdef Bands cut(const Image* image) noexcept nogil:
 cdef void band_task(const fnn_kernels* kern, const Image* image, const Bands* bands, const real* grad_y,
                     const real* terms, Py_ssize_t band, real* sums, real* panels, real* t) noexcept nogil:
     """The sums of one band; `terms` is [channel][r][s][k]."""
-    cdef Py_ssize_t p0 = band % bands.count * BAND, p1 = min(image.p, p0 + BAND), zero = 0
+    cdef Py_ssize_t p0 = band % bands.count * BAND, p1 = min(image.p, p0 + BAND)
     cdef Py_ssize_t chunk, first, rows, pixels
     for chunk in range(ceil_div(p1 - p0, bands.lines)):
         first = p0 + chunk * bands.lines
         rows = min(bands.lines, p1 - first)
         pixels = rows * image.q
-        pack(grad_y + (band // bands.count * image.p + first) * image.q * image.k, &zero, 1, image.k, 1,
+        pack(grad_y + (band // bands.count * image.p + first) * image.q * image.k, NULL, 1, image.k, 1,
              pixels, image.k, panels)
         multiply_task(kern, terms, image.k, panels, <const real*>NULL, t, pixels, 0, bands.terms, 0, pixels,
                       image.k, False, False)

@@ -18,8 +18,8 @@ from fastnn._kernels.im2col cimport filter_gradient_by_filters
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack_by_all, pack_ns, panel_elements
 from fastnn._kernels.rows cimport (
-    convolve_few_channels, convolve_rows, narrow_group, pack_narrow, pack_narrow_transposed, rows_elements,
-    rows_gradient, runs_fit, tap_elements
+    convolve_few_channels, convolve_rows, narrow_group, pack_narrow, pack_narrow_transposed, panel_channels,
+    rows_elements, rows_gradient, runs_fit
 )
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, fnn_kernels, go_on, kernels, raise_interrupt, real, start, team_size
@@ -166,26 +166,19 @@ def pack_filters(const real[:, :, :, ::1] weight, Py_ssize_t groups, real[::1] p
     """Pack filters (K, C / groups, R, S) for `forward`; `panels` holds packed_size elements."""
     cdef Environment _caller = default_environment()
     cdef Py_ssize_t columns = weight.shape[0] // groups, depth = weight.shape[1]
-    cdef Py_ssize_t taps = weight.shape[2] * weight.shape[3], tap
+    cdef Py_ssize_t taps = weight.shape[2] * weight.shape[3]
     cdef Py_ssize_t group = narrow_group(depth * groups, weight.shape[0], groups, sizeof(real))
-    cdef Py_ssize_t* places
     cdef Watch watch
     if panels.shape[0] == 0:
         return
-    places = <Py_ssize_t*>malloc(taps * sizeof(Py_ssize_t))
-    if places is NULL:
-        raise MemoryError("conv2d: no memory to pack the filters")
     start(&watch)
     with nogil:
-        for tap in range(taps):
-            places[tap] = tap
         if group:
-            pack_narrow(&weight[0, 0, 0, 0], places, weight.shape[0], group, taps, &panels[0])
+            pack_narrow(&weight[0, 0, 0, 0], NULL, weight.shape[0], group, taps, &panels[0])
         else:
-            pack_by_all(&weight[0, 0, 0, 0], places, taps, depth, taps, columns, depth * taps, groups,
+            pack_by_all(&weight[0, 0, 0, 0], NULL, taps, depth, taps, columns, depth * taps, groups,
                         columns * depth * taps, &panels[0],
                         team_size(pack_ns(weight.shape[0], depth * taps)), &watch)
-    free(places)
     raise_interrupt()
 
 
@@ -363,6 +356,7 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     # Classes beyond the image have no pixels.
     cdef Py_ssize_t classes_h = min(f.stride_h, grad_x.shape[1]), classes_w = min(f.stride_w, grad_x.shape[2])
     cdef Py_ssize_t group = narrow_group(c, k, f.groups, sizeof(real))
+    cdef Py_ssize_t width = panel_channels(c, group, sizeof(real))
     cdef bint copied = False
     cdef Py_ssize_t* places
     cdef size_t panels_size
@@ -409,7 +403,7 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
                     class_walk(&walk, &f, a, b, grad_x.shape[1], grad_x.shape[2], c)
                     if group:
                         status = convolve_rows(&walk, &grad_y[0, 0, 0, 0],
-                                               panels + first * tap_elements(c, group, sizeof(real)),
+                                               panels + first * group * width,
                                                <const real*>NULL, &grad_x[0, 0, 0, 0], c, group, taps, False,
                                                False)
                     elif copied:

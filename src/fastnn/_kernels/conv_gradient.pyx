@@ -69,7 +69,7 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
         tile.depth = min(<Py_ssize_t>GRADIENT_PIXELS, m1 - m)
         tile.b_panel = tile.depth * kern.nr
         tile.accumulate = chunk > 0
-        pack(grad_y + m * y_pixel + group * columns, &zero, 1, tile.depth, y_pixel, columns, 1, panels)
+        pack(grad_y + m * y_pixel + group * columns, NULL, 1, tile.depth, y_pixel, columns, 1, panels)
         for tap in range(tile0 // tiles_per_tap, ceil_div(tile1, tiles_per_tap)):
             source_rows(walk, x, zeros, pixel_at(walk, m), <int>tile.depth, 0, tap, tap + 1, sources)
             c0 = max(tile0 - tap * tiles_per_tap, zero) * kern.mr

@@ -17,6 +17,7 @@ from libc.string cimport memcpy
 from fastnn._kernels.gemm cimport (
     A_COPY, KC, MAX_MR, MC, NC, PITCH, even_tiles, fetch_ahead, is_short, rows_collide
 )
+from fastnn._kernels.pack cimport panel_elements
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, like_parts, next_task, real,
     start, team_size
@@ -184,7 +185,7 @@ cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x
     # No other task reads these filters, and this one group after group.
     cdef bint all_pixels = m1 - m0 == walk.n * walk.p * walk.q and count == 1
     groups.count, groups.depth, groups.columns = count, depth, columns
-    groups.panels = ceil_div(columns, kern.nr) * kern.nr * panel_taps * depth
+    groups.panels = panel_elements(columns, panel_taps * depth, sizeof(real))
     tile.b_panel = panel_taps * depth * kern.nr
     tile.c_offset = group * columns + n0
     tile.columns = n1 - n0
@@ -220,7 +221,7 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     cdef Py_ssize_t m_tasks = like_parts(pixels, MC // kern.mr * kern.mr)
     cdef Py_ssize_t count = ceil_div(columns, kern.nr), n_tasks = like_parts(count, NC // kern.nr)
     cdef Py_ssize_t table_size = max(walk.taps, <Py_ssize_t>1) * kern.mr
-    cdef Py_ssize_t together = groups_together(kern, panel_taps * depth, columns, groups, sizeof(real))
+    cdef Py_ssize_t together = groups_together(panel_taps * depth, columns, groups, sizeof(real))
     cdef Py_ssize_t clusters = groups // together
     cdef int threads = team_size(pixels * columns * groups * (0.02 * walk.taps * depth + 0.12))
     cdef const void** tables
@@ -260,10 +261,10 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     return -1 if watch.interrupted else 0
 
 
-cdef Py_ssize_t groups_together(const fnn_kernels* kern, Py_ssize_t k, Py_ssize_t columns, Py_ssize_t groups,
+cdef Py_ssize_t groups_together(Py_ssize_t k, Py_ssize_t columns, Py_ssize_t groups,
                                 Py_ssize_t itemsize) noexcept nogil:
     """How many groups a task takes at each place of its pixels, whose table serves all of them."""
-    cdef Py_ssize_t size = ceil_div(columns, kern.nr) * kern.nr * k * itemsize
+    cdef Py_ssize_t size = panel_elements(columns, k, itemsize) * itemsize
     cdef Py_ssize_t together = min(GROUPS_BYTES // max(size, <Py_ssize_t>1), groups // GROUP_TASKS)
     together = max(together, <Py_ssize_t>1)
     while groups % together:
@@ -278,7 +279,7 @@ cdef void convolve_share(fnn_tasks* tasks, int thread, Watch* watch, const fnn_k
                          bint accumulate, int relu, const void** table) noexcept nogil:
     """One thread's share: some groups first, then blocks of filters, then of pixels."""
     cdef Py_ssize_t pixels = walk.n * walk.p * walk.q, count = ceil_div(columns, kern.nr), group, m, n
-    cdef Py_ssize_t group_panels = count * kern.nr * panel_taps * depth
+    cdef Py_ssize_t group_panels = panel_elements(columns, panel_taps * depth, sizeof(real))
     cdef Py_ssize_t task = next_task(tasks, thread, watch)
     while task >= 0:
         group = task // (n_tasks * m_tasks) * together

@@ -1,6 +1,6 @@
 """Matrix products on the register tile, for the drivers of Linear, convolution and the recurrences."""
 
-from fastnn._kernels.pack cimport pack_by_all, pack_ns, panel_elements
+from fastnn._kernels.pack cimport panel_elements
 from fastnn._kernels.runtime cimport Watch, fnn_kernels, fnn_tile, real
 
 # Block sizes of all drivers of the tile. KC: 14 rows x 384 floats are 21 KB of a 32 KB L1. NC: KC x 256

@@ -22,6 +22,7 @@ from numpy import empty, ndarray
 
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, release
 from fastnn._kernels.environment cimport Environment, default_environment
+from fastnn._kernels.pack cimport pack_by_all, pack_ns
 from fastnn._kernels.runtime cimport (
     Watch, balanced, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, fnn_tile, go_on, kernels, next_task,
     raise_interrupt, real, start, team_size
@@ -264,13 +265,13 @@ cdef double product_ns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
 def pack_weight(const real[:, ::1] weight, real[::1] panels):
     """Pack W [n, k] as the right-hand side B = W^T of a product; `panels` holds panel_size(n, k)."""
     cdef Environment _caller = default_environment()
-    cdef Py_ssize_t zero = 0, n = weight.shape[0], k = weight.shape[1]
+    cdef Py_ssize_t n = weight.shape[0], k = weight.shape[1]
     cdef Watch watch
     if n == 0 or k == 0:
         return
     start(&watch)
     with nogil:
-        pack_by_all(&weight[0, 0], &zero, 1, k, 1, n, k, 1, 0, &panels[0], team_size(pack_ns(n, k)), &watch)
+        pack_by_all(&weight[0, 0], NULL, 1, k, 1, n, k, 1, 0, &panels[0], team_size(pack_ns(n, k)), &watch)
     raise_interrupt()
 
 

@@ -1,6 +1,6 @@
 """Operands in the form that the register tile reads, and gradients out of the form that it leaves."""
 
-from fastnn._kernels.runtime cimport Watch, fnn_kernels, real
+from fastnn._kernels.runtime cimport Watch, real
 
 cdef enum:
     PLACES = 512    # rows in a table
@@ -10,9 +10,13 @@ cdef Py_ssize_t panel_elements(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) 
 cdef void pack(const real* b, const Py_ssize_t* places, Py_ssize_t n_taps, Py_ssize_t depth,
                Py_ssize_t depth_stride, Py_ssize_t n, Py_ssize_t n_stride, real* panels) noexcept nogil
 
-cdef void pack_columns(const fnn_kernels* kern, const real* b, const Py_ssize_t* places, Py_ssize_t n_taps,
-                       Py_ssize_t depth, Py_ssize_t depth_stride, Py_ssize_t width, Py_ssize_t n_stride,
-                       real* to, Py_ssize_t row) noexcept nogil
+cdef void pack_panels(const real* b, const Py_ssize_t* places, Py_ssize_t n_taps, Py_ssize_t depth,
+                      Py_ssize_t depth_stride, Py_ssize_t n, Py_ssize_t n_stride, Py_ssize_t width,
+                      real* panels) noexcept nogil
+
+cdef void pack_columns(const real* b, const Py_ssize_t* places, Py_ssize_t n_taps, Py_ssize_t depth,
+                       Py_ssize_t depth_stride, Py_ssize_t width, Py_ssize_t n_stride, real* to,
+                       Py_ssize_t row) noexcept nogil
 
 cdef double pack_ns(Py_ssize_t n, Py_ssize_t k) noexcept nogil
 

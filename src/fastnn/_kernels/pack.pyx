@@ -27,29 +27,39 @@ cdef void pack(const real* b, const Py_ssize_t* places, Py_ssize_t n_taps, Py_ss
                Py_ssize_t depth_stride, Py_ssize_t n, Py_ssize_t n_stride, real* panels) noexcept nogil:
     """Panels [n / NR][tap][depth][NR] of B[(places[tap], d), j] = b[tap + d * depth_stride + j * n_stride].
 
-    The columns past n in the last panel are zero. One of three axes is contiguous: columns (n_stride 1, one
-    tap), depth with its taps (depth_stride is the number of taps), or columns with theirs (n_stride is).
+    Without places the taps stay in order. The columns past n in the last panel are zero. One of three axes
+    is contiguous: columns (n_stride 1, one tap), depth with its taps (depth_stride is the number of taps), or
+    columns with theirs (n_stride is).
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t nr = kern.nr, panel, j0, width
     if n_stride == 1:
-        kern.pack_rows(depth, n, b, depth_stride, depth * nr, panels)
-        return
-    for panel in range(ceil_div(n, nr)):
-        j0 = panel * nr
-        width = min(nr, n - j0)
-        if width < nr:
-            memset(panels + j0 * n_taps * depth, 0, n_taps * depth * nr * sizeof(real))
-        pack_columns(kern, b + j0 * n_stride, places, n_taps, depth, depth_stride, width, n_stride,
-                     panels + j0 * n_taps * depth, nr)
+        kern.pack_rows(depth, n, b, depth_stride, depth * kern.nr, panels)
+    else:
+        pack_panels(b, places, n_taps, depth, depth_stride, n, n_stride, kern.nr, panels)
 
 
-cdef void pack_columns(const fnn_kernels* kern, const real* b, const Py_ssize_t* places, Py_ssize_t n_taps,
-                       Py_ssize_t depth, Py_ssize_t depth_stride, Py_ssize_t width, Py_ssize_t n_stride,
-                       real* to, Py_ssize_t row) noexcept nogil:
+cdef void pack_panels(const real* b, const Py_ssize_t* places, Py_ssize_t n_taps, Py_ssize_t depth,
+                      Py_ssize_t depth_stride, Py_ssize_t n, Py_ssize_t n_stride, Py_ssize_t width,
+                      real* panels) noexcept nogil:
+    """`pack` in panels of `width` columns, whichever of the axes are contiguous."""
+    cdef Py_ssize_t panel, j0, used
+    cdef real* to
+    for panel in range(ceil_div(n, width)):
+        j0 = panel * width
+        used = min(width, n - j0)
+        to = panels + j0 * n_taps * depth
+        if used < width:
+            memset(to, 0, n_taps * depth * width * sizeof(real))
+        pack_columns(b + j0 * n_stride, places, n_taps, depth, depth_stride, used, n_stride, to, width)
+
+
+cdef void pack_columns(const real* b, const Py_ssize_t* places, Py_ssize_t n_taps, Py_ssize_t depth,
+                       Py_ssize_t depth_stride, Py_ssize_t width, Py_ssize_t n_stride, real* to,
+                       Py_ssize_t row) noexcept nogil:
     """to[(places[tap] * depth + d) * row + j] = b[tap + d * depth_stride + j * n_stride], j < width."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t table[PLACES]
-    cdef Py_ssize_t block, first, taps, together, step, i, tap, d
+    cdef Py_ssize_t block, first, taps, together, step, d
     if n_taps == depth_stride == 1:
         kern.transpose(width, depth, b, n_stride, to, row)
         return
@@ -57,14 +67,27 @@ cdef void pack_columns(const fnn_kernels* kern, const real* b, const Py_ssize_t*
         first = block * PLACES
         taps = min(<Py_ssize_t>PLACES, n_taps - first)
         # Where the taps of the depth's next step follow, those of several are one row.
-        together = max(min(depth, PLACES // n_taps), <Py_ssize_t>1) if depth_stride == n_taps else 1
-        for i in range(together):
-            for tap in range(taps):
-                table[i * taps + tap] = (places[first + tap] * depth + i) * row
+        together = steps_together(n_taps, depth) if depth_stride == n_taps else 1
+        place_taps(places, first, taps, together, depth, row, table)
         for step in range(ceil_div(depth, together)):
             d = step * together
             kern.transpose_rows(width, min(together, depth - d) * taps, b + first + d * depth_stride,
                                 n_stride, NULL, to + d * row, 0, table)
+
+
+cdef Py_ssize_t steps_together(Py_ssize_t taps, Py_ssize_t depth) noexcept nogil:
+    """Steps of the depth all of whose taps are in a table; one where it is too short for that."""
+    return max(min(depth, PLACES // taps), <Py_ssize_t>1)
+
+
+cdef void place_taps(const Py_ssize_t* places, Py_ssize_t first, Py_ssize_t taps, Py_ssize_t steps,
+                     Py_ssize_t depth, Py_ssize_t row, Py_ssize_t* table) noexcept nogil:
+    """table[step][tap] = where [place of tap `first` + tap][step] of [taps][depth][row] begins."""
+    cdef Py_ssize_t step, tap, place
+    for step in range(steps):
+        for tap in range(taps):
+            place = first + tap if places is NULL else places[first + tap]
+            table[step * taps + tap] = (place * depth + step) * row
 
 
 cdef double pack_ns(Py_ssize_t n, Py_ssize_t k) noexcept nogil:
@@ -116,14 +139,12 @@ cdef void filters_first(const real* sums, Py_ssize_t taps, Py_ssize_t depth, Py_
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t table[PLACES]
-    cdef Py_ssize_t block, first, count, together, step, i, tap, c, k, k_block
+    cdef Py_ssize_t block, first, count, together, step, c, k, k_block
     for block in range(ceil_div(taps, PLACES)):
         first = block * PLACES
         count = min(<Py_ssize_t>PLACES, taps - first)
-        together = max(min(depth, PLACES // taps), <Py_ssize_t>1)
-        for i in range(together):
-            for tap in range(count):
-                table[i * count + tap] = ((first + tap) * depth + i) * columns
+        together = steps_together(taps, depth)
+        place_taps(NULL, first, count, together, depth, columns, table)
         for k_block in range(ceil_div(filters, FILTERS)):
             k = k_block * FILTERS
             for step in range(ceil_div(depth, together)):

@@ -194,11 +194,11 @@ cdef void backward_share(Layer* layers, Py_ssize_t directions, Py_ssize_t batch,
 def backward_panels(const real[:, ::1] weight, real[::1] panels):
     """Pack W_hh or W_ih as `backward` takes it: panel_size(H, G H) or panel_size(D, G H) elements."""
     cdef Environment _caller = default_environment()
-    cdef Py_ssize_t zero = 0, n = weight.shape[0], h = weight.shape[1]
+    cdef Py_ssize_t n = weight.shape[0], h = weight.shape[1]
     cdef Watch watch
     start(&watch)
     with nogil:
-        pack_by_all(&weight[0, 0], &zero, 1, n, h, h, 1, 1, 0, &panels[0], team_size(pack_ns(n, h)), &watch)
+        pack_by_all(&weight[0, 0], NULL, 1, n, h, h, 1, 1, 0, &panels[0], team_size(pack_ns(n, h)), &watch)
     raise_interrupt()
 
 
@@ -307,17 +307,17 @@ cdef void weights_task(const Gradient* g, Py_ssize_t slice, Py_ssize_t c0, Py_ss
     """Over the rows of one slice, columns c0 .. c1 of the gates: sums for W_ih^T, then for W_hh^T."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef const real* grad_gates = <const real*>g.grad_gates
-    cdef Py_ssize_t row0 = g.rows * slice // g.slices, row1 = g.rows * (slice + 1) // g.slices, zero = 0
+    cdef Py_ssize_t row0 = g.rows * slice // g.slices, row1 = g.rows * (slice + 1) // g.slices
     cdef Py_ssize_t i, k0, k1
     for i in range(ceil_div(row1 - row0, GRADIENT_ROWS)):
         if not go_on(watch):
             return
         k0 = row0 + i * GRADIENT_ROWS
         k1 = min(row1, k0 + GRADIENT_ROWS)
-        pack(grad_gates + k0 * g.width + c0, &zero, 1, k1 - k0, g.width, c1 - c0, 1, panels)
+        pack(grad_gates + k0 * g.width + c0, NULL, 1, k1 - k0, g.width, c1 - c0, 1, panels)
         add_product(kern, panels, c1 - c0, <const real*>g.x, g.depth, k0, k1, i > 0, sums)
         if g.width > g.products:  # the GRU's state has other gradients
-            pack(grad_gates + k0 * g.width + g.width - g.products + c0, &zero, 1, k1 - k0, g.width, c1 - c0,
+            pack(grad_gates + k0 * g.width + g.width - g.products + c0, NULL, 1, k1 - k0, g.width, c1 - c0,
                  1, panels)
         add_product(kern, panels, c1 - c0, <const real*>g.h_prev, g.hidden, k0, k1, i > 0,
                     sums + g.depth * (c1 - c0))

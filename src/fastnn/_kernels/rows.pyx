@@ -20,7 +20,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 from fastnn._kernels.gemm cimport add_slices
-from fastnn._kernels.pack cimport PLACES, pack_columns
+from fastnn._kernels.pack cimport PLACES, pack_columns, pack_panels
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, go_on, kernels, like_parts, next_task, real,
     start, team_size
@@ -47,34 +47,29 @@ cdef Py_ssize_t narrow_group(Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t
     return group if group == 1 or (group in (2, 4, 8, 16) and group <= lanes) else 0
 
 
-cdef Py_ssize_t tap_elements(Py_ssize_t channels, Py_ssize_t group, Py_ssize_t itemsize) noexcept nogil:
-    """From one tap of a panel of filters to the next: of all channels, or of one vector of them in groups."""
-    return channels if group == 1 else group * kernels(itemsize).lanes
+cdef Py_ssize_t panel_channels(Py_ssize_t channels, Py_ssize_t group, Py_ssize_t itemsize) noexcept nogil:
+    """The channels of a panel of filters: all, or in groups those of a vector."""
+    return channels if group == 1 else kernels(itemsize).lanes
 
 
 cdef Py_ssize_t rows_elements(Py_ssize_t channels, Py_ssize_t group, Py_ssize_t taps,
                               Py_ssize_t itemsize) noexcept nogil:
     """Elements of packed filters, or of their gradient."""
-    cdef Py_ssize_t tap = tap_elements(channels, group, itemsize)
-    return ceil_div(channels * group, tap) * tap * taps
+    cdef Py_ssize_t width = panel_channels(channels, group, itemsize)
+    return ceil_div(channels, width) * width * group * taps
 
 
 cdef void pack_narrow(const real* weight, const Py_ssize_t* places, Py_ssize_t channels, Py_ssize_t group,
                       Py_ssize_t taps, real* packed) noexcept nogil:
     """From [filter][channel of the group][tap] to panels [places[tap]][channel of the group][filter]."""
-    cdef Py_ssize_t width = tap_elements(channels, group, sizeof(real)) // group, panel, k
-    for panel in range(ceil_div(channels, width)):
-        k = panel * width
-        if channels - k < width:
-            memset(packed + k * group * taps, 0, width * group * taps * sizeof(real))
-        pack_columns(kernels(sizeof(real)), weight + k * group * taps, places, taps, group, taps,
-                     min(width, channels - k), group * taps, packed + k * group * taps, width)
+    pack_panels(weight, places, taps, group, taps, channels, group * taps,
+                panel_channels(channels, group, sizeof(real)), packed)
 
 
 cdef void pack_narrow_transposed(const real* weight, const Py_ssize_t* places, Py_ssize_t channels,
                                  Py_ssize_t group, Py_ssize_t taps, real* packed) noexcept nogil:
     """As the gradient of the input reads them: channels and filters of a group exchanged."""
-    cdef Py_ssize_t width = tap_elements(channels, group, sizeof(real)) // group, run = group * taps, g, c
+    cdef Py_ssize_t width = panel_channels(channels, group, sizeof(real)), run = group * taps, g, c
     if group == 1:
         pack_narrow(weight, places, channels, group, taps, packed)
         return
@@ -83,7 +78,7 @@ cdef void pack_narrow_transposed(const real* weight, const Py_ssize_t* places, P
         memset(packed + c * run, 0, width * run * sizeof(real))
     for g in range(channels // group):
         c = g * group
-        pack_columns(kernels(sizeof(real)), weight + c * run, places, taps, group, run, group, taps,
+        pack_columns(weight + c * run, places, taps, group, run, group, taps,
                      packed + c // width * width * run + c % width, width)
 
 
@@ -123,7 +118,7 @@ cdef void describe_groups(const Walk* walk, fnn_row* task, Py_ssize_t channels, 
     """What all rows share of a convolution whose panels of filters hold so many taps."""
     describe(walk, task, channels, group)
     if group > 1:
-        task.filter_step = panel_taps * tap_elements(channels, group, itemsize)
+        task.filter_step = panel_taps * group * panel_channels(channels, group, itemsize)
 
 
 cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,
@@ -306,8 +301,8 @@ cdef void filters_of_channels(const real* sums, Py_ssize_t taps, Py_ssize_t chan
     """From panels [tap][filter of the group][channel] to [group][filter][channel of the group][tap]."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t places[PLACES]
-    cdef Py_ssize_t tap = tap_elements(channels, group, sizeof(real)), part, c0, c, i
-    cdef Py_ssize_t width = min(tap // group, <Py_ssize_t>PLACES)
+    cdef Py_ssize_t row = panel_channels(channels, group, sizeof(real)), part, c0, c, i
+    cdef Py_ssize_t width = min(row, <Py_ssize_t>PLACES)
     cdef const real* panel
     for part in range(ceil_div(channels, width)):
         c0 = part * width
@@ -315,5 +310,5 @@ cdef void filters_of_channels(const real* sums, Py_ssize_t taps, Py_ssize_t chan
         for c in range(min(width, channels - c0)):
             places[c] = ((c0 + c) // group * group * group + c % group) * taps
         for i in range(group):
-            kern.transpose_rows(taps, min(width, channels - c0), panel + i * width, tap, NULL,
+            kern.transpose_rows(taps, min(width, channels - c0), panel + i * row, group * row, NULL,
                                 grad_weight + i * group * taps, 0, places)

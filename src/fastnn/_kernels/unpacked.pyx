@@ -94,7 +94,6 @@ cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, P
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Block block = block_of(kern, m, n, k, columns_lie)
     cdef Py_ssize_t depth_stride = 1 if columns_lie else b_stride, n_stride = b_stride if columns_lie else 1
-    cdef Py_ssize_t zero = 0
     cdef fnn_tasks tasks
     cdef int thread
     if m == 0 or n == 0:
@@ -103,7 +102,7 @@ cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, P
         multiply_few(a, a_stride, b, b_stride, c, c_stride, m, n, k, threads, watch)
         return
     if m >= MANY_ROWS:
-        pack_by_all(b, &zero, 1, k, depth_stride, n, n_stride, 1, 0, workspace, threads, watch)
+        pack_by_all(b, NULL, 1, k, depth_stride, n, n_stride, 1, 0, workspace, threads, watch)
         multiply(a, a_stride, workspace, bias, c, c_stride, m, n, k, False, relu, threads, watch)
         return
     deal(&tasks, ceil_div(n, block.columns), threads)
@@ -123,7 +122,7 @@ cdef void unpacked_share(fnn_tasks* tasks, int thread, const fnn_kernels* kern, 
                          Watch* watch) noexcept nogil:
     """One thread's share of the blocks of columns."""
     cdef Py_ssize_t blocks = ceil_div(k, block.depth) if k else 1
-    cdef Py_ssize_t task = next_task(tasks, thread, watch), n0, columns, i, k0, depth, zero = 0
+    cdef Py_ssize_t task = next_task(tasks, thread, watch), n0, columns, i, k0, depth
     while task >= 0:
         n0 = task * block.columns
         columns = min(block.columns, n - n0)
@@ -132,7 +131,7 @@ cdef void unpacked_share(fnn_tasks* tasks, int thread, const fnn_kernels* kern, 
                 return
             k0 = i * block.depth
             depth = min(block.depth, k - k0)
-            pack(b + k0 * depth_stride + n0 * n_stride, &zero, 1, depth, depth_stride, columns, n_stride,
+            pack(b + k0 * depth_stride + n0 * n_stride, NULL, 1, depth, depth_stride, columns, n_stride,
                  panels)
             multiply_task(kern, a + k0, a_stride, panels, NULL if bias is NULL or i else bias + n0, c + n0,
                           c_stride, 0, m, 0, columns, depth, i > 0, relu if i == blocks - 1 else 0)
@@ -249,7 +248,7 @@ cdef void transposed_task(const fnn_kernels* kern, const Cut* cut, Py_ssize_t ta
     cdef Py_ssize_t slice = task // (cut.blocks * cut.parts)
     cdef Py_ssize_t n0 = task // cut.parts % cut.blocks * cut.width, m0 = task % cut.parts * cut.height
     cdef Py_ssize_t m1 = min(rows, m0 + cut.height), m, strip
-    cdef Py_ssize_t k0 = min(k, slice * cut.depth), k1 = min(k, k0 + cut.depth), zero = 0, block, i
+    cdef Py_ssize_t k0 = min(k, slice * cut.depth), k1 = min(k, k0 + cut.depth), block, i
     cdef Py_ssize_t pitch = copied_pitch(sizeof(real))
     cdef real* copy = panels + min(cut.depth, <Py_ssize_t>KC) * cut.width
     cdef real* sums = c if slice == 0 else partial + (slice - 1) * rows * n
@@ -263,7 +262,7 @@ cdef void transposed_task(const fnn_kernels* kern, const Cut* cut, Py_ssize_t ta
         tile.b_panel = tile.depth * kern.nr
         tile.accumulate = block > 0 or (accumulate and slice == 0)
         if not packed:
-            pack(b + k0 * b_stride + n0, &zero, 1, tile.depth, b_stride, tile.columns, 1, panels)
+            pack(b + k0 * b_stride + n0, NULL, 1, tile.depth, b_stride, tile.columns, 1, panels)
         strip = m1 - m0
         copied = columns_collide(a_stride, tile.depth, tile.columns, kern.nr, sizeof(real))
         if copied:

@@ -39,6 +39,7 @@ INLINE real *NAME(panel)(const fnn_row *t, ptrdiff_t c) { return (real *)t->filt
 INLINE void NAME(grouped_outputs)(const fnn_row *t, int m, int abreast, ptrdiff_t width, int apart, ptrdiff_t s0,
                                   ptrdiff_t s1, ptrdiff_t q, ptrdiff_t c) {
     const ptrdiff_t column = width == 1 ? t->stride * t->x_pixel : t->x_pixel;
+    const int columns = abreast > 1 ? (abreast - 1) * apart + (int)width : 0; /* that several outputs share */
     const vec bias = t->bias ? load((const real *)t->bias + c) : (vec){0};
     real *y = (real *)t->y + q * t->y_pixel + c;
     vec sum[SUMS][ABREAST] = {0};
@@ -54,15 +55,15 @@ INLINE void NAME(grouped_outputs)(const fnn_row *t, int m, int abreast, ptrdiff_
                 vec spread[(ABREAST - 1) * 2 + 3];
                 __asm__("" : "+r"(x)); /* read again: the pixels before they are spread would take all registers */
 #pragma GCC unroll 9
-                for (int i = 0; abreast > 1 && i < (abreast - 1) * apart + width; i++)
-                    spread[i] = NAME(spread)(x + i * column, m, j);
+                for (int i = 0; i < columns; i++) spread[i] = NAME(spread)(x + i * column, m, j);
 #pragma GCC unroll 3
                 for (ptrdiff_t tap = 0; tap < width; tap++) {
                     const vec filter = load(f + tap * m * VLEN);
-                    if (abreast == 1) sum[j % SUMS][0] += filter * NAME(spread)(x + tap * column, m, j);
+                    if (abreast == 1)
+                        sum[j % SUMS][0] += filter * NAME(spread)(x + tap * column, m, j);
+                    else
 #pragma GCC unroll 4
-                    for (int i = 0; abreast > 1 && i < abreast; i++)
-                        sum[j % SUMS][i] += filter * spread[i * apart + tap];
+                        for (int i = 0; i < abreast; i++) sum[j % SUMS][i] += filter * spread[i * apart + tap];
                 }
             }
         }
@@ -186,11 +187,12 @@ INLINE void NAME(grouped_rest_taps)(const fnn_row *t, int m, ptrdiff_t r, ptrdif
 INLINE void NAME(grouped_channels_gradient)(const fnn_row *t, int m) {
     const int registers = VBYTES == 64 ? 32 : 16;
     const int three = 3 * m + 4 <= registers && NAME(three_taps)(t);
-    ptrdiff_t first, last, other, q0 = 0, q1 = 0;
+    ptrdiff_t first, last, other, q0 = 0, q1 = 0; /* q0 .. q1 - 1 read all three */
     if (three) {
         NAME(outputs_inside)(t, 0, &q0, &other);
         NAME(outputs_inside)(t, 2, &other, &q1);
     }
+    if (q0 >= q1) q0 = q1 = t->q;
     for (ptrdiff_t c = 0; c < t->channels; c += VLEN)
         for (ptrdiff_t r = 0; r < t->r; r++) {
             const ptrdiff_t n = t->channels - c;
@@ -202,9 +204,7 @@ INLINE void NAME(grouped_channels_gradient)(const fnn_row *t, int m) {
                     NAME(grouped_rest_taps)(t, m, r, s, first, last, c, n);
                 else
                     for (int behind = 0; behind < 2; behind++) {
-                        /* before and behind those of three taps, or all */
-                        const ptrdiff_t from = behind ? (q0 < q1 ? q1 : last) : first;
-                        const ptrdiff_t to = behind || q0 >= q1 ? last : q0;
+                        const ptrdiff_t from = behind ? q1 : first, to = !behind && q0 < last ? q0 : last;
                         if (from < to) NAME(grouped_taps)(t, m, 1, r, s, from, to, c);
                     }
             }
