@@ -1,5 +1,4 @@
 """Workspaces of any size; large ones are kept from call to call."""
 
 cdef void* take(size_t size) noexcept nogil
-cdef void* take_zeros(size_t size) noexcept nogil
 cdef void give(void* data, size_t size) noexcept nogil

@@ -3,8 +3,7 @@
 from math import prod
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset
+from libc.stdlib cimport free, malloc
 from numpy import empty as _empty
 from numpy import frombuffer
 
@@ -28,19 +27,8 @@ cdef void* take(size_t size) noexcept nogil:
     return malloc(max(size, <size_t>1)) if size < SMALLEST else fnn_block_take(size)
 
 
-cdef void* take_zeros(size_t size) noexcept nogil:
-    """Likewise, all zeros."""
-    cdef void* data
-    if size < SMALLEST:
-        return calloc(max(size, <size_t>1), 1)
-    data = fnn_block_take(size)
-    if data is not NULL:
-        memset(data, 0, size)
-    return data
-
-
 cdef void give(void* data, size_t size) noexcept nogil:
-    """Give back what `take` or `take_zeros` returned for this size; NULL is nothing."""
+    """Give back what `take` returned for this size; NULL is nothing."""
     if size < SMALLEST:
         free(data)
     elif data is not NULL:
