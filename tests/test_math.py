@@ -16,16 +16,16 @@ PRODUCTS = {"silu": elementwise.SILU, "gelu_tanh": elementwise.GELU_TANH, "gelu"
 # AVX-512, AVX2 and the baseline, rounded up: in units of the last place of the exact result. Half a unit is
 # the rounding of the result itself. The test takes a coarser sample, on each instruction set.
 BOUNDS = {
-    np.float32: {"exp": 1.1, "tanh": 1.85, "sigmoid": 1.55},
-    np.float64: {"exp": 1.1, "tanh": 1.85, "sigmoid": 1.5},
+    np.float32: {"exp": 1.1, "tanh": 1.85, "sigmoid": 1.75},
+    np.float64: {"exp": 1.1, "tanh": 1.85, "sigmoid": 1.7},
 }
 # The baseline has no fused multiply-add, which spares a rounding.
 BASELINE = {
-    np.float32: {"exp": 1.1, "tanh": 1.85, "sigmoid": 1.95},
-    np.float64: {"exp": 1.1, "tanh": 1.85, "sigmoid": 1.95},
+    np.float32: {"exp": 1.1, "tanh": 1.85, "sigmoid": 1.8},
+    np.float64: {"exp": 1.1, "tanh": 1.85, "sigmoid": 1.75},
 }
-# Those of the gates of recurrences, which take half the time; of the baseline, too.
-GATES = {"tanh": 2.6, "sigmoid": 2.1}
+# Those of the gates of recurrences, whose tanh takes half the time; of the baseline, too.
+GATES = {"tanh": 2.6, "sigmoid": 1.8}
 # What the truth is computed in. Where long double is no longer than double, its own rounding is added.
 WIDER = {np.float32: np.float64, np.float64: np.longdouble}
 SLACK = 1.0 if np.finfo(np.longdouble).eps == np.finfo(np.float64).eps else 0.01

@@ -67,9 +67,9 @@ INLINE void NAME(load_ahead)(vec *v, const real *x) {
 }
 
 /* Tanh, and what comes of a sigmoid, of whole blocks in two loops; returns how far it came. Their instructions wait
- * one for the other, and of the chain a Zen 3 holds but four vectors' worth at a time: two short chains take two
- * thirds of the time (2048 numbers, a vector: sigmoid 5.8 ns, in two loops 4.3; tanh 5.5, 4.1). GELU gains nothing by
- * its normal distribution, but by MIXED: 8.0 -> 6.4 ns. */
+ * one for the other, and of the chain a Zen 3 holds but a few vectors' worth at a time: two short chains take three
+ * quarters of the time (2048 numbers, a vector: tanh 5.5 ns, in two loops 4.1; GELU's approximation 5.2, 4.3; SiLU 3.2,
+ * 3.1). The sigmoid alone is short, and GELU gains nothing by its normal distribution, but by MIXED: 8.0 -> 6.4. */
 #if VBYTES == 32
 enum { NAME(STAGE) = 32 };
 INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
@@ -82,13 +82,12 @@ INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
 #pragma GCC unroll 2
             for (int j = 0; j < NAME(AHEAD); j++)
                 e[k + j] = op == FNN_TANH ? NAME(tanh_exp)(v[j]).m
-                                          : NAME(exp_minus_abs)(op == FNN_GELU_TANH ? NAME(gelu_argument)(v[j]) : v[j]);
+                                          : NAME(sigmoid_sum)(op == FNN_SILU ? v[j] : NAME(gelu_argument)(v[j]));
         }
         for (int j = 0; j < NAME(STAGE); j++) {
             const vec v = load(x + i + j * VLEN);
-            const vec s = op == FNN_TANH ? NAME(tanh_from)(v, (NAME(tanh_part)){e[j], {0}})
-                                         : NAME(sigmoid_from)(v, e[j]);
-            store(y + i + j * VLEN, op == FNN_SILU || op == FNN_GELU_TANH ? NAME(times_tail)(v, s) : s);
+            store(y + i + j * VLEN, op == FNN_TANH ? NAME(tanh_from)(v, (NAME(tanh_part)){e[j], {0}})
+                                                   : NAME(times_tail)(v, NAME(sigmoid_from)(e[j])));
         }
     }
     return i;
@@ -101,7 +100,7 @@ INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
 #endif
 
 INLINE void NAME(map_run)(int op, ptrdiff_t n, real alpha, const real *x, real *y) {
-    const int in_blocks = op == FNN_SIGMOID || op == FNN_SILU || op == FNN_TANH || op == FNN_GELU_TANH;
+    const int in_blocks = op == FNN_SILU || op == FNN_TANH || op == FNN_GELU_TANH;
     ptrdiff_t i = in_blocks ? NAME(map_blocks)(op, n, x, y) : 0;
     for (; i + NAME(AHEAD) * VLEN <= n; i += NAME(AHEAD) * VLEN) {
         vec v[NAME(AHEAD)];

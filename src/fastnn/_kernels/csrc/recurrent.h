@@ -10,7 +10,7 @@
  *
  * LSTM and GRU take two passes over the columns: what follows from the sums, then what waits for that, a tanh. In one
  * chain a vector takes some 125 cycles, of which the processor overlaps but two: the LSTM 78 cycles a vector on Zen 3
- * with AVX2, in two passes 52 (with tanh and sigmoid as elementwise.h has them 126); the GRU 49 and 35.
+ * with AVX2, in two passes 52 (with tanh and sigmoid of less error 126); the GRU 49 and 35.
  *
  * What is kept for backward is in blocks of H columns, as the weights have them; the GRU's are n r z b: the three
  * sums that the input contributes to (n r z) are side by side, and the three that the state contributes to
@@ -41,8 +41,8 @@ INLINE void NAME(cell_forward1)(fnn_cell_kind kind, const fnn_cell *s, ptrdiff_t
         h = kind == FNN_RNN_TANH ? gate_tanh(a) : relu1(a);
         if (keep) store_n(keep, h, n);
     } else if (kind == FNN_LSTM) {
-        const vec i = gate_sigmoid(load(sum)), f = gate_sigmoid(load(sum + VLEN));
-        const vec g = gate_tanh(load(sum + 2 * VLEN)), o = gate_sigmoid(load(sum + 3 * VLEN));
+        const vec i = vsigmoid(load(sum)), f = vsigmoid(load(sum + VLEN));
+        const vec g = gate_tanh(load(sum + 2 * VLEN)), o = vsigmoid(load(sum + 3 * VLEN));
         real *cell = (real *)s->c + row * hidden + j;
         const vec c_prev = load_n(cell, n), c = f * c_prev + i * g;
         h = o; /* cell_output1 makes h of it */
@@ -56,8 +56,8 @@ INLINE void NAME(cell_forward1)(fnn_cell_kind kind, const fnn_cell *s, ptrdiff_t
         }
     } else {
         const real *state = (const real *)s->state_sums + at;
-        const vec r = gate_sigmoid(load(sum) + load(state));
-        const vec z = gate_sigmoid(load(sum + VLEN) + load(state + VLEN)), b = load(state + 2 * VLEN);
+        const vec r = vsigmoid(load(sum) + load(state));
+        const vec z = vsigmoid(load(sum + VLEN) + load(state + VLEN)), b = load(state + 2 * VLEN);
         store(sum + VLEN, z);
         store(sum + 2 * VLEN, load(sum + 2 * VLEN) + r * b);
         if (keep) {

@@ -132,7 +132,6 @@ INLINE vec NAME(permute2)(vec x, vec y, mask from) {
  *     larger_or_nan   the larger one, a where they are equal; NaN where either is
  *     take_larger     where v is larger than best, or the first NaN, it takes its place
  *     by_sign         one or the other by the sign bit of x
- *     power_of_two    2^k for the exponents of normal numbers, from a whole number k and WHOLE
  *     times_power     (1 + p) 2^k from k and WHOLE, overflow and denormals as they should be
  *     times_low_power the same for k <= 0
  *     square_rest     a^2 - square, exactly, where square is a^2 rounded
@@ -143,7 +142,7 @@ INLINE vec NAME(permute2)(vec x, vec y, mask from) {
  */
 #define WHOLE (FLOAT ? (real)0x1.8p23 : (real)0x1.8p52)
 #define DIGITS (FLOAT ? 23 : 52)
-INLINE vec NAME(power_of_two)(vec k) { return (vec)(((mask)k << DIGITS) + (mask)NAME(splat)(1)); }
+#define BIAS (FLOAT ? 127 : 1023) /* of exponents */
 #if VBYTES == 64
 #include "simd_avx512.h"
 #else
@@ -173,8 +172,7 @@ INLINE vec NAME(one_more_times)(vec p, vec scale) { return FUSED ? p * scale + s
 INLINE vec NAME(times_power)(vec p, vec k) {
     /* In two factors: k alone may lie outside the exponents of normal numbers. */
     const mask whole = (mask)k - (mask)NAME(splat)(WHOLE), half = whole >> 1;
-    const int bias = FLOAT ? 127 : 1023;
-    return NAME(one_more_times)(p, (vec)((half + bias) << DIGITS)) * (vec)((whole - half + bias) << DIGITS);
+    return NAME(one_more_times)(p, (vec)((half + BIAS) << DIGITS)) * (vec)((whole - half + BIAS) << DIGITS);
 }
 /* Far below the normal numbers 2^k is none: it is raised, and the product lowered, which rounds once. */
 INLINE vec NAME(times_low_power)(vec p, vec k) {
@@ -214,7 +212,6 @@ INLINE vec NAME(rectify)(vec x, int relu) { return relu ? NAME(between)(x, NAME(
 #define take_larger NAME(take_larger)
 #define by_sign NAME(by_sign)
 #define square_rest NAME(square_rest)
-#define power_of_two NAME(power_of_two)
 #define times_power NAME(times_power)
 #define times_low_power NAME(times_low_power)
 #define quotient NAME(quotient)

@@ -19,11 +19,11 @@
 #undef take_larger
 #undef by_sign
 #undef square_rest
-#undef power_of_two
 #undef times_power
 #undef times_low_power
 #undef WHOLE
 #undef DIGITS
+#undef BIAS
 #undef quotient
 #undef ratio
 #undef permute
@@ -36,7 +36,6 @@
 #undef vtanh
 #undef vsigmoid
 #undef gate_tanh
-#undef gate_sigmoid
 #undef vlog1p
 #undef vdistance
 #undef vgaussian

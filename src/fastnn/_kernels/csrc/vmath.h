@@ -20,6 +20,10 @@ INLINE NAME(reduced) NAME(reduce_by)(real whole, vec x) {
 }
 INLINE NAME(reduced) NAME(reduce_exp)(vec x) { return NAME(reduce_by)(WHOLE, x); }
 
+/* Where 2^k is a normal number one shift makes it, of a k to which the bias of exponents was added. */
+INLINE NAME(reduced) NAME(reduce_biased)(vec x) { return NAME(reduce_by)(WHOLE + BIAS, x); }
+INLINE vec NAME(biased_power)(vec k) { return (vec)((mask)k << DIGITS); }
+
 /* sum_i c[i] x^(n - 1 - i), odd and even powers apart, so that each step waits for half as many. */
 INLINE vec NAME(horner)(int n, const real *c, vec x) {
     const vec square = x * x;
@@ -73,8 +77,8 @@ typedef struct {
 
 INLINE NAME(tanh_part) NAME(tanh_exp)(vec x) {
     const real most = FLOAT ? 10 : 20; /* tanh rounds to 1 */
-    const NAME(reduced) e = NAME(reduce_exp)(2 * lesser(splat(most), NAME(vabs)(x)));
-    const vec scale = power_of_two(e.k);
+    const NAME(reduced) e = NAME(reduce_biased)(2 * lesser(splat(most), NAME(vabs)(x)));
+    const vec scale = NAME(biased_power)(e.k);
     const vec bend = NAME(exp_bend)(e.r), p = bend + e.r, m = p * scale + (scale - 1);
 #if FUSED
     return (NAME(tanh_part)){m, {0}};
@@ -93,44 +97,40 @@ INLINE vec NAME(tanh_from)(vec x, NAME(tanh_part) t) {
 }
 INLINE vec NAME(vtanh)(vec x) { return NAME(tanh_from)(x, NAME(tanh_exp)(x)); }
 
-/* 1 / (1 + e^-x), by e^-|x|, which does not overflow */
-INLINE vec NAME(exp_minus_abs)(vec x) { return NAME(vexp_low)((vec)((mask)x | (mask)splat((real)-0.0))); }
-INLINE vec NAME(sigmoid_from)(vec x, vec e) {
-    const vec sum = 1 + e;
-    return quotient(by_sign(x, e, splat(1)), sum, e - (sum - 1));
-}
-INLINE vec NAME(vsigmoid)(vec x) { return NAME(sigmoid_from)(x, NAME(exp_minus_abs)(x)); }
-
-/* Both once more, for the gates of recurrences, with half the instructions: 2.5 units of the last place for tanh, 2 for
- * sigmoid. Sums keep what they lose in rounding, the sign comes with the argument, and 2^k is made by one shift: the
- * argument is cut so that it is a normal number, and below e^-87 (double: e^-708) a sigmoid falls no further. Of the
- * arguments of `lesser` and `larger` the second stays if it is NaN. */
+/* Of the arguments of `lesser` and `larger` below the second stays if it is NaN. */
 typedef struct {
     vec p;     /* e^r - 1 */
     vec scale; /* 2^k     */
 } NAME(power);
-
-INLINE NAME(reduced) NAME(reduce_biased)(vec x) { return NAME(reduce_by)(WHOLE + (FLOAT ? 127 : 1023), x); }
-INLINE vec NAME(biased_power)(vec k) { return (vec)((mask)k << DIGITS); }
-INLINE NAME(power) NAME(gate_power)(vec x) {
+INLINE NAME(power) NAME(normal_power)(vec x) {
     const NAME(reduced) e = NAME(reduce_biased)(x);
     return (NAME(power)){NAME(exp_less_one)(e.r), NAME(biased_power)(e.k)};
 }
 /* e^x for x <= 0, but 0 below 2^-126.5 (double: 2^-1022.5): the exponent's bits of 2^k are 0 then, and so is 2^k. */
 INLINE vec NAME(vexp_normal)(vec x) {
-    const NAME(power) e = NAME(gate_power)(larger(splat(FLOAT ? -88 : -709), x));
+    const NAME(power) e = NAME(normal_power)(larger(splat(FLOAT ? -88 : -709), x));
     return e.p * e.scale + e.scale;
 }
+/* 1 / (1 + e^-x), both divided by 2^64: so the sum is a normal number where the result is not, or is 0. It is rounded
+ * but once: what 2^k + 1 loses of the lesser one is added to what is smaller than 2^k. */
+#define SIGMOID_ONE ((real)0x1p-64)
+INLINE vec NAME(sigmoid_sum)(vec x) {
+    const real most = 40, least = FLOAT ? -104 : -746;
+    const NAME(reduced) e = NAME(reduce_by)(WHOLE + BIAS - 64, -larger(splat(least), lesser(splat(most), x)));
+    const vec scale = NAME(biased_power)(e.k), sum = scale + SIGMOID_ONE, lost = SIGMOID_ONE - (sum - scale);
+    return (NAME(exp_less_one)(e.r) * scale + lost) + sum;
+}
+INLINE vec NAME(sigmoid_from)(vec sum) { return ratio(splat(SIGMOID_ONE), sum); }
+INLINE vec NAME(vsigmoid)(vec x) { return NAME(sigmoid_from)(NAME(sigmoid_sum)(x)); }
+#undef SIGMOID_ONE
+
+/* Tanh once more, for the gates of recurrences, with half the instructions: 2.5 units of the last place. The sum keeps
+ * what it loses in rounding, and the sign comes with the argument. */
 INLINE vec NAME(gate_tanh)(vec x) {
     const real most = FLOAT ? 10 : 20;
-    const NAME(power) e = NAME(gate_power)(2 * larger(splat(-most), lesser(splat(most), x)));
+    const NAME(power) e = NAME(normal_power)(2 * larger(splat(-most), lesser(splat(most), x)));
     const vec m = e.p * e.scale + (e.scale - 1);
     return ratio(m, m + 2);
-}
-INLINE vec NAME(gate_sigmoid)(vec x) {
-    const real most = FLOAT ? 87 : 708;
-    const NAME(power) e = NAME(gate_power)(-larger(splat(-most), lesser(splat(most), x)));
-    return ratio(splat(1), e.p * e.scale + e.scale + 1);
 }
 
 /* log(1 + e) for 0 <= e <= 1: 2 atanh(s) with s = e / (2 + e), by polynomials of least error in s^2. */
@@ -189,7 +189,6 @@ INLINE vec NAME(vnormal_tail)(vec a) {
 #define vtanh NAME(vtanh)
 #define vsigmoid NAME(vsigmoid)
 #define gate_tanh NAME(gate_tanh)
-#define gate_sigmoid NAME(gate_sigmoid)
 #define vlog1p NAME(vlog1p)
 #define vdistance NAME(vdistance)
 #define vgaussian NAME(vgaussian)
