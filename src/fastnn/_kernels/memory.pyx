@@ -2,10 +2,11 @@
 
 from math import prod
 
-from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdlib cimport free, malloc
 from numpy import empty as _empty
-from numpy import frombuffer
+from numpy import empty_like as _empty_like
+from numpy import frombuffer, ndarray
 
 cdef extern from "blocks.h" nogil:
     void* fnn_block_take(size_t size)
@@ -63,6 +64,39 @@ def empty(tuple shape, dtype):
     if not SMALLEST <= size <= LARGEST:
         return _empty(shape, dtype)
     return frombuffer(Block(size), dtype).reshape(shape)
+
+
+cdef bint is_dense(const Py_buffer* array) noexcept:
+    """Whether the elements fill the memory they lie in, in whatever order of the axes."""
+    cdef Py_ssize_t stride = array.itemsize
+    cdef int axis, left = 0
+    if array.len == 0:
+        return True
+    for axis in range(array.ndim):
+        left += array.shape[axis] > 1
+    while left:
+        for axis in range(array.ndim):
+            if array.strides[axis] == stride and array.shape[axis] > 1:
+                break
+        else:
+            return False
+        stride *= array.shape[axis]
+        left -= 1
+    return True
+
+
+def empty_like(x):
+    """Likewise of the shape and dtype of x, each element where x has it; None where x is not dense."""
+    cdef Py_buffer buffer
+    cdef bint dense
+    PyObject_GetBuffer(x, &buffer, PyBUF_STRIDES)
+    dense, size = is_dense(&buffer), buffer.len
+    PyBuffer_Release(&buffer)
+    if not dense:
+        return None
+    if not SMALLEST <= size <= LARGEST:
+        return _empty_like(x)
+    return ndarray(x.shape, x.dtype, Block(size), 0, x.strides)
 
 
 def release():

@@ -10,24 +10,16 @@ import numpy as np
 
 from .. import _checks
 from .._kernels import elementwise as _kernel
-from .._kernels.memory import empty
+from .._kernels.memory import empty, empty_like
 from .._kernels.runtime import in_default_environment
-
-
-def _dense_order(x):
-    """The axes of `x` from the slowest to the fastest in memory, or None where its memory is not dense."""
-    order = tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
-    return order if x.transpose(order).flags.c_contiguous else None
 
 
 def _run(op, x, alpha=0.0):
     """f(x) in the memory layout of x."""
-    if not x.flags.c_contiguous:
-        order = _dense_order(x)
-        if order is not None:
-            return _run(op, x.transpose(order), alpha).transpose(np.argsort(order))
+    y = empty_like(x)
+    if y is None:
         x = np.ascontiguousarray(x)
-    y = empty(x.shape, x.dtype)
+        y = empty_like(x)
     _kernel.map(op, alpha, x, y)
     return y
 
@@ -37,16 +29,15 @@ def _run_backward(name, op, grad_y, saved, alpha=0.0, saved_name="y"):
     saved = _checks.as_float_array(f"{name}: {saved_name}", saved)
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, None, saved.dtype)
     _checks.same_shape(f"{name}: grad_y", grad_y, saved.shape, f"as {saved_name} has")
-    order = None if saved.flags.c_contiguous else _dense_order(saved)
-    if order is None:
-        return _backward_as_it_lies(op, grad_y, saved, alpha)
-    grad_x = _backward_as_it_lies(op, grad_y.transpose(order), saved.transpose(order), alpha)
-    return grad_x.transpose(np.argsort(order))
-
-
-def _backward_as_it_lies(op, grad_y, saved, alpha):
-    grad_x = empty(saved.shape, saved.dtype)
-    _kernel.map_backward(op, alpha, np.ascontiguousarray(grad_y), np.ascontiguousarray(saved), grad_x)
+    grad_x = empty_like(saved)
+    if grad_x is None:
+        saved = np.ascontiguousarray(saved)
+        grad_x = empty_like(saved)
+    if grad_y.strides != saved.strides:
+        in_place = empty_like(saved)
+        np.copyto(in_place, grad_y)
+        grad_y = in_place
+    _kernel.map_backward(op, alpha, grad_y, saved, grad_x)
     return grad_x
 
 
