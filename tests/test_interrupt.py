@@ -279,8 +279,8 @@ def passes(name):
     def make(rows):
         x, y = np.zeros((rows, 1000)), np.full((rows, 1000), np.nan)
         call = {
-            "map": lambda: elementwise.map(GELU, 0.0, x, y),
-            "map_backward": lambda: elementwise.map_backward(GELU, 0.0, x, x, y),
+            "map": lambda: elementwise.map(GELU, 0.0, 0.0, x, y),
+            "map_backward": lambda: elementwise.map_backward(GELU, 0.0, 0.0, x, x, y),
             "loss": lambda: elementwise.loss(BINARY_CROSS_ENTROPY, x, x, None, None, y),
         }[name]
         call.written = y

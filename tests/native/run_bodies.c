@@ -40,16 +40,17 @@ static void *transpose_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) 
 }
 
 static void *map(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
-    void *x = draw(size, 1), *y = draw(8 * size, 2);
-    for (int op = FNN_RELU; op <= FNN_EXP; op++) k->map(op, size, 0.1, x, at(y, op * size));
-    *n = 8 * size;
+    void *x = draw(size, 1), *y = draw(FNN_FUNCTIONS * size, 2);
+    for (int op = 0; op < FNN_FUNCTIONS; op++) k->map(op, size, 0.1, 0.2, x, at(y, op * size));
+    *n = FNN_FUNCTIONS * size;
     free(x);
     return y;
 }
 static void *map_backward(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
-    void *grad = draw(size, 1), *saved = draw(size, 2), *y = draw(7 * size, 3);
-    for (int op = FNN_RELU; op <= FNN_GELU_TANH; op++) k->map_backward(op, size, 0.1, grad, saved, at(y, op * size));
-    *n = 7 * size;
+    void *grad = draw(size, 1), *saved = draw(size, 2), *y = draw(FNN_FUNCTIONS * size, 3);
+    for (int op = 0; op < FNN_FUNCTIONS; op++)
+        k->map_backward(op, size, 0.1, 0.2, grad, saved, at(y, op * size));
+    *n = FNN_FUNCTIONS * size;
     free(grad), free(saved);
     return y;
 }

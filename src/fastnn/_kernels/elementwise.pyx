@@ -15,11 +15,14 @@ from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, raise_inter
 from fastnn._kernels.share cimport share
 
 cdef extern from "kernels.h" nogil:
-    int FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH, FNN_EXP
+    int FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH
+    int FNN_HARDTANH, FNN_HARDSIGMOID, FNN_HARDSWISH, FNN_ELU, FNN_SOFTPLUS, FNN_EXP
     int FNN_SQUARED, FNN_HALF_SQUARED, FNN_BINARY_CROSS_ENTROPY
 
 RELU, LEAKY_RELU, SIGMOID, TANH = FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH
 SILU, GELU, GELU_TANH, EXP = FNN_SILU, FNN_GELU, FNN_GELU_TANH, FNN_EXP
+HARDTANH, HARDSIGMOID, HARDSWISH = FNN_HARDTANH, FNN_HARDSIGMOID, FNN_HARDSWISH
+ELU, SOFTPLUS = FNN_ELU, FNN_SOFTPLUS
 SQUARED, HALF_SQUARED, BINARY_CROSS_ENTROPY = FNN_SQUARED, FNN_HALF_SQUARED, FNN_BINARY_CROSS_ENTROPY
 
 cdef Py_ssize_t BLOCK = 16384   # elements
@@ -34,7 +37,7 @@ cdef struct Map:
     const fnn_kernels* kern
     Py_ssize_t itemsize, size
     int op
-    double alpha
+    double alpha, beta
     const char* x
     const char* grad_y
     char* y
@@ -42,7 +45,9 @@ cdef struct Map:
 
 cdef double cost(int op, Py_ssize_t n) noexcept nogil:
     """Serial nanoseconds of a function over n numbers."""
-    return n * (NS_STREAM if op == FNN_RELU or op == FNN_LEAKY_RELU else NS_FUNCTION)
+    cdef bint of_lines = (op == FNN_RELU or op == FNN_LEAKY_RELU or op == FNN_HARDTANH
+                          or op == FNN_HARDSIGMOID or op == FNN_HARDSWISH)
+    return n * (NS_STREAM if of_lines else NS_FUNCTION)
 
 
 cdef void map_blocks(const void* map_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
@@ -52,24 +57,25 @@ cdef void map_blocks(const void* map_, Py_ssize_t first, Py_ssize_t last, int th
         n = min(BLOCK, job.size - block * BLOCK)
         at = block * BLOCK * job.itemsize
         if job.grad_y is NULL:
-            job.kern.map(job.op, n, job.alpha, job.x + at, job.y + at)
+            job.kern.map(job.op, n, job.alpha, job.beta, job.x + at, job.y + at)
         else:
-            job.kern.map_backward(job.op, n, job.alpha, job.grad_y + at, job.x + at, job.y + at)
+            job.kern.map_backward(job.op, n, job.alpha, job.beta, job.grad_y + at, job.x + at,
+                                  job.y + at)
 
 
-cdef void run_map(int op, double alpha, const Py_buffer* grad_y, const Py_buffer* x,
+cdef void run_map(int op, double alpha, double beta, const Py_buffer* grad_y, const Py_buffer* x,
                   const Py_buffer* y) noexcept nogil:
     cdef Map job
     job.kern = kernels(x.itemsize)
     job.itemsize, job.size = x.itemsize, x.len // x.itemsize
-    job.op, job.alpha = op, alpha
+    job.op, job.alpha, job.beta = op, alpha, beta
     job.x, job.y = <const char*>x.buf, <char*>y.buf
     job.grad_y = NULL if grad_y is NULL else <const char*>grad_y.buf
     share(map_blocks, &job, ceil_div(job.size, BLOCK), cost(op, job.size))
 
 
-def map(int op, double alpha, x, y):
-    """y = f(x); `op` names f, `alpha` is the slope of LEAKY_RELU."""
+def map(int op, double alpha, double beta, x, y):
+    """y = f(x); `op` names f, `alpha` and `beta` are its numbers: see csrc/elementwise.h."""
     cdef Environment _caller = default_environment()
     cdef Arrays arrays
     arrays.count = 0
@@ -77,13 +83,13 @@ def map(int op, double alpha, x, y):
         acquire(&arrays, x, False)
         acquire(&arrays, y, True)
         with nogil:
-            run_map(op, alpha, NULL, &arrays.item[0], &arrays.item[1])
+            run_map(op, alpha, beta, NULL, &arrays.item[0], &arrays.item[1])
     finally:
         release(&arrays)
     raise_interrupt()
 
 
-def map_backward(int op, double alpha, grad_y, saved, grad_x):
+def map_backward(int op, double alpha, double beta, grad_y, saved, grad_x):
     """grad_x = grad_y f', from what was saved: the output of RELU, SIGMOID, TANH, EXP, else the input."""
     cdef Environment _caller = default_environment()
     cdef Arrays arrays
@@ -93,7 +99,7 @@ def map_backward(int op, double alpha, grad_y, saved, grad_x):
         acquire(&arrays, saved, False)
         acquire(&arrays, grad_x, True)
         with nogil:
-            run_map(op, alpha, &arrays.item[0], &arrays.item[1], &arrays.item[2])
+            run_map(op, alpha, beta, &arrays.item[0], &arrays.item[1], &arrays.item[2])
     finally:
         release(&arrays)
     raise_interrupt()

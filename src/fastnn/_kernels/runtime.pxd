@@ -175,9 +175,9 @@ cdef extern from "kernels.h" nogil:
                                   Py_ssize_t panel, Py_ssize_t stride) noexcept nogil
         void (*winograd_filter_gradient)(int size, const void* s, Py_ssize_t stride, Py_ssize_t n,
                                          void* g) noexcept nogil
-        void (*map)(int op, Py_ssize_t n, double alpha, const void* x, void* y) noexcept nogil
-        void (*map_backward)(int op, Py_ssize_t n, double alpha, const void* grad_y, const void* saved,
-                             void* grad_x) noexcept nogil
+        void (*map)(int op, Py_ssize_t n, double alpha, double beta, const void* x, void* y) noexcept nogil
+        void (*map_backward)(int op, Py_ssize_t n, double alpha, double beta, const void* grad_y,
+                             const void* saved, void* grad_x) noexcept nogil
         void (*column_moments)(Py_ssize_t m, Py_ssize_t c, const void* x, const void* center, const void* g,
                                void* sums) noexcept nogil
         void (*column_affine)(Py_ssize_t m, Py_ssize_t c, const void* x, const void* center, const void* a,

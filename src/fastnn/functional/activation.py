@@ -1,8 +1,4 @@
-"""Activation functions, forward beside backward.
-
-An array whose memory is dense, in whatever order of its axes, is processed as it lies, and the result has
-its layout; any other is copied first.
-"""
+"""Activation functions, forward beside backward."""
 
 from __future__ import annotations
 
@@ -10,35 +6,9 @@ import numpy as np
 
 from .. import _checks
 from .._kernels import elementwise as _kernel
-from .._kernels.memory import empty, empty_like
+from .._kernels.memory import empty
 from .._kernels.runtime import in_default_environment
-
-
-def _run(op, x, alpha=0.0):
-    """f(x) in the memory layout of x."""
-    y = empty_like(x)
-    if y is None:
-        x = np.ascontiguousarray(x)
-        y = empty_like(x)
-    _kernel.map(op, alpha, x, y)
-    return y
-
-
-def _run_backward(name, op, grad_y, saved, alpha=0.0, saved_name="y"):
-    """grad_y f' in the memory layout of `saved`; grad_y is copied where its layout is another."""
-    saved = _checks.as_float_array(f"{name}: {saved_name}", saved)
-    grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, None, saved.dtype)
-    _checks.same_shape(f"{name}: grad_y", grad_y, saved.shape, f"as {saved_name} has")
-    grad_x = empty_like(saved)
-    if grad_x is None:
-        saved = np.ascontiguousarray(saved)
-        grad_x = empty_like(saved)
-    if grad_y.strides != saved.strides:
-        in_place = empty_like(saved)
-        np.copyto(in_place, grad_y)
-        grad_y = in_place
-    _kernel.map_backward(op, alpha, grad_y, saved, grad_x)
-    return grad_x
+from ._elementwise import apply, apply_gradient
 
 
 def relu(x):
@@ -61,7 +31,7 @@ def relu(x):
     -----
     Cheap, without a vanishing gradient for x > 0, and sparse: see `active_share`. NaN stays NaN.
     """
-    return _run(_kernel.RELU, _checks.as_float_array("relu: x", x))
+    return apply(_kernel.RELU, _checks.as_float_array("relu: x", x))
 
 
 def relu_backward(grad_y, y):
@@ -81,7 +51,7 @@ def relu_backward(grad_y, y):
     -------
     grad_x : ndarray of the shape of `y`
     """
-    return _run_backward("relu_backward", _kernel.RELU, grad_y, y)
+    return apply_gradient("relu_backward", _kernel.RELU, grad_y, y, saved_name="y")
 
 
 @in_default_environment
@@ -109,7 +79,7 @@ def leaky_relu(x, negative_slope=0.01):
     y : ndarray of the shape of `x`, with its memory layout where that is dense
     """
     slope = _checks.real("leaky_relu: negative_slope", negative_slope)
-    return _run(_kernel.LEAKY_RELU, _checks.as_float_array("leaky_relu: x", x), slope)
+    return apply(_kernel.LEAKY_RELU, _checks.as_float_array("leaky_relu: x", x), slope)
 
 
 def leaky_relu_backward(grad_y, x, negative_slope=0.01):
@@ -131,7 +101,7 @@ def leaky_relu_backward(grad_y, x, negative_slope=0.01):
     grad_x : ndarray of the shape of `x`
     """
     slope = _checks.real("leaky_relu_backward: negative_slope", negative_slope)
-    return _run_backward("leaky_relu_backward", _kernel.LEAKY_RELU, grad_y, x, slope, "x")
+    return apply_gradient("leaky_relu_backward", _kernel.LEAKY_RELU, grad_y, x, slope)
 
 
 def sigmoid(x):
@@ -150,7 +120,7 @@ def sigmoid(x):
     -------
     y : ndarray of the shape of `x`, with its memory layout where that is dense
     """
-    return _run(_kernel.SIGMOID, _checks.as_float_array("sigmoid: x", x))
+    return apply(_kernel.SIGMOID, _checks.as_float_array("sigmoid: x", x))
 
 
 def sigmoid_backward(grad_y, y):
@@ -170,7 +140,7 @@ def sigmoid_backward(grad_y, y):
     -------
     grad_x : ndarray of the shape of `y`
     """
-    return _run_backward("sigmoid_backward", _kernel.SIGMOID, grad_y, y)
+    return apply_gradient("sigmoid_backward", _kernel.SIGMOID, grad_y, y, saved_name="y")
 
 
 def tanh(x):
@@ -189,7 +159,7 @@ def tanh(x):
     -------
     y : ndarray of the shape of `x`, with its memory layout where that is dense
     """
-    return _run(_kernel.TANH, _checks.as_float_array("tanh: x", x))
+    return apply(_kernel.TANH, _checks.as_float_array("tanh: x", x))
 
 
 def tanh_backward(grad_y, y):
@@ -209,7 +179,7 @@ def tanh_backward(grad_y, y):
     -------
     grad_x : ndarray of the shape of `y`
     """
-    return _run_backward("tanh_backward", _kernel.TANH, grad_y, y)
+    return apply_gradient("tanh_backward", _kernel.TANH, grad_y, y, saved_name="y")
 
 
 def _gelu_op(name, approximate):
@@ -239,7 +209,7 @@ def gelu(x, approximate="none"):
     -----
     From about x = -13.25 down, in float64 -37.65, Phi and the density, there below 5e-38 and 3e-307, are 0.
     """
-    return _run(_gelu_op("gelu", approximate), _checks.as_float_array("gelu: x", x))
+    return apply(_gelu_op("gelu", approximate), _checks.as_float_array("gelu: x", x))
 
 
 def gelu_backward(grad_y, x, approximate="none"):
@@ -263,7 +233,7 @@ def gelu_backward(grad_y, x, approximate="none"):
     grad_x : ndarray of the shape of `x`
     """
     op = _gelu_op("gelu_backward", approximate)
-    return _run_backward("gelu_backward", op, grad_y, x, saved_name="x")
+    return apply_gradient("gelu_backward", op, grad_y, x)
 
 
 def silu(x):
@@ -282,7 +252,7 @@ def silu(x):
     -------
     y : ndarray of the shape of `x`, with its memory layout where that is dense
     """
-    return _run(_kernel.SILU, _checks.as_float_array("silu: x", x))
+    return apply(_kernel.SILU, _checks.as_float_array("silu: x", x))
 
 
 def silu_backward(grad_y, x):
@@ -302,7 +272,7 @@ def silu_backward(grad_y, x):
     -------
     grad_x : ndarray of the shape of `x`
     """
-    return _run_backward("silu_backward", _kernel.SILU, grad_y, x, saved_name="x")
+    return apply_gradient("silu_backward", _kernel.SILU, grad_y, x)
 
 
 def _axis(name, dim, ndim):

@@ -1,27 +1,12 @@
-"""Activations made of pieces, forward beside backward: a few passes of NumPy in the memory order of x."""
+"""Activations made of pieces, forward beside backward."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from .. import _checks
-from .._kernels.runtime import in_default_environment
-from .activation import sigmoid
+from .._kernels import elementwise as _kernel
+from ._elementwise import apply, apply_gradient
 
 
-def _input(name, x):
-    return _checks.as_float_array(f"{name}: x", x)
-
-
-def _inputs(name, grad_y, x):
-    """Check the arguments of a gradient."""
-    x = _input(name, x)
-    grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, None, x.dtype)
-    _checks.same_shape(f"{name}: grad_y", grad_y, x.shape, "as x has")
-    return grad_y, x
-
-
-@in_default_environment
 def elu(x, alpha=1.0):
     """Exponential linear unit (Clevert, Unterthiner and Hochreiter, 2015).
 
@@ -39,15 +24,10 @@ def elu(x, alpha=1.0):
     -------
     y : ndarray of the shape of `x`
     """
-    x, alpha = _input("elu", x), _checks.real("elu: alpha", alpha)
-    y = np.minimum(x, 0, out=np.empty_like(x))
-    np.expm1(y, out=y)
-    y *= x.dtype.type(alpha)
-    np.copyto(y, x, where=x > 0)
-    return y
+    x = _checks.as_float_array("elu: x", x)
+    return apply(_kernel.ELU, x, _checks.real("elu: alpha", alpha))
 
 
-@in_default_environment
 def elu_backward(grad_y, x, alpha=1.0):
     """Gradient of `elu`, from its input.
 
@@ -60,13 +40,7 @@ def elu_backward(grad_y, x, alpha=1.0):
     grad_x : ndarray of the shape of `x`
     """
     alpha = _checks.real("elu_backward: alpha", alpha)
-    grad_y, x = _inputs("elu_backward", grad_y, x)
-    grad_x = np.minimum(x, 0, out=np.empty_like(x))
-    np.exp(grad_x, out=grad_x)
-    grad_x *= x.dtype.type(alpha)
-    np.copyto(grad_x, 1, where=x > 0)
-    grad_x *= grad_y
-    return grad_x
+    return apply_gradient("elu_backward", _kernel.ELU, grad_y, x, alpha)
 
 
 def bounds(name, min_val, max_val):
@@ -78,7 +52,6 @@ def bounds(name, min_val, max_val):
     return low, high
 
 
-@in_default_environment
 def hardtanh(x, min_val=-1.0, max_val=1.0):
     """x, but at least `min_val` and at most `max_val`; with 0 and 6 it is the ReLU6 of mobile networks.
 
@@ -97,11 +70,9 @@ def hardtanh(x, min_val=-1.0, max_val=1.0):
     y : ndarray of the shape of `x`
     """
     low, high = bounds("hardtanh", min_val, max_val)
-    x = _input("hardtanh", x)
-    return np.clip(x, low, high, out=np.empty_like(x))
+    return apply(_kernel.HARDTANH, _checks.as_float_array("hardtanh: x", x), low, high)
 
 
-@in_default_environment
 def hardtanh_backward(grad_y, x, min_val=-1.0, max_val=1.0):
     """Gradient of `hardtanh`, from its input; zero at the bounds, as torch has it.
 
@@ -114,13 +85,9 @@ def hardtanh_backward(grad_y, x, min_val=-1.0, max_val=1.0):
     grad_x : ndarray of the shape of `x`
     """
     low, high = bounds("hardtanh_backward", min_val, max_val)
-    grad_y, x = _inputs("hardtanh_backward", grad_y, x)
-    grad_x = np.zeros_like(x)
-    np.copyto(grad_x, grad_y, where=~((x <= low) | (x >= high)))  # NaN passes it on
-    return grad_x
+    return apply_gradient("hardtanh_backward", _kernel.HARDTANH, grad_y, x, low, high)
 
 
-@in_default_environment
 def hardsigmoid(x):
     """A sigmoid of three straight pieces.
 
@@ -137,13 +104,9 @@ def hardsigmoid(x):
     -------
     y : ndarray of the shape of `x`
     """
-    x = _input("hardsigmoid", x)
-    y = np.divide(x, 6, out=np.empty_like(x))
-    y += x.dtype.type(0.5)
-    return np.clip(y, 0, 1, out=y)
+    return apply(_kernel.HARDSIGMOID, _checks.as_float_array("hardsigmoid: x", x))
 
 
-@in_default_environment
 def hardsigmoid_backward(grad_y, x):
     """Gradient of `hardsigmoid`, from its input.
 
@@ -155,12 +118,9 @@ def hardsigmoid_backward(grad_y, x):
     -------
     grad_x : ndarray of the shape of `x`
     """
-    grad_x = hardtanh_backward(*_inputs("hardsigmoid_backward", grad_y, x), -3.0, 3.0)
-    grad_x /= 6
-    return grad_x
+    return apply_gradient("hardsigmoid_backward", _kernel.HARDSIGMOID, grad_y, x)
 
 
-@in_default_environment
 def hardswish(x):
     """x times its `hardsigmoid`, of MobileNetV3 (Howard et al., 2019).
 
@@ -177,13 +137,9 @@ def hardswish(x):
     -------
     y : ndarray of the shape of `x`
     """
-    x = _input("hardswish", x)
-    y = hardsigmoid(x)
-    np.multiply(y, x, out=y, where=x > -3)  # not zero times minus infinity
-    return y
+    return apply(_kernel.HARDSWISH, _checks.as_float_array("hardswish: x", x))
 
 
-@in_default_environment
 def hardswish_backward(grad_y, x):
     """Gradient of `hardswish`, from its input.
 
@@ -195,13 +151,7 @@ def hardswish_backward(grad_y, x):
     -------
     grad_x : ndarray of the shape of `x`
     """
-    grad_y, x = _inputs("hardswish_backward", grad_y, x)
-    grad_x = np.divide(x, 3, out=np.empty_like(x))
-    grad_x += x.dtype.type(0.5)
-    np.copyto(grad_x, 0, where=x <= -3)
-    np.copyto(grad_x, 1, where=x >= 3)
-    grad_x *= grad_y
-    return grad_x
+    return apply_gradient("hardswish_backward", _kernel.HARDSWISH, grad_y, x)
 
 
 def softplus_numbers(name, beta, threshold):
@@ -212,7 +162,6 @@ def softplus_numbers(name, beta, threshold):
     return beta, _checks.real(f"{name}: threshold", threshold)
 
 
-@in_default_environment
 def softplus(x, beta=1.0, threshold=20.0):
     """A smooth ReLU.
 
@@ -232,18 +181,9 @@ def softplus(x, beta=1.0, threshold=20.0):
     y : ndarray of the shape of `x`
     """
     beta, threshold = softplus_numbers("softplus", beta, threshold)
-    x = _input("softplus", x)
-    z = np.multiply(x, x.dtype.type(beta), out=np.empty_like(x))
-    # log(1 + e^z) = max(z, 0) + log(1 + e^-|z|), without overflow.
-    y = np.negative(np.abs(z), out=np.empty_like(z))  # an array of shape () stays one
-    np.log1p(np.exp(y, out=y), out=y)
-    y += np.maximum(z, 0)
-    y /= x.dtype.type(beta)
-    np.copyto(y, x, where=z > threshold)
-    return y
+    return apply(_kernel.SOFTPLUS, _checks.as_float_array("softplus: x", x), beta, threshold)
 
 
-@in_default_environment
 def softplus_backward(grad_y, x, beta=1.0, threshold=20.0):
     """Gradient of `softplus`, from its input.
 
@@ -256,9 +196,4 @@ def softplus_backward(grad_y, x, beta=1.0, threshold=20.0):
     grad_x : ndarray of the shape of `x`
     """
     beta, threshold = softplus_numbers("softplus_backward", beta, threshold)
-    grad_y, x = _inputs("softplus_backward", grad_y, x)
-    z = np.multiply(x, x.dtype.type(beta), out=np.empty_like(x))
-    grad_x = sigmoid(z)
-    np.copyto(grad_x, 1, where=z > threshold)
-    grad_x *= grad_y
-    return grad_x
+    return apply_gradient("softplus_backward", _kernel.SOFTPLUS, grad_y, x, beta, threshold)

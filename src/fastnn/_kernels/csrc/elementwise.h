@@ -2,6 +2,12 @@
  *
  * One loop serves all of them: `op` is a constant in each instance, so the switch vanishes. The
  * derivative is taken from what was saved: the output of relu, sigmoid and tanh, the input of the rest.
+ *
+ *     leaky relu    x where x >= 0, else alpha x
+ *     hardtanh      min(max(x, alpha), beta)
+ *     hardsigmoid   min(max(x / 6 + 1 / 2, 0), 1)               hardswish    x times that
+ *     elu           x where x > 0, else alpha (e^x - 1)
+ *     softplus      log(1 + e^(alpha x)) / alpha where alpha x <= beta, else x
  */
 
 #define TWICE_SQRT_2_PI (real)1.59576912160573071176
@@ -12,7 +18,13 @@ INLINE vec NAME(gelu_argument)(vec x) { return TWICE_SQRT_2_PI * (x + GELU_CUBE 
 /* x s, where s falls faster than x grows: not -inf times 0 */
 INLINE vec NAME(times_tail)(vec x, vec s) { return larger(splat(-1000), x) * s; }
 
-INLINE vec NAME(function)(int op, vec x, real alpha) {
+INLINE vec NAME(hardsigmoid)(vec x) {
+    return lesser(splat(1), larger((vec){0}, x * (real)0.16666666666666666667 + (real)0.5));
+}
+/* log(1 + e^z) */
+INLINE vec NAME(softplus)(vec z) { return larger((vec){0}, z) + vlog1p(vexp_low(-vabs(z))); }
+
+INLINE vec NAME(function)(int op, vec x, real alpha, real beta) {
     switch (op) {
     case FNN_RELU: return relu1(x);
     case FNN_LEAKY_RELU: return select(x < (vec){0}, alpha * x, x);
@@ -24,12 +36,17 @@ INLINE vec NAME(function)(int op, vec x, real alpha) {
         return larger((vec){0}, x) - a * (vgaussian(a) * vnormal_tail(a));
     }
     case FNN_GELU_TANH: return NAME(times_tail)(x, vsigmoid(NAME(gelu_argument)(x)));
+    case FNN_HARDTANH: return lesser(splat(beta), larger(splat(alpha), x));
+    case FNN_HARDSIGMOID: return NAME(hardsigmoid)(x);
+    case FNN_HARDSWISH: return NAME(times_tail)(x, NAME(hardsigmoid)(x));
+    case FNN_ELU: return select(x > (vec){0}, x, alpha * vexpm1_low(lesser((vec){0}, x)));
+    case FNN_SOFTPLUS: return select(alpha * x > beta, x, NAME(softplus)(alpha * x) * (1 / alpha));
     default: return vexp(x);
     }
 }
 
 /* f'(x) from what was saved, s */
-INLINE vec NAME(derivative)(int op, vec s, real alpha) {
+INLINE vec NAME(derivative)(int op, vec s, real alpha, real beta) {
     const vec one = splat(1);
     switch (op) {
     case FNN_LEAKY_RELU: return select(s > (vec){0}, one, splat(alpha));
@@ -48,13 +65,22 @@ INLINE vec NAME(derivative)(int op, vec s, real alpha) {
         const vec y = vsigmoid(NAME(gelu_argument)(s)), slope = y * (1 - y);
         return y + select(slope > 0, s * slope * (TWICE_SQRT_2_PI * (1 + 3 * GELU_CUBE * s * s)), slope);
     }
+    case FNN_HARDSWISH: /* at 3 that of the right, at -3 of the left, as torch has it */
+        return select(s >= 3, one, select(s <= -3, (vec){0}, s * (real)0.33333333333333333333 + (real)0.5));
+    case FNN_ELU: return select(s > (vec){0}, one, alpha * vexp_low(lesser((vec){0}, s)));
+    case FNN_SOFTPLUS: return select(alpha * s > beta, one, vsigmoid(alpha * s));
     default: return s; /* exp: its own output */
     }
 }
 
-/* g f'(x). A relu that is off passes nothing, not even infinity times 0; NaN passes g on, as in torch. */
-INLINE vec NAME(gradient)(int op, vec g, vec s, real alpha) {
-    return op == FNN_RELU ? select(s <= (vec){0}, (vec){0}, g) : g * NAME(derivative)(op, s, alpha);
+/* g f'(x). Where a function is flat nothing passes, not even infinity times 0; NaN passes g on, as in torch. */
+INLINE vec NAME(gradient)(int op, vec g, vec s, real alpha, real beta) {
+    switch (op) {
+    case FNN_RELU: return select(s <= (vec){0}, (vec){0}, g);
+    case FNN_HARDTANH: return select((s <= alpha) | (s >= beta), (vec){0}, g);
+    case FNN_HARDSIGMOID: return select((s <= -3) | (s >= 3), (vec){0}, g * (real)0.16666666666666666667);
+    default: return g * NAME(derivative)(op, s, alpha, beta);
+    }
 }
 
 /* So many vectors are read before one is written: NumPy's arrays begin 16 bytes into a cache line, and a load across
@@ -99,44 +125,46 @@ INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
 }
 #endif
 
-INLINE void NAME(map_run)(int op, ptrdiff_t n, real alpha, const real *x, real *y) {
+INLINE void NAME(map_run)(int op, ptrdiff_t n, real alpha, real beta, const real *x, real *y) {
     const int in_blocks = op == FNN_SILU || op == FNN_TANH || op == FNN_GELU_TANH;
     ptrdiff_t i = in_blocks ? NAME(map_blocks)(op, n, x, y) : 0;
     for (; i + NAME(AHEAD) * VLEN <= n; i += NAME(AHEAD) * VLEN) {
         vec v[NAME(AHEAD)];
         NAME(load_ahead)(v, x + i);
 #pragma GCC unroll 2
-        for (int j = 0; j < NAME(AHEAD); j++) store(y + i + j * VLEN, NAME(function)(op, v[j], alpha));
+        for (int j = 0; j < NAME(AHEAD); j++) store(y + i + j * VLEN, NAME(function)(op, v[j], alpha, beta));
     }
-    for (; NAME(AHEAD) > 1 && i + VLEN <= n; i += VLEN) store(y + i, NAME(function)(op, load(x + i), alpha));
-    if (i < n) store_part(y + i, NAME(function)(op, load_part(x + i, n - i), alpha), n - i);
+    for (; NAME(AHEAD) > 1 && i + VLEN <= n; i += VLEN) store(y + i, NAME(function)(op, load(x + i), alpha, beta));
+    if (i < n) store_part(y + i, NAME(function)(op, load_part(x + i, n - i), alpha, beta), n - i);
 }
 
-INLINE void NAME(map_backward_run)(int op, ptrdiff_t n, real alpha, const real *grad_y, const real *s,
+INLINE void NAME(map_backward_run)(int op, ptrdiff_t n, real alpha, real beta, const real *grad_y, const real *s,
                                    real *grad_x) {
     ptrdiff_t i = 0;
     for (; i + VLEN <= n; i += VLEN)
-        store(grad_x + i, NAME(gradient)(op, load(grad_y + i), load(s + i), alpha));
+        store(grad_x + i, NAME(gradient)(op, load(grad_y + i), load(s + i), alpha, beta));
     if (i < n)
         store_part(grad_x + i,
-                   NAME(gradient)(op, load_part(grad_y + i, n - i), load_part(s + i, n - i), alpha), n - i);
+                   NAME(gradient)(op, load_part(grad_y + i, n - i), load_part(s + i, n - i), alpha, beta), n - i);
 }
 
-#define CASE(op) case op: NAME(map_run)(op, n, (real)alpha, x, y); break;
-static MIXED void NAME(map)(int op, ptrdiff_t n, double alpha, const void *x, void *y) {
+#define CASE(op) case op: NAME(map_run)(op, n, (real)alpha, (real)beta, x, y); break;
+static MIXED void NAME(map)(int op, ptrdiff_t n, double alpha, double beta, const void *x, void *y) {
     switch (op) {
         CASE(FNN_RELU) CASE(FNN_LEAKY_RELU) CASE(FNN_SIGMOID) CASE(FNN_TANH)
-        CASE(FNN_SILU) CASE(FNN_GELU) CASE(FNN_GELU_TANH) CASE(FNN_EXP)
+        CASE(FNN_SILU) CASE(FNN_GELU) CASE(FNN_GELU_TANH) CASE(FNN_HARDTANH) CASE(FNN_HARDSIGMOID)
+        CASE(FNN_HARDSWISH) CASE(FNN_ELU) CASE(FNN_SOFTPLUS) CASE(FNN_EXP)
     }
 }
 #undef CASE
 
-#define CASE(op) case op: NAME(map_backward_run)(op, n, (real)alpha, grad_y, saved, grad_x); break;
-static void NAME(map_backward)(int op, ptrdiff_t n, double alpha, const void *grad_y, const void *saved,
+#define CASE(op) case op: NAME(map_backward_run)(op, n, (real)alpha, (real)beta, grad_y, saved, grad_x); break;
+static void NAME(map_backward)(int op, ptrdiff_t n, double alpha, double beta, const void *grad_y, const void *saved,
                                void *grad_x) {
     switch (op) {
         CASE(FNN_RELU) CASE(FNN_LEAKY_RELU) CASE(FNN_SIGMOID) CASE(FNN_TANH)
-        CASE(FNN_SILU) CASE(FNN_GELU) CASE(FNN_GELU_TANH) CASE(FNN_EXP)
+        CASE(FNN_SILU) CASE(FNN_GELU) CASE(FNN_GELU_TANH) CASE(FNN_HARDTANH) CASE(FNN_HARDSIGMOID)
+        CASE(FNN_HARDSWISH) CASE(FNN_ELU) CASE(FNN_SOFTPLUS) CASE(FNN_EXP)
     }
 }
 #undef CASE

@@ -58,7 +58,10 @@ typedef struct {
 } fnn_row;
 
 /* The functions of elementwise.h. */
-enum { FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH, FNN_EXP };
+enum {
+    FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH,
+    FNN_HARDTANH, FNN_HARDSIGMOID, FNN_HARDSWISH, FNN_ELU, FNN_SOFTPLUS, FNN_EXP, FNN_FUNCTIONS
+};
 
 /* The losses of loss.h. */
 enum { FNN_SQUARED, FNN_HALF_SQUARED, FNN_BINARY_CROSS_ENTROPY };
@@ -198,8 +201,8 @@ typedef struct {
     void (*winograd_filter_gradient)(int size, const void *s, ptrdiff_t stride, ptrdiff_t n, void *g);
 
     /* elementwise.h */
-    void (*map)(int op, ptrdiff_t n, double alpha, const void *x, void *y);
-    void (*map_backward)(int op, ptrdiff_t n, double alpha, const void *grad_y, const void *saved,
+    void (*map)(int op, ptrdiff_t n, double alpha, double beta, const void *x, void *y);
+    void (*map_backward)(int op, ptrdiff_t n, double alpha, double beta, const void *grad_y, const void *saved,
                          void *grad_x);
 
     /* recurrent.h */

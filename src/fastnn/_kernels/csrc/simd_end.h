@@ -32,6 +32,7 @@
 #undef vexp
 #undef vexp_low
 #undef vexp_normal
+#undef vexpm1_low
 #undef vabs
 #undef vtanh
 #undef vsigmoid

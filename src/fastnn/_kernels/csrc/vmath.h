@@ -124,6 +124,11 @@ INLINE vec NAME(sigmoid_from)(vec sum) { return ratio(splat(SIGMOID_ONE), sum); 
 INLINE vec NAME(vsigmoid)(vec x) { return NAME(sigmoid_from)(NAME(sigmoid_sum)(x)); }
 #undef SIGMOID_ONE
 
+/* e^x - 1 for x <= 0 */
+INLINE vec NAME(vexpm1_low)(vec x) {
+    const NAME(power) e = NAME(normal_power)(larger(splat(FLOAT ? -20 : -40), x)); /* there it rounds to -1 */
+    return e.p * e.scale + (e.scale - 1);
+}
 /* Tanh once more, for the gates of recurrences, with half the instructions: 2.5 units of the last place. The sum keeps
  * what it loses in rounding, and the sign comes with the argument. */
 INLINE vec NAME(gate_tanh)(vec x) {
@@ -185,6 +190,7 @@ INLINE vec NAME(vnormal_tail)(vec a) {
 #define vexp NAME(vexp)
 #define vexp_low NAME(vexp_low)
 #define vexp_normal NAME(vexp_normal)
+#define vexpm1_low NAME(vexpm1_low)
 #define vabs NAME(vabs)
 #define vtanh NAME(vtanh)
 #define vsigmoid NAME(vsigmoid)

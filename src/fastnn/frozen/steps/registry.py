@@ -15,19 +15,16 @@ import numpy as np
 
 from ..._checks import FLOAT32, FLOAT64
 from ..._kernels import elementwise as _elementwise
-from ...functional import piecewise as _piecewise
 
 STEPS: dict[str, Callable[..., Any]] = {}
 FLOATS = (FLOAT32, FLOAT64)
 
-# Functions that have a kernel, by name; the second number is theirs.
+# Functions that have a kernel, by name; their numbers follow in an activation.
 MAPS = {"relu": _elementwise.RELU, "leaky_relu": _elementwise.LEAKY_RELU, "sigmoid": _elementwise.SIGMOID,
         "tanh": _elementwise.TANH, "silu": _elementwise.SILU, "gelu": _elementwise.GELU,
-        "gelu_tanh": _elementwise.GELU_TANH, "exp": _elementwise.EXP}
-# Those that NumPy computes, in place and block by block, so that its passes find a block in L2.
-PIECEWISE = {"elu": _piecewise.elu, "hardsigmoid": _piecewise.hardsigmoid, "hardswish": _piecewise.hardswish,
-             "softplus": _piecewise.softplus}
-_BLOCK = 1 << 15  # numbers
+        "gelu_tanh": _elementwise.GELU_TANH, "exp": _elementwise.EXP, "elu": _elementwise.ELU,
+        "hardsigmoid": _elementwise.HARDSIGMOID, "hardswish": _elementwise.HARDSWISH,
+        "softplus": _elementwise.SOFTPLUS}
 
 
 @dataclass(frozen=True)
@@ -119,15 +116,9 @@ def _apply(build: Any, activation: tuple[Any, ...], x: np.ndarray, y: np.ndarray
     name, *numbers = activation
     if name == "clip":
         build.step(np.clip, x, *numbers, y)
-    elif name in PIECEWISE:
-        build.step(_by_blocks, PIECEWISE[name], x, y, *numbers)
     else:
-        build.step(_elementwise.map, MAPS[name], *(numbers or (0.0,)), x, y)
-
-
-def _by_blocks(function: Callable[..., np.ndarray], x: np.ndarray, y: np.ndarray, *numbers: float) -> None:
-    for i in range(0, len(x), _BLOCK):
-        y[i : i + _BLOCK] = function(x[i : i + _BLOCK], *numbers)
+        alpha, beta = (*numbers, 0.0, 0.0)[:2]
+        build.step(_elementwise.map, MAPS[name], alpha, beta, x, y)
 
 
 def split_relu(activation: tuple[Any, ...] | None) -> tuple[int, tuple[Any, ...] | None]:

@@ -1,0 +1,40 @@
+"""Functions of single numbers: arrays to the kernels and back.
+
+An array whose memory is dense, in whatever order of its axes, is processed as it lies, and the result has
+its layout; any other is copied first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import _checks
+from .._kernels import elementwise as _kernel
+from .._kernels.memory import empty_like
+
+
+def apply(op, x, alpha=0.0, beta=0.0):
+    """f(x) in the memory layout of x."""
+    y = empty_like(x)
+    if y is None:
+        x = np.ascontiguousarray(x)
+        y = empty_like(x)
+    _kernel.map(op, alpha, beta, x, y)
+    return y
+
+
+def apply_gradient(name, op, grad_y, saved, alpha=0.0, beta=0.0, saved_name="x"):
+    """grad_y f' in the memory layout of `saved`; grad_y is copied where its layout is another."""
+    saved = _checks.as_float_array(f"{name}: {saved_name}", saved)
+    grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, None, saved.dtype)
+    _checks.same_shape(f"{name}: grad_y", grad_y, saved.shape, f"as {saved_name} has")
+    grad_x = empty_like(saved)
+    if grad_x is None:
+        saved = np.ascontiguousarray(saved)
+        grad_x = empty_like(saved)
+    if grad_y.strides != saved.strides:
+        in_place = empty_like(saved)
+        np.copyto(in_place, grad_y)
+        grad_y = in_place
+    _kernel.map_backward(op, alpha, beta, grad_y, saved, grad_x)
+    return grad_x
