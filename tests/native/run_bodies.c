@@ -55,6 +55,17 @@ static void *map_backward(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     return y;
 }
 
+/* Whole rows of `size` channels and a part of one. */
+static void *prelu(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    ptrdiff_t all = ROWS * size, some = all - size / 2;
+    void *x = draw(all, 1), *g = draw(all, 2), *slope = draw(size, 3), *out = draw(2 * all + size, 4);
+    k->prelu(some, size, x, slope, out);
+    k->prelu_backward(some, size, g, x, slope, at(out, all), at(out, 2 * all));
+    *n = 2 * all + size;
+    free(x), free(g), free(slope);
+    return out;
+}
+
 /* Sums in groups of lanes, as the instruction set has them, of sums in blocks of `size`. */
 static void *in_groups(const fnn_kernels *k, const char *blocks, ptrdiff_t gates, ptrdiff_t size) {
     ptrdiff_t groups = (size + k->lanes - 1) / k->lanes, stride = groups * gates * k->lanes;
@@ -192,6 +203,7 @@ static const struct {
               {"winograd grad", winograd_gradients},
               {"map", map},
               {"map_backward", map_backward},
+              {"prelu", prelu},
               {"cell", cells},
               {"norm", norm},
               {"softmax", softmax},

@@ -105,6 +105,75 @@ def map_backward(int op, double alpha, double beta, grad_y, saved, grad_x):
     raise_interrupt()
 
 
+# --- PReLU: rows of channels
+
+
+cdef struct Slopes:
+    const fnn_kernels* kern
+    Py_ssize_t itemsize, size, channels
+    Py_ssize_t block            # numbers of whole rows
+    const char* x
+    const char* slope
+    const char* grad_y          # NULL: forward
+    char* y                     # or grad_x
+    char* sums                  # [blocks, channels]
+
+
+cdef Py_ssize_t whole_rows(Py_ssize_t channels) noexcept nogil:
+    """Numbers of a block: as many rows as fit, one at least."""
+    return max(BLOCK // max(channels, <Py_ssize_t>1), <Py_ssize_t>1) * channels
+
+
+cdef void prelu_blocks_task(const void* slopes_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    cdef const Slopes* job = <const Slopes*>slopes_
+    cdef Py_ssize_t block, n, o
+    cdef char* sums
+    for block in range(first, last):
+        n = min(job.block, job.size - block * job.block)
+        o = block * job.block * job.itemsize
+        if job.grad_y is NULL:
+            job.kern.prelu(n, job.channels, job.x + o, job.slope, job.y + o)
+        else:
+            sums = job.sums + block * job.channels * job.itemsize
+            memset(sums, 0, job.channels * job.itemsize)
+            job.kern.prelu_backward(n, job.channels, job.grad_y + o, job.x + o, job.slope, job.y + o, sums)
+
+
+def prelu_blocks(Py_ssize_t size, Py_ssize_t channels):
+    """The number of blocks, each with sums of its own."""
+    return ceil_div(size, whole_rows(channels)) if channels else 0
+
+
+def prelu(grad_y, x, slope, y, sums):
+    """y = x where x >= 0, else slope x; or with grad_y its gradient, and in sums that of the slopes.
+
+    `x` has channels last, as many as `slope`; its last row may lack some. `sums` is [blocks, channels].
+    """
+    cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    cdef Slopes job
+    arrays.count = 0
+    try:
+        acquire_or_none(&arrays, grad_y, False)
+        acquire(&arrays, x, False)
+        acquire(&arrays, slope, False)
+        acquire(&arrays, y, True)
+        acquire_or_none(&arrays, sums, True)
+        job.itemsize = arrays.item[1].itemsize
+        job.kern = kernels(job.itemsize)
+        job.size, job.channels = arrays.item[1].len // job.itemsize, arrays.item[2].len // job.itemsize
+        job.grad_y, job.x = <const char*>arrays.item[0].buf, <const char*>arrays.item[1].buf
+        job.slope, job.y = <const char*>arrays.item[2].buf, <char*>arrays.item[3].buf
+        job.sums = <char*>arrays.item[4].buf
+        with nogil:
+            if job.channels:
+                job.block = whole_rows(job.channels)
+                share(prelu_blocks_task, &job, ceil_div(job.size, job.block), 2 * NS_STREAM * job.size)
+    finally:
+        release(&arrays)
+    raise_interrupt()
+
+
 # --- Losses, element by element
 
 

@@ -5,21 +5,41 @@ from __future__ import annotations
 import numpy as np
 
 from .. import _checks
+from .._kernels import elementwise as _kernel
+from .._kernels.memory import empty
 from .._kernels.runtime import in_default_environment
+from ._elementwise import apply
+
+# Numbers of a row, at least: short rows are taken several at once, so that vectors are full.
+_LONG_ROW = 64
+
+
+def _channels_last(x):
+    return np.ascontiguousarray(x if x.ndim < 3 else np.moveaxis(x, 1, -1))
+
+
+def _back(y, shape):
+    return y.reshape(shape) if len(shape) < 3 else np.moveaxis(y, -1, 1)
 
 
 def _check(name, x, weight):
-    """Return x, and the weight in a shape that spreads over x."""
     x = _checks.as_float_array(f"{name}: x", x)
     weight = _checks.as_float_array(f"{name}: weight", weight, 1, x.dtype)
     channels = x.shape[1] if x.ndim > 1 else 1
     if weight.size not in (1, channels):
         raise ValueError(f"{name}: weight has {weight.size} elements, expected 1 or those of dimension 1, "
                          f"{channels} (x has shape {x.shape})")
-    return x, weight.reshape(-1, *(1,) * (x.ndim - 2)) if x.ndim > 1 else weight.reshape((1,) * x.ndim)
+    return x, weight
 
 
-@in_default_environment
+def _slopes(x, weight):
+    """The slopes [rows, channels] of the numbers of a row of x, or of so many rows if they are short."""
+    channels = x.shape[1] if x.ndim > 1 else 1
+    slopes = np.empty((-(-_LONG_ROW // max(channels, 1)), channels), x.dtype)
+    slopes[:] = weight
+    return slopes
+
+
 def prelu(x, weight):
     """Parametric rectified linear unit (He, Zhang, Ren and Sun, 2015).
 
@@ -38,10 +58,13 @@ def prelu(x, weight):
     -------
     y : ndarray of the shape of `x`
     """
-    x, slope = _check("prelu", x, weight)
-    y = x.copy("K")
-    np.multiply(x, slope, out=y, where=x < 0)
-    return y
+    x, weight = _check("prelu", x, weight)
+    if weight.size == 1:
+        return apply(_kernel.LEAKY_RELU, x, weight[0])
+    last = _channels_last(x)
+    y = empty(last.shape, x.dtype)
+    _kernel.prelu(None, last, _slopes(x, weight), y, None)
+    return _back(y, x.shape)
 
 
 @in_default_environment
@@ -64,12 +87,14 @@ def prelu_backward(grad_y, x, weight):
     grad_x : ndarray of the shape of `x`
     grad_weight : ndarray of the shape of `weight`
     """
-    x, slope = _check("prelu_backward", x, weight)
+    x, weight = _check("prelu_backward", x, weight)
     grad_y = _checks.as_float_array("prelu_backward: grad_y", grad_y, None, x.dtype)
     _checks.same_shape("prelu_backward: grad_y", grad_y, x.shape, "as x has")
-    grad_x = grad_y.copy("K")
-    np.multiply(grad_y, slope, out=grad_x, where=~(x > 0))
-    # In C order, so that the order of the sum does not depend on the memory of x.
-    products = np.multiply(grad_y, x, out=np.zeros(x.shape, x.dtype), where=x < 0)
-    axes = tuple(axis for axis in range(x.ndim) if axis != 1 or slope.size == 1)
-    return grad_x, products.sum(axes, dtype=np.float64).astype(x.dtype).reshape(slope.size)
+    last, slopes = _channels_last(x), _slopes(x, weight)
+    grad_x = empty(last.shape, x.dtype)
+    sums = empty((_kernel.prelu_blocks(x.size, slopes.size), *slopes.shape), x.dtype)
+    _kernel.prelu(_channels_last(grad_y), last, slopes, grad_x, sums)
+    grad_weight = sums.sum((0, 1), np.float64)
+    if weight.size == 1:
+        grad_weight = grad_weight.sum(keepdims=True)
+    return _back(grad_x, x.shape), grad_weight.astype(x.dtype)

@@ -5,6 +5,7 @@
 #include "grouped.h"
 #include "depthwise.h"
 #include "elementwise.h"
+#include "prelu.h"
 #include "gemm_tile.h"
 #include "even_tile.h"
 #include "recurrent.h"
@@ -45,6 +46,8 @@ const fnn_kernels NAME(fnn_kernels) = {
     .winograd_filter_gradient = NAME(winograd_filter_gradient),
     .map = NAME(map),
     .map_backward = NAME(map_backward),
+    .prelu = NAME(prelu),
+    .prelu_backward = NAME(prelu_backward),
     .column_moments = NAME(column_moments),
     .column_affine = NAME(column_affine),
     .layer_norm = NAME(layer_norm),
