@@ -92,6 +92,9 @@ class Activations(Suite):
         "gelu": ("GELU", (), "Gelu", {}),
         "gelu_tanh": ("GELU", ("tanh",), "Gelu", {"approximate": "tanh"}),
         "silu": ("SiLU", (), None, {}),
+        "elu": ("ELU", (), "Elu", {}),
+        "hardswish": ("Hardswish", (), "HardSwish", {}),
+        "softplus": ("Softplus", (), "Softplus", {}),
         "softmax": ("Softmax", (-1,), "Softmax", {"axis": -1}),
         "log_softmax": ("LogSoftmax", (-1,), "LogSoftmax", {"axis": -1}),
     }

@@ -124,7 +124,7 @@ cdef Py_ssize_t whole_rows(Py_ssize_t channels) noexcept nogil:
     return max(BLOCK // max(channels, <Py_ssize_t>1), <Py_ssize_t>1) * channels
 
 
-cdef void prelu_blocks_task(const void* slopes_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+cdef void prelu_task(const void* slopes_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
     cdef const Slopes* job = <const Slopes*>slopes_
     cdef Py_ssize_t block, n, o
     cdef char* sums
@@ -168,7 +168,7 @@ def prelu(grad_y, x, slope, y, sums):
         with nogil:
             if job.channels:
                 job.block = whole_rows(job.channels)
-                share(prelu_blocks_task, &job, ceil_div(job.size, job.block), 2 * NS_STREAM * job.size)
+                share(prelu_task, &job, ceil_div(job.size, job.block), 2 * NS_STREAM * job.size)
     finally:
         release(&arrays)
     raise_interrupt()
