@@ -52,8 +52,8 @@ class Step(NamedTuple):
 
 _SIZES = [(1, 1000), (64, 128), (64, 1000), (1024, 1024), (4096, 4096)]
 ACTIVATIONS = [Rows(kind, *size)
-               for kind in ("relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "elu", "hardswish", "softplus",
-                            "softmax", "log_softmax")
+               for kind in ("relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "elu", "hardswish",
+                            "softplus", "softmax", "log_softmax")
                for size in _SIZES]
 LOSSES = [Rows(kind, *size) for kind in ("cross_entropy", "mse", "bce_with_logits")
           for size in [(64, 10), (64, 1000), (1024, 1000), (256, 32000)]]
