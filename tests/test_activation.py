@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import fastnn as fn
 from fastnn import functional, reference
+from fastnn._kernels.memory import empty_like
 
 # name: (function, options, what its backward takes)
 FUNCTIONS = {
@@ -20,6 +21,11 @@ FUNCTIONS = {
     "silu": ("silu", {}, "x"),
     "gelu": ("gelu", {}, "x"),
     "gelu of tanh": ("gelu", {"approximate": "tanh"}, "x"),
+    "elu": ("elu", {"alpha": 0.7}, "x"),
+    "hardtanh": ("hardtanh", {"min_val": -0.5, "max_val": 1.25}, "x"),
+    "hardsigmoid": ("hardsigmoid", {}, "x"),
+    "hardswish": ("hardswish", {}, "x"),
+    "softplus": ("softplus", {"beta": 1.5, "threshold": 20.0}, "x"),
     "softmax": ("softmax", {"dim": 1}, "y"),
     "log_softmax": ("log_softmax", {"dim": 1}, "y"),
 }
@@ -29,7 +35,10 @@ SOFTMAX = ["softmax", "log_softmax"]
 LAYERS = {
     "relu": partial(fn.ReLU), "leaky_relu": partial(fn.LeakyReLU, 0.2), "sigmoid": partial(fn.Sigmoid),
     "tanh": partial(fn.Tanh), "silu": partial(fn.SiLU), "gelu": partial(fn.GELU),
-    "gelu of tanh": partial(fn.GELU, "tanh"), "softmax": partial(fn.Softmax, 1),
+    "gelu of tanh": partial(fn.GELU, "tanh"), "elu": partial(fn.ELU, 0.7),
+    "hardtanh": partial(fn.Hardtanh, -0.5, 1.25), "hardsigmoid": partial(fn.Hardsigmoid),
+    "hardswish": partial(fn.Hardswish),
+    "softplus": partial(fn.Softplus, 1.5, 20.0), "softmax": partial(fn.Softmax, 1),
     "log_softmax": partial(fn.LogSoftmax, 1),
 }
 
@@ -103,6 +112,42 @@ def test_a_gradient_that_is_no_number_does_not_pass_a_unit_that_is_off(isa, dtyp
         grad_x = run(functional, name, x, np.full_like(x, grad))[2].reshape(5, 4)
         off = 0 if name == "relu" else grad
         np.testing.assert_array_equal(grad_x, np.tile([off, off, grad, grad], (5, 1)))
+
+
+@pytest.mark.parametrize(("name", "flat"), {
+    "hardtanh": (-1, -0.5, 1.25, 9), "hardsigmoid": (-9, -3, 3, 9), "hardswish": (-9, -3.5, -3, -np.inf),
+}.items())
+def test_nor_a_piece_that_is_flat(isa, dtype, name, flat):
+    x = np.array(flat * 5, dtype)
+    for grad in (np.nan, np.inf):
+        np.testing.assert_array_equal(run(functional, name, x, np.full_like(x, grad))[2], 0)
+
+
+def test_values_where_pieces_meet(isa, dtype):
+    x = np.array([-3, 3] * 9, dtype)
+    np.testing.assert_array_equal(functional.hardsigmoid(x), [0, 1] * 9)
+    np.testing.assert_array_equal(functional.hardswish(x), [0, 3] * 9)
+    above = np.nextafter(x, dtype(0))[::2]
+    expected = above * (above + 3) / 6
+    np.testing.assert_allclose(functional.hardswish(above), expected, rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_axes_of_one_number_may_have_any_stride(name):
+    """Of arrays kept in memory used before (memory.pyx), and of others."""
+    for channels in (16, 1024):
+        x, grad_y = (draw(64, channels, 1, 1, dtype=np.float32, seed=seed) for seed in (0, 1))
+        expected = run(functional, name, x, grad_y)
+        for strides in ((4, 4), (0, -4), (12, 99 * 4), (4 * channels, 4 * channels)):
+            odd = np.lib.stride_tricks.as_strided(x, strides=(4 * channels, 4, *strides))
+            assert_same_bits(run(functional, name, odd, grad_y), expected)
+            assert_same_bits(run(functional, name, x, odd)[2], run(functional, name, x, odd.copy())[2])
+
+
+def test_rows_that_overlap_are_copied():
+    x = np.lib.stride_tricks.as_strided(draw(5, dtype=np.float32), (3, 3), (4, 4))
+    assert empty_like(x) is None
+    assert_same_bits([functional.gelu(x)], [functional.gelu(x.copy())])
 
 
 def test_signs_of_zeros_and_values_at_zero(dtype):
@@ -275,7 +320,9 @@ def test_relu_tells_its_share_of_active_units():
 def test_representations():
     assert [repr(LAYERS[name]()) for name in FUNCTIONS] == [
         "ReLU()", "LeakyReLU(negative_slope=0.2)", "Sigmoid()", "Tanh()", "SiLU()",
-        "GELU(approximate='none')", "GELU(approximate='tanh')", "Softmax(dim=1)", "LogSoftmax(dim=1)"]
+        "GELU(approximate='none')", "GELU(approximate='tanh')", "ELU(alpha=0.7)",
+        "Hardtanh(min_val=-0.5, max_val=1.25)", "Hardsigmoid()", "Hardswish()",
+        "Softplus(beta=1.5, threshold=20.0)", "Softmax(dim=1)", "LogSoftmax(dim=1)"]
 
 
 # --- Refusals
@@ -284,7 +331,7 @@ def test_representations():
 @pytest.mark.parametrize("function", sorted({function for function, _, _ in FUNCTIONS.values()}))
 def test_functions_refuse_arrays_by_name(function):
     call, backward = getattr(functional, function), getattr(functional, f"{function}_backward")
-    saved = "x" if function in ("leaky_relu", "silu", "gelu") else "y"
+    saved = next(saves for name, _, saves in FUNCTIONS.values() if name == function)
     x = draw(2, 3, dtype=np.float32)
     for value, words in ((np.arange(3), "has dtype int64"), (np.ones(3, np.float16), "has dtype float16"),
                          (np.ones(3, bool), "has dtype bool"), ([1, 2], "is a list of dtype int64"),

@@ -152,6 +152,15 @@ def test_gradient_of_an_input_of_few_channels(isa, dtype):
         check(case._replace(h=case.h + r).arrays(dtype), DIRECT, **case.options, algorithm="direct")
 
 
+def test_gradient_of_an_input_of_few_channels_by_bands(isa, dtype):
+    """Of col2im.pyx: several bands of rows, phases that are few or many, and padding at its largest."""
+    for c in (1, 2, 3, 4, 5):
+        for (r, s), options in (((5, 5), {"stride": 3}), ((3, 2), {"stride": (3, 1), "dilation": (2, 1)}),
+                                ((2, 3), {"stride": (2, 40)}), ((3, 4), {"stride": 2, "padding": (2, 3)})):
+            case = Case(2, c, 57, 19, 3, (r, s), **options)
+            check(case.arrays(dtype), DIRECT, **options, algorithm="direct")
+
+
 def test_gradients_of_biases_of_all_widths(isa, dtype):
     for i, k in enumerate((*SIZES, 255, 256, 257)):
         grad_z = draw(2, 5 + i, 29, k, dtype=dtype, seed=i)

@@ -112,6 +112,19 @@ def test_functions(name, dtype):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_slopes_below_the_normal_numbers(mode):
+    x, slope = np.array([-1e10, 2, -3], np.float32), np.float32(1e-40)
+    calls = [lambda: F.prelu(x, np.array([slope])), lambda: F.leaky_relu(x, slope), lambda: F.elu(x, slope),
+             lambda: F.elu_backward(x, x, slope), lambda: F.hardtanh(x, -slope, slope),
+             lambda: F.softplus(x, slope)]
+    for call in calls:
+        expected = call()
+        with environment(mode):
+            found = call()
+        assert_same_bits([found], [expected])
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_networks(mode, isa, threads):
     """A CNN, an LSTM and one whose steps threads share, forward and backward; in eval mode and frozen.
 

@@ -10,6 +10,7 @@ from fastnn import functional
 from fastnn._kernels import elementwise, runtime
 
 OPERATIONS = {"exp": elementwise.EXP, "tanh": elementwise.TANH, "sigmoid": elementwise.SIGMOID}
+OTHERS = {"elu": (elementwise.ELU, 1.0, 0.0), "softplus": (elementwise.SOFTPLUS, 1.0, 1000.0)}
 PRODUCTS = {"silu": elementwise.SILU, "gelu_tanh": elementwise.GELU_TANH, "gelu": elementwise.GELU}
 
 # The largest errors measured over one in seven of all floats from 5e-4 to 88 and millions of doubles, with
@@ -73,6 +74,19 @@ def test_errors_in_units_of_the_last_place(isa, dtype, name):
         pytest.skip("the bounds are those of fused multiply-adds, which GCC does not make at -O1")
     x = every(dtype)
     assert errors(call(name, x), truth(name, x)).max() < bound(isa, dtype, name)
+
+
+@pytest.mark.parametrize(("name", "units"), {"elu": 1.2, "softplus": 2.3}.items())
+def test_errors_of_what_is_made_of_them(isa, dtype, name, units):
+    """ELU near 0, and Softplus far below: relative to the result. The bounds are measured, rounded up."""
+    if "-O1" in runtime.build_flags():
+        pytest.skip("the bounds are those of fused multiply-adds, which GCC does not make at -O1")
+    x = every(dtype)
+    y, wide = np.empty_like(x), x.astype(WIDER[dtype])
+    elementwise.map(*OTHERS[name], x, y)
+    below = np.expm1(np.minimum(wide, 0))
+    exact = np.where(wide > 0, wide, below) if name == "elu" else np.logaddexp(wide, 0)
+    assert errors(y, exact).max() < units + SLACK
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -7,7 +7,7 @@ from arrays import LAYOUTS, assert_close, assert_gradients, assert_same_bits, dr
 import fastnn as fn
 from fastnn import functional, reference
 
-# A product and, in the gradient of the slopes, a sum in float64: the rounding of each term stays.
+# A product and, in the gradient of the slopes, sums of blocks, of which float64 are added.
 EPSILONS = 4
 
 
@@ -37,6 +37,49 @@ def test_memory_of_arguments_changes_no_bit_and_is_not_written(dtype, layout):
     assert_same_bits(actual, expected)
     for copy, array in zip(copies, (grad_y, x, weight), strict=True):
         np.testing.assert_array_equal(copy, array)
+
+
+def assert_right(found, x, weight, grad_y):
+    """y, grad_x and grad_weight, of whose terms, of both signs, little may be left."""
+    *actual, grad_weight = found
+    wide = in_double(grad_y, x, weight)
+    *expected, exact = reference.prelu(*wide[1:]), *reference.prelu_backward(*wide)
+    tolerance = EPSILONS * np.finfo(x.dtype).eps
+    assert_close(actual, expected, tolerance, x.dtype)
+    _, size = reference.prelu_backward(-np.abs(wide[0]), *wide[1:])
+    assert grad_weight.dtype == x.dtype
+    assert (np.abs(grad_weight - exact) <= tolerance * size).all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 15, 17, 63, 64, 65, 130])
+def test_channels_around_the_width_of_a_row(isa, dtype, channels):
+    """Short rows are taken several at once, and the last ones need not fill one."""
+    x, grad_y = draw(3, channels, 7, dtype=dtype), draw(3, channels, 7, dtype=dtype, seed=1)
+    for slopes in {1, channels}:
+        weight = draw(slopes, dtype=dtype, seed=2)
+        found = [functional.prelu(x, weight), *functional.prelu_backward(grad_y, x, weight)]
+        assert_right(found, x, weight, grad_y)
+
+
+@pytest.mark.parametrize("shape", [(37, 5, 61, 29), (3, 20000)])
+def test_equal_bits_for_any_number_of_threads(dtype, threads, shape):
+    """Of several blocks, also where one is a single row."""
+    x, grad_y, weight = (draw(*s, dtype=dtype, seed=i) for i, s in enumerate((shape, shape, shape[1:2])))
+    found = []
+    for number in (1, 2, 3):
+        threads(number)
+        found.append([functional.prelu(x, weight), *functional.prelu_backward(grad_y, x, weight)])
+        assert_same_bits(found[-1], found[0])
+    assert_right(found[0], x, weight, grad_y)
+
+
+def test_no_channels(dtype):
+    x = np.empty((4, 0, 3), dtype)
+    for weight in (np.empty(0, dtype), np.ones(1, dtype)):
+        assert functional.prelu(x, weight).shape == x.shape
+        grad_x, grad_weight = functional.prelu_backward(x, x, weight)
+        assert grad_x.shape == x.shape
+        assert_same_bits([grad_weight], [np.zeros_like(weight)])
 
 
 def test_edges(dtype):

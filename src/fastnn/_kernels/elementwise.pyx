@@ -110,18 +110,18 @@ def map_backward(int op, double alpha, double beta, grad_y, saved, grad_x):
 
 cdef struct Slopes:
     const fnn_kernels* kern
-    Py_ssize_t itemsize, size, channels
-    Py_ssize_t block            # numbers of whole rows
+    Py_ssize_t itemsize, size
+    Py_ssize_t row, block       # numbers of a row, and of a block of whole rows
     const char* x
     const char* slope
     const char* grad_y          # NULL: forward
     char* y                     # or grad_x
-    char* sums                  # [blocks, channels]
+    char* sums                  # [blocks, row]
 
 
-cdef Py_ssize_t whole_rows(Py_ssize_t channels) noexcept nogil:
+cdef Py_ssize_t whole_rows(Py_ssize_t row) noexcept nogil:
     """Numbers of a block: as many rows as fit, one at least."""
-    return max(BLOCK // max(channels, <Py_ssize_t>1), <Py_ssize_t>1) * channels
+    return max(BLOCK // row, <Py_ssize_t>1) * row
 
 
 cdef void prelu_task(const void* slopes_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
@@ -132,24 +132,14 @@ cdef void prelu_task(const void* slopes_, Py_ssize_t first, Py_ssize_t last, int
         n = min(job.block, job.size - block * job.block)
         o = block * job.block * job.itemsize
         if job.grad_y is NULL:
-            job.kern.prelu(n, job.channels, job.x + o, job.slope, job.y + o)
+            job.kern.prelu(n, job.row, job.x + o, job.slope, job.y + o)
         else:
-            sums = job.sums + block * job.channels * job.itemsize
-            memset(sums, 0, job.channels * job.itemsize)
-            job.kern.prelu_backward(n, job.channels, job.grad_y + o, job.x + o, job.slope, job.y + o, sums)
+            sums = job.sums + block * job.row * job.itemsize
+            memset(sums, 0, job.row * job.itemsize)
+            job.kern.prelu_backward(n, job.row, job.grad_y + o, job.x + o, job.slope, job.y + o, sums)
 
 
-def prelu_blocks(Py_ssize_t size, Py_ssize_t channels):
-    """The number of blocks, each with sums of its own."""
-    return ceil_div(size, whole_rows(channels)) if channels else 0
-
-
-def prelu(grad_y, x, slope, y, sums):
-    """y = x where x >= 0, else slope x; or with grad_y its gradient, and in sums that of the slopes.
-
-    `x` has channels last, as many as `slope`; its last row may lack some. `sums` is [blocks, channels].
-    """
-    cdef Environment _caller = default_environment()
+cdef int run_prelu(grad_y, x, slope, y, sums) except -1:
     cdef Arrays arrays
     cdef Slopes job
     arrays.count = 0
@@ -161,17 +151,35 @@ def prelu(grad_y, x, slope, y, sums):
         acquire_or_none(&arrays, sums, True)
         job.itemsize = arrays.item[1].itemsize
         job.kern = kernels(job.itemsize)
-        job.size, job.channels = arrays.item[1].len // job.itemsize, arrays.item[2].len // job.itemsize
+        job.size, job.row = arrays.item[1].len // job.itemsize, arrays.item[2].len // job.itemsize
         job.grad_y, job.x = <const char*>arrays.item[0].buf, <const char*>arrays.item[1].buf
         job.slope, job.y = <const char*>arrays.item[2].buf, <char*>arrays.item[3].buf
         job.sums = <char*>arrays.item[4].buf
         with nogil:
-            if job.channels:
-                job.block = whole_rows(job.channels)
+            if job.size:
+                job.block = whole_rows(job.row)
                 share(prelu_task, &job, ceil_div(job.size, job.block), 2 * NS_STREAM * job.size)
     finally:
         release(&arrays)
     raise_interrupt()
+    return 0
+
+
+def prelu(x, slope, y):
+    """y = x where x >= 0, else slope x, row by row: `slope` has those of a row. The last may be shorter."""
+    cdef Environment _caller = default_environment()
+    run_prelu(None, x, slope, y, None)
+
+
+def prelu_backward(grad_y, x, slope, grad_x, sums):
+    """The gradient of x, and in sums [prelu_blocks, row] that of the slopes, each block's by itself."""
+    cdef Environment _caller = default_environment()
+    run_prelu(grad_y, x, slope, grad_x, sums)
+
+
+def prelu_blocks(Py_ssize_t size, Py_ssize_t row):
+    """The number of blocks of rows, each with sums of its own."""
+    return ceil_div(size, whole_rows(row)) if size else 0
 
 
 # --- Losses, element by element

@@ -178,9 +178,9 @@ cdef extern from "kernels.h" nogil:
         void (*map)(int op, Py_ssize_t n, double alpha, double beta, const void* x, void* y) noexcept nogil
         void (*map_backward)(int op, Py_ssize_t n, double alpha, double beta, const void* grad_y,
                              const void* saved, void* grad_x) noexcept nogil
-        void (*prelu)(Py_ssize_t n, Py_ssize_t channels, const void* x, const void* slope,
+        void (*prelu)(Py_ssize_t n, Py_ssize_t row, const void* x, const void* slope,
                       void* y) noexcept nogil
-        void (*prelu_backward)(Py_ssize_t n, Py_ssize_t channels, const void* grad_y, const void* x,
+        void (*prelu_backward)(Py_ssize_t n, Py_ssize_t row, const void* grad_y, const void* x,
                                const void* slope, void* grad_x, void* sums) noexcept nogil
         void (*column_moments)(Py_ssize_t m, Py_ssize_t c, const void* x, const void* center, const void* g,
                                void* sums) noexcept nogil

@@ -32,9 +32,9 @@ def apply_gradient(name, op, grad_y, saved, alpha=0.0, beta=0.0, saved_name="x")
     if grad_x is None:
         saved = np.ascontiguousarray(saved)
         grad_x = empty_like(saved)
-    if grad_y.strides != saved.strides:
-        in_place = empty_like(saved)
-        np.copyto(in_place, grad_y)
-        grad_y = in_place
+    if grad_y.strides != saved.strides and not (grad_y.flags.c_contiguous and saved.flags.c_contiguous):
+        as_saved = empty_like(saved)
+        np.copyto(as_saved, grad_y)
+        grad_y = as_saved
     _kernel.map_backward(op, alpha, beta, grad_y, saved, grad_x)
     return grad_x

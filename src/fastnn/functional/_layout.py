@@ -28,15 +28,15 @@ def by_dtype(kernel):
 def to_channels_last(x: np.ndarray) -> np.ndarray:
     """View (N, C, H, W) as (N, H, W, C), copied only where channels are not contiguous."""
     y = x.transpose(0, 2, 3, 1)
-    return y if y.strides[3] == y.itemsize or y.shape[3] == 1 else _contiguous(y)
+    return y if y.strides[3] == y.itemsize or y.shape[3] == 1 else contiguous(y)
 
 
 def contiguous_channels_last(x: np.ndarray) -> np.ndarray:
     """View (N, C, H, W) as a contiguous (N, H, W, C), copied where it is not."""
-    return _contiguous(x.transpose(0, 2, 3, 1))
+    return contiguous(x.transpose(0, 2, 3, 1))
 
 
-def _contiguous(x: np.ndarray) -> np.ndarray:
+def contiguous(x: np.ndarray) -> np.ndarray:
     """numpy.ascontiguousarray; what is large is copied a few images at a time, so that Ctrl-C ends it."""
     if x.nbytes <= AT_ONCE or x.flags.c_contiguous:
         return np.ascontiguousarray(x)

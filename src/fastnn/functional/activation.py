@@ -61,6 +61,7 @@ def active_share(y):
     return float(np.count_nonzero(y > 0) / y.size) if y.size else float("nan")
 
 
+@in_default_environment
 def leaky_relu(x, negative_slope=0.01):
     """Rectified linear unit that leaks (Maas, Hannun and Ng, 2013).
 
@@ -82,6 +83,7 @@ def leaky_relu(x, negative_slope=0.01):
     return apply(_kernel.LEAKY_RELU, _checks.as_float_array("leaky_relu: x", x), slope)
 
 
+@in_default_environment
 def leaky_relu_backward(grad_y, x, negative_slope=0.01):
     """Gradient of `leaky_relu`, from its input.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from .. import _checks
 from .._kernels import elementwise as _kernel
+from .._kernels.runtime import in_default_environment
 from ._elementwise import apply, apply_gradient
 
 
+@in_default_environment
 def elu(x, alpha=1.0):
     """Exponential linear unit (Clevert, Unterthiner and Hochreiter, 2015).
 
@@ -28,6 +30,7 @@ def elu(x, alpha=1.0):
     return apply(_kernel.ELU, x, _checks.real("elu: alpha", alpha))
 
 
+@in_default_environment
 def elu_backward(grad_y, x, alpha=1.0):
     """Gradient of `elu`, from its input.
 
@@ -52,6 +55,7 @@ def bounds(name, min_val, max_val):
     return low, high
 
 
+@in_default_environment
 def hardtanh(x, min_val=-1.0, max_val=1.0):
     """x, but at least `min_val` and at most `max_val`; with 0 and 6 it is the ReLU6 of mobile networks.
 
@@ -73,6 +77,7 @@ def hardtanh(x, min_val=-1.0, max_val=1.0):
     return apply(_kernel.HARDTANH, _checks.as_float_array("hardtanh: x", x), low, high)
 
 
+@in_default_environment
 def hardtanh_backward(grad_y, x, min_val=-1.0, max_val=1.0):
     """Gradient of `hardtanh`, from its input; zero at the bounds, as torch has it.
 
@@ -162,6 +167,7 @@ def softplus_numbers(name, beta, threshold):
     return beta, _checks.real(f"{name}: threshold", threshold)
 
 
+@in_default_environment
 def softplus(x, beta=1.0, threshold=20.0):
     """A smooth ReLU.
 
@@ -184,6 +190,7 @@ def softplus(x, beta=1.0, threshold=20.0):
     return apply(_kernel.SOFTPLUS, _checks.as_float_array("softplus: x", x), beta, threshold)
 
 
+@in_default_environment
 def softplus_backward(grad_y, x, beta=1.0, threshold=20.0):
     """Gradient of `softplus`, from its input.
 

@@ -9,13 +9,14 @@ from .._kernels import elementwise as _kernel
 from .._kernels.memory import empty
 from .._kernels.runtime import in_default_environment
 from ._elementwise import apply
+from ._layout import contiguous
 
 # Numbers of a row, at least: short rows are taken several at once, so that vectors are full.
 _LONG_ROW = 64
 
 
 def _channels_last(x):
-    return np.ascontiguousarray(x if x.ndim < 3 else np.moveaxis(x, 1, -1))
+    return contiguous(x if x.ndim < 3 else np.moveaxis(x, 1, -1))
 
 
 def _back(y, shape):
@@ -40,6 +41,7 @@ def _slopes(x, weight):
     return slopes
 
 
+@in_default_environment
 def prelu(x, weight):
     """Parametric rectified linear unit (He, Zhang, Ren and Sun, 2015).
 
@@ -56,14 +58,14 @@ def prelu(x, weight):
 
     Returns
     -------
-    y : ndarray of the shape of `x`
+    y : ndarray of the shape of `x`, channels last in memory, or with one slope as `x` lies
     """
     x, weight = _check("prelu", x, weight)
     if weight.size == 1:
         return apply(_kernel.LEAKY_RELU, x, weight[0])
     last = _channels_last(x)
     y = empty(last.shape, x.dtype)
-    _kernel.prelu(None, last, _slopes(x, weight), y, None)
+    _kernel.prelu(last, _slopes(x, weight), y)
     return _back(y, x.shape)
 
 
@@ -84,7 +86,7 @@ def prelu_backward(grad_y, x, weight):
 
     Returns
     -------
-    grad_x : ndarray of the shape of `x`
+    grad_x : ndarray of the shape of `x`, channels last in memory
     grad_weight : ndarray of the shape of `weight`
     """
     x, weight = _check("prelu_backward", x, weight)
@@ -93,7 +95,7 @@ def prelu_backward(grad_y, x, weight):
     last, slopes = _channels_last(x), _slopes(x, weight)
     grad_x = empty(last.shape, x.dtype)
     sums = empty((_kernel.prelu_blocks(x.size, slopes.size), *slopes.shape), x.dtype)
-    _kernel.prelu(_channels_last(grad_y), last, slopes, grad_x, sums)
+    _kernel.prelu_backward(_channels_last(grad_y), last, slopes, grad_x, sums)
     grad_weight = sums.sum((0, 1), np.float64)
     if weight.size == 1:
         grad_weight = grad_weight.sum(keepdims=True)

@@ -44,7 +44,7 @@ def hardswish(x):
 
 def hardswish_backward(grad_y, x):
     """The slope is 0, x / 3 + 1 / 2, 1."""
-    return (grad_y * np.where(x <= -3, 0, np.where(x >= 3, 1, x / 3 + 0.5))).astype(x.dtype)
+    return np.where(x <= -3, 0, grad_y * np.where(x >= 3, 1, x / 3 + 0.5)).astype(x.dtype)
 
 
 def softplus(x, beta=1.0, threshold=20.0):

@@ -5,7 +5,7 @@
  *
  *     leaky relu    x where x >= 0, else alpha x
  *     hardtanh      min(max(x, alpha), beta)
- *     hardsigmoid   min(max(x / 6 + 1 / 2, 0), 1)               hardswish    x times that
+ *     hardsigmoid   min(max((x + 3) / 6, 0), 1)                 hardswish    x times that
  *     elu           x where x > 0, else alpha (e^x - 1)
  *     softplus      log(1 + e^(alpha x)) / alpha where alpha x <= beta, else x
  */
@@ -19,7 +19,7 @@ INLINE vec NAME(gelu_argument)(vec x) { return TWICE_SQRT_2_PI * (x + GELU_CUBE 
 INLINE vec NAME(times_tail)(vec x, vec s) { return larger(splat(-1000), x) * s; }
 
 INLINE vec NAME(hardsigmoid)(vec x) {
-    return lesser(splat(1), larger((vec){0}, x * (real)0.16666666666666666667 + (real)0.5));
+    return lesser(splat(1), larger((vec){0}, (x + 3) * (real)0.16666666666666666667)); /* 0 at -3, 1 at 3 */
 }
 /* log(1 + e^z) */
 INLINE vec NAME(softplus)(vec z) { return larger((vec){0}, z) + vlog1p(vexp_low(-vabs(z))); }
@@ -40,7 +40,7 @@ INLINE vec NAME(function)(int op, vec x, real alpha, real beta) {
     case FNN_HARDSIGMOID: return NAME(hardsigmoid)(x);
     case FNN_HARDSWISH: return NAME(times_tail)(x, NAME(hardsigmoid)(x));
     case FNN_ELU: return select(x > (vec){0}, x, alpha * vexpm1_low(lesser((vec){0}, x)));
-    case FNN_SOFTPLUS: return select(alpha * x > beta, x, NAME(softplus)(alpha * x) * (1 / alpha));
+    case FNN_SOFTPLUS: return select(alpha * x > beta, x, NAME(softplus)(alpha * x) / alpha);
     default: return vexp(x);
     }
 }
@@ -65,8 +65,8 @@ INLINE vec NAME(derivative)(int op, vec s, real alpha, real beta) {
         const vec y = vsigmoid(NAME(gelu_argument)(s)), slope = y * (1 - y);
         return y + select(slope > 0, s * slope * (TWICE_SQRT_2_PI * (1 + 3 * GELU_CUBE * s * s)), slope);
     }
-    case FNN_HARDSWISH: /* at 3 that of the right, at -3 of the left, as torch has it */
-        return select(s >= 3, one, select(s <= -3, (vec){0}, s * (real)0.33333333333333333333 + (real)0.5));
+    case FNN_HARDSWISH: /* where it is not flat; at 3 that of the right */
+        return select(s >= 3, one, s * (real)0.33333333333333333333 + (real)0.5);
     case FNN_ELU: return select(s > (vec){0}, one, alpha * vexp_low(lesser((vec){0}, s)));
     case FNN_SOFTPLUS: return select(alpha * s > beta, one, vsigmoid(alpha * s));
     default: return s; /* exp: its own output */
@@ -79,6 +79,7 @@ INLINE vec NAME(gradient)(int op, vec g, vec s, real alpha, real beta) {
     case FNN_RELU: return select(s <= (vec){0}, (vec){0}, g);
     case FNN_HARDTANH: return select((s <= alpha) | (s >= beta), (vec){0}, g);
     case FNN_HARDSIGMOID: return select((s <= -3) | (s >= 3), (vec){0}, g * (real)0.16666666666666666667);
+    case FNN_HARDSWISH: return select(s <= -3, (vec){0}, g * NAME(derivative)(op, s, alpha, beta));
     default: return g * NAME(derivative)(op, s, alpha, beta);
     }
 }

@@ -204,8 +204,8 @@ typedef struct {
     void (*map)(int op, ptrdiff_t n, double alpha, double beta, const void *x, void *y);
     void (*map_backward)(int op, ptrdiff_t n, double alpha, double beta, const void *grad_y, const void *saved,
                          void *grad_x);
-    void (*prelu)(ptrdiff_t n, ptrdiff_t channels, const void *x, const void *slope, void *y);
-    void (*prelu_backward)(ptrdiff_t n, ptrdiff_t channels, const void *grad_y, const void *x, const void *slope,
+    void (*prelu)(ptrdiff_t n, ptrdiff_t row, const void *x, const void *slope, void *y);
+    void (*prelu_backward)(ptrdiff_t n, ptrdiff_t row, const void *grad_y, const void *x, const void *slope,
                            void *grad_x, void *sums);
 
     /* recurrent.h */

@@ -10,7 +10,7 @@
  *
  * LSTM and GRU take two passes over the columns: what follows from the sums, then what waits for that, a tanh. In one
  * chain a vector takes some 125 cycles, of which the processor overlaps but two: the LSTM 78 cycles a vector on Zen 3
- * with AVX2, in two passes 52 (with tanh and sigmoid of less error 126); the GRU 49 and 35.
+ * with AVX2, in two passes 52 (with the public tanh and another sigmoid 126); the GRU 49 and 35.
  *
  * What is kept for backward is in blocks of H columns, as the weights have them; the GRU's are n r z b: the three
  * sums that the input contributes to (n r z) are side by side, and the three that the state contributes to

@@ -97,7 +97,8 @@ INLINE vec NAME(tanh_from)(vec x, NAME(tanh_part) t) {
 }
 INLINE vec NAME(vtanh)(vec x) { return NAME(tanh_from)(x, NAME(tanh_exp)(x)); }
 
-/* Of the arguments of `lesser` and `larger` below the second stays if it is NaN. */
+/* e^x = (1 + p) 2^k, where 2^k is a normal number, or 0. Of the arguments of `lesser` and `larger` below the second
+ * stays if it is NaN. */
 typedef struct {
     vec p;     /* e^r - 1 */
     vec scale; /* 2^k     */

@@ -7,6 +7,7 @@ made, not when the network is called.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ MAPS = {"relu": _elementwise.RELU, "leaky_relu": _elementwise.LEAKY_RELU, "sigmo
         "tanh": _elementwise.TANH, "silu": _elementwise.SILU, "gelu": _elementwise.GELU,
         "gelu_tanh": _elementwise.GELU_TANH, "exp": _elementwise.EXP, "elu": _elementwise.ELU,
         "hardsigmoid": _elementwise.HARDSIGMOID, "hardswish": _elementwise.HARDSWISH,
-        "softplus": _elementwise.SOFTPLUS}
+        "softplus": _elementwise.SOFTPLUS, "clip": _elementwise.HARDTANH}
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,10 @@ def activate(build: Any, activation: tuple[Any, ...] | None, y: np.ndarray) -> n
 def _apply(build: Any, activation: tuple[Any, ...], x: np.ndarray, y: np.ndarray) -> None:
     name, *numbers = activation
     if name == "clip":
-        build.step(np.clip, x, *numbers, y)
-    else:
-        alpha, beta = (*numbers, 0.0, 0.0)[:2]
-        build.step(_elementwise.map, MAPS[name], alpha, beta, x, y)
+        low, high = numbers
+        numbers = [-math.inf if low is None else low, math.inf if high is None else high]
+    alpha, beta = (*numbers, 0.0, 0.0)[:2]
+    build.step(_elementwise.map, MAPS[name], alpha, beta, x, y)
 
 
 def split_relu(activation: tuple[Any, ...] | None) -> tuple[int, tuple[Any, ...] | None]:
