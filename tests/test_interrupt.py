@@ -295,7 +295,7 @@ GELU, BINARY_CROSS_ENTROPY = 5, 2  # of csrc/kernels.h
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("name", ["map", "map_backward", "loss"])
 def test_passes_over_memory_end(name, number, threads):
-    """Before the end of what they write: the loop is that of PReLU, softmax, norms and poolings, too (share.pyx).
+    """Before the end of what they write: the loop is that of softmax, norms, poolings, too (share.pyx).
 
     By the portable bodies: with others memory would be the limit.
     """
