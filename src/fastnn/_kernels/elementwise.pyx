@@ -45,9 +45,9 @@ cdef struct Map:
 
 cdef double cost(int op, Py_ssize_t n) noexcept nogil:
     """Serial nanoseconds of a function over n numbers."""
-    cdef bint of_lines = (op == FNN_RELU or op == FNN_LEAKY_RELU or op == FNN_HARDTANH
+    cdef bint straight = (op == FNN_RELU or op == FNN_LEAKY_RELU or op == FNN_HARDTANH
                           or op == FNN_HARDSIGMOID or op == FNN_HARDSWISH)
-    return n * (NS_STREAM if of_lines else NS_FUNCTION)
+    return n * (NS_STREAM if straight else NS_FUNCTION)
 
 
 cdef void map_blocks(const void* map_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:

@@ -1,4 +1,4 @@
-"""Channels-last memory: (N, C, H, W) above, (N, H, W, C) in the kernels' eyes."""
+"""Channels-last memory: (N, C, ...) above, (N, ..., C) in the kernels' eyes; of images (N, H, W, C)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from .._kernels.memory import empty
 
 # Bytes that are copied between two looks for Ctrl-C: some 0.1 s.
 AT_ONCE = 64 << 20
+
+# Axes by rank, from (N, C, ...) to (N, ..., C), and back.
+_LAST = {rank: (0, *range(2, rank), 1) for rank in range(2, 65)}
+_BACK = {rank: (0, rank - 1, *range(1, rank - 1)) for rank in range(2, 65)}
 
 _BYTES = np.dtype(np.uint8)
 
@@ -28,15 +32,15 @@ def by_dtype(kernel):
 def to_channels_last(x: np.ndarray) -> np.ndarray:
     """View (N, C, H, W) as (N, H, W, C), copied only where channels are not contiguous."""
     y = x.transpose(0, 2, 3, 1)
-    return y if y.strides[3] == y.itemsize or y.shape[3] == 1 else contiguous(y)
+    return y if y.strides[3] == y.itemsize or y.shape[3] == 1 else _contiguous(y)
 
 
 def contiguous_channels_last(x: np.ndarray) -> np.ndarray:
-    """View (N, C, H, W) as a contiguous (N, H, W, C), copied where it is not."""
-    return contiguous(x.transpose(0, 2, 3, 1))
+    """View (N, C, ...) as a contiguous (N, ..., C), copied where it is not."""
+    return _contiguous(x.transpose(_LAST[x.ndim]))
 
 
-def contiguous(x: np.ndarray) -> np.ndarray:
+def _contiguous(x: np.ndarray) -> np.ndarray:
     """numpy.ascontiguousarray; what is large is copied a few images at a time, so that Ctrl-C ends it."""
     if x.nbytes <= AT_ONCE or x.flags.c_contiguous:
         return np.ascontiguousarray(x)
@@ -48,8 +52,8 @@ def contiguous(x: np.ndarray) -> np.ndarray:
 
 
 def from_channels_last(y: np.ndarray) -> np.ndarray:
-    """View (N, H, W, C) as (N, C, H, W)."""
-    return y.transpose(0, 3, 1, 2)
+    """View (N, ..., C) as (N, C, ...)."""
+    return y.transpose(_BACK[y.ndim])
 
 
 def empty_channels_last(n: int, h: int, w: int, c: int, dtype: np.dtype) -> np.ndarray:

@@ -10,20 +10,7 @@ from .. import _checks
 from .._kernels import norm as _kernel
 from .._kernels.memory import empty
 from .._kernels.runtime import in_default_environment
-
-# Axes by rank, from (N, C, ...) to (N, ..., C), and back.
-_LAST = {rank: (0, *range(2, rank), 1) for rank in range(2, 65)}
-_BACK = {rank: (0, rank - 1, *range(1, rank - 1)) for rank in range(2, 65)}
-
-
-def _channels_last(x):
-    """(N, C, ...) as a contiguous (N, ..., C): a view where it lies so in memory."""
-    moved = x.transpose(_LAST[x.ndim])
-    return moved if moved.flags.c_contiguous else np.ascontiguousarray(moved)
-
-
-def _back(y):
-    return y.transpose(_BACK[y.ndim])
+from ._layout import contiguous_channels_last, from_channels_last
 
 
 def _images(name, x, dtype=None):
@@ -103,7 +90,7 @@ def batch_norm_stats(x):
 
 def exact_stats(x):
     """`batch_norm_stats` in float64, which `batch_norm` takes, too; x is checked."""
-    return _measured(_channels_last(x))
+    return _measured(contiguous_channels_last(x))
 
 
 def batch_norm(x, mean, var, weight=None, bias=None, eps=1e-5):
@@ -129,10 +116,10 @@ def batch_norm(x, mean, var, weight=None, bias=None, eps=1e-5):
     """
     x = _images("batch_norm", x)
     mean, var, weight, bias = _channels("batch_norm", x, mean, var, weight, bias)
-    images = _channels_last(x)
+    images = contiguous_channels_last(x)
     y = empty(images.shape, x.dtype)
     _kernel.batch_norm(images, mean, var, weight, bias, _checks.real("batch_norm: eps", eps, 0.0), y)
-    return _back(y)
+    return from_channels_last(y)
 
 
 def batch_norm_backward(grad_y, x, mean, var, weight=None, bias=None, eps=1e-5, *, training=True):
@@ -158,13 +145,14 @@ def batch_norm_backward(grad_y, x, mean, var, weight=None, bias=None, eps=1e-5, 
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, x.ndim, x.dtype)
     _checks.same_shape(f"{name}: grad_y", grad_y, x.shape, "as x has")
     mean, var, weight, bias = _channels(name, x, mean, var, weight, bias)
-    images = _channels_last(x)
+    images = contiguous_channels_last(x)
     grad_x = empty(images.shape, x.dtype)
     grads = np.empty((2, x.shape[1]))
-    _kernel.batch_norm_backward(_channels_last(grad_y), images, mean, var, weight,
+    _kernel.batch_norm_backward(contiguous_channels_last(grad_y), images, mean, var, weight,
                                 _checks.real(f"{name}: eps", eps, 0.0), training, grad_x, grads)
     grad_weight, grad_bias = _rounded(grads, x.dtype)
-    return _back(grad_x), None if weight is None else grad_weight, None if bias is None else grad_bias
+    return (from_channels_last(grad_x), None if weight is None else grad_weight,
+            None if bias is None else grad_bias)
 
 
 @in_default_environment

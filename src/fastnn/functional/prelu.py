@@ -9,18 +9,10 @@ from .._kernels import elementwise as _kernel
 from .._kernels.memory import empty
 from .._kernels.runtime import in_default_environment
 from ._elementwise import apply
-from ._layout import contiguous
+from ._layout import contiguous_channels_last, from_channels_last
 
 # Numbers of a row, at least: short rows are taken several at once, so that vectors are full.
 _LONG_ROW = 64
-
-
-def _channels_last(x):
-    return contiguous(x if x.ndim < 3 else np.moveaxis(x, 1, -1))
-
-
-def _back(y, shape):
-    return y.reshape(shape) if len(shape) < 3 else np.moveaxis(y, -1, 1)
 
 
 def _check(name, x, weight):
@@ -33,10 +25,9 @@ def _check(name, x, weight):
     return x, weight
 
 
-def _slopes(x, weight):
-    """The slopes [rows, channels] of the numbers of a row of x, or of so many rows if they are short."""
-    channels = x.shape[1] if x.ndim > 1 else 1
-    slopes = np.empty((-(-_LONG_ROW // max(channels, 1)), channels), x.dtype)
+def _slopes(channels, weight):
+    """The slopes [rows, channels] of the numbers of a row, or of so many rows if they are short."""
+    slopes = np.empty((-(-_LONG_ROW // max(channels, 1)), channels), weight.dtype)
     slopes[:] = weight
     return slopes
 
@@ -63,10 +54,10 @@ def prelu(x, weight):
     x, weight = _check("prelu", x, weight)
     if weight.size == 1:
         return apply(_kernel.LEAKY_RELU, x, weight[0])
-    last = _channels_last(x)
+    last = contiguous_channels_last(x)
     y = empty(last.shape, x.dtype)
-    _kernel.prelu(last, _slopes(x, weight), y)
-    return _back(y, x.shape)
+    _kernel.prelu(last, _slopes(len(weight), weight), y)
+    return from_channels_last(y)
 
 
 @in_default_environment
@@ -92,11 +83,14 @@ def prelu_backward(grad_y, x, weight):
     x, weight = _check("prelu_backward", x, weight)
     grad_y = _checks.as_float_array("prelu_backward: grad_y", grad_y, None, x.dtype)
     _checks.same_shape("prelu_backward: grad_y", grad_y, x.shape, "as x has")
-    last, slopes = _channels_last(x), _slopes(x, weight)
+    shape = x.shape
+    if x.ndim < 2:  # of one channel
+        x, grad_y = x.reshape(-1, 1), grad_y.reshape(-1, 1)
+    last, slopes = contiguous_channels_last(x), _slopes(x.shape[1], weight)
     grad_x = empty(last.shape, x.dtype)
     sums = empty((_kernel.prelu_blocks(x.size, slopes.size), *slopes.shape), x.dtype)
-    _kernel.prelu_backward(_channels_last(grad_y), last, slopes, grad_x, sums)
+    _kernel.prelu_backward(contiguous_channels_last(grad_y), last, slopes, grad_x, sums)
     grad_weight = sums.sum((0, 1), np.float64)
     if weight.size == 1:
         grad_weight = grad_weight.sum(keepdims=True)
-    return _back(grad_x, x.shape), grad_weight.astype(x.dtype)
+    return from_channels_last(grad_x).reshape(shape), grad_weight.astype(x.dtype)

@@ -22,7 +22,7 @@ INLINE vec NAME(hardsigmoid)(vec x) {
     return lesser(splat(1), larger((vec){0}, (x + 3) * (real)0.16666666666666666667)); /* 0 at -3, 1 at 3 */
 }
 /* log(1 + e^z) */
-INLINE vec NAME(softplus)(vec z) { return larger((vec){0}, z) + vlog1p(vexp_low(-vabs(z))); }
+INLINE vec NAME(softplus)(vec z) { return larger((vec){0}, z) + vsoftplus_low(z); }
 
 INLINE vec NAME(function)(int op, vec x, real alpha, real beta) {
     switch (op) {

@@ -12,8 +12,8 @@ INLINE vec NAME(loss_of)(int op, vec y, vec t, vec w, vec p) {
         const vec apart = y - t;
         return op == FNN_SQUARED ? apart * apart : apart * apart * (real)0.5;
     }
-    /* -log s = log(1 + e^-|y|) + max(-y, 0), and so for 1 - s: nothing overflows */
-    const vec near = vlog1p(vexp_low(-vabs(y))), zero = {0};
+    /* -log s = log(1 + e^-|y|) + max(-y, 0), and so for 1 - s */
+    const vec near = vsoftplus_low(y), zero = {0};
     return w * (p * t * (near + larger(zero, -y)) + (1 - t) * (near + larger(zero, y)));
 }
 

@@ -38,6 +38,7 @@
 #undef vsigmoid
 #undef gate_tanh
 #undef vlog1p
+#undef vsoftplus_low
 #undef vdistance
 #undef vgaussian
 #undef vnormal_tail

@@ -125,17 +125,18 @@ INLINE vec NAME(sigmoid_from)(vec sum) { return ratio(splat(SIGMOID_ONE), sum); 
 INLINE vec NAME(vsigmoid)(vec x) { return NAME(sigmoid_from)(NAME(sigmoid_sum)(x)); }
 #undef SIGMOID_ONE
 
-/* e^x - 1 for x <= 0 */
-INLINE vec NAME(vexpm1_low)(vec x) {
-    const NAME(power) e = NAME(normal_power)(larger(splat(FLOAT ? -20 : -40), x)); /* there it rounds to -1 */
+/* e^x - 1, where 2^k is a normal number; and for x <= 0, however low: at the bound it rounds to -1 */
+INLINE vec NAME(vexpm1_normal)(vec x) {
+    const NAME(power) e = NAME(normal_power)(x);
     return e.p * e.scale + (e.scale - 1);
 }
+INLINE vec NAME(vexpm1_low)(vec x) { return NAME(vexpm1_normal)(larger(splat(FLOAT ? -20 : -40), x)); }
+
 /* Tanh once more, for the gates of recurrences, with half the instructions: 2.5 units of the last place. The sum keeps
  * what it loses in rounding, and the sign comes with the argument. */
 INLINE vec NAME(gate_tanh)(vec x) {
     const real most = FLOAT ? 10 : 20;
-    const NAME(power) e = NAME(normal_power)(2 * larger(splat(-most), lesser(splat(most), x)));
-    const vec m = e.p * e.scale + (e.scale - 1);
+    const vec m = NAME(vexpm1_normal)(2 * larger(splat(-most), lesser(splat(most), x)));
     return ratio(m, m + 2);
 }
 
@@ -151,6 +152,8 @@ INLINE vec NAME(vlog1p)(vec e) {
     const vec sum = 2 + e, s = quotient(e, sum, e - (sum - 2)), square = s * s;
     return s * square * (FLOAT ? NAME(horner)(5, single, square) : NAME(horner)(12, twice, square)) + 2 * s;
 }
+/* log(1 + e^-|x|): with max(0, x) added log(1 + e^x), and nothing overflows */
+INLINE vec NAME(vsoftplus_low)(vec x) { return NAME(vlog1p)(NAME(vexp_low)(-NAME(vabs)(x))); }
 
 /* |x|, or a number for which e^(-x^2 / 2), in vgaussian, is 0. NaN stays. */
 INLINE vec NAME(vdistance)(vec x) { return lesser(splat(FLOAT ? (real)13.27 : (real)37.66), NAME(vabs)(x)); }
@@ -197,6 +200,7 @@ INLINE vec NAME(vnormal_tail)(vec a) {
 #define vsigmoid NAME(vsigmoid)
 #define gate_tanh NAME(gate_tanh)
 #define vlog1p NAME(vlog1p)
+#define vsoftplus_low NAME(vsoftplus_low)
 #define vdistance NAME(vdistance)
 #define vgaussian NAME(vgaussian)
 #define vnormal_tail NAME(vnormal_tail)
