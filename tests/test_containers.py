@@ -106,6 +106,18 @@ def test_sequential_gradients():
     check_gradients(Sequential(Sequential(Identity(), linear(3, 3)), PlainTanh()), x_of(2, 3))
 
 
+def test_gradients_go_through_layers_in_eval_mode():
+    options = {"dtype": np.float64, "rng": 0}
+    net = Sequential(
+        fastnn.Conv2d(2, 3, 3, activation="tanh", **options), fastnn.BatchNorm2d(3, dtype=np.float64),
+        Parallel(fastnn.MaxPool2d(2), fastnn.AvgPool2d(2)), fastnn.Dropout(0.5), Flatten(2), fastnn.GELU(),
+        Residual(Sequential(fastnn.LSTM(4, 4, 2, dropout=0.5, **options), fastnn.Sigmoid())),
+        fastnn.LayerNorm(4, dtype=np.float64), fastnn.Linear(4, 2, activation="sigmoid", **options))
+    for layer in net:
+        layer.eval()
+    check_gradients(net, x_of(2, 2, 6, 6))
+
+
 def test_sequential_passes_on_the_first_of_a_tuple():
     net = Sequential(linear(2, 2), PlainCounter())
     x = x_of(3, 2)

@@ -126,3 +126,15 @@ def test_a_gradient_of_another_shape_or_dtype_is_refused():
         layer(draw(3, 4))
         with pytest.raises(error, match=r"Dropout\.backward: grad_y has"):
             layer.backward(grad_y)
+
+
+def test_dropout_in_eval_mode_is_trained_through():
+    net = fn.Sequential(fn.Linear(3, 4, rng=0), fn.Dropout(0.5))
+    net[1].eval()
+    x, grad_y = np.ones((2, 3), np.float32), np.ones((2, 4), np.float32)
+    y = net(x)
+    assert (y == net[0](x)).all()
+    assert (net[1].backward(grad_y) == grad_y).all()
+    net(x)
+    with pytest.raises(ValueError, match=r"Dropout\.backward: grad_y has shape \(2, 3\)"):
+        net.backward(np.ones((2, 3), np.float32))

@@ -189,6 +189,35 @@ def test_train_and_eval_reach_every_module():
     assert all(module.training for module in net.train().modules())
 
 
+def test_a_part_in_eval_mode_is_recorded_while_the_network_is_trained():
+    net = Net()
+    net.first.eval()
+    assert net.training
+    assert not net.first.training
+    assert net.first.recording
+    x, grad_y = np.ones((1, 3), np.float32), np.ones((1, 2), np.float32)
+    net(x)
+    grad = net.last.backward(grad_y)
+    assert net.first.backward(grad).shape == (1, 3)
+    assert not net.first._cache  # the weights may change with every step
+    net.first.weight.data[...] = 0
+    net.eval()
+    assert not any(module.recording for module in net.modules())
+    net.first.eval()  # a part of what is not trained
+    net(x)
+    assert net.first._saved is None
+    assert all(module.recording for module in net.train().modules())
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copies_know_what_is_a_part(duplicate):
+    net = Sequential(PlainLinear(2, 2), Net())
+    twin, part = duplicate(net), duplicate(net[0])
+    assert twin[0].eval().recording
+    assert twin[1].last.eval().recording
+    assert not part.eval().recording
+
+
 def test_data_is_read_only_in_eval_mode():
     net = Net().eval()
     with pytest.raises(ValueError, match="read-only"):
@@ -244,6 +273,18 @@ def test_a_cache_is_dropped_through_a_shared_parameter_and_after_a_move():
     Sequential(b, a).parameters()
     b.weight = np.ones((2, 2), np.float32)
     assert (a(x) == 1 + a.bias.data).all()
+
+
+def test_what_is_packed_while_weights_change_is_not_kept():
+    layer = PlainLinear(2, 2).eval()
+
+    def build():
+        old = layer.weight.data.copy()
+        layer.weight = np.zeros((2, 2), np.float32)  # by another thread, say, between reading and keeping
+        return old
+
+    assert layer._cached("weights", build).any()
+    assert not layer._cached("weights", lambda: layer.weight.data).any()
 
 
 def test_one_model_serves_many_threads():
@@ -395,6 +436,13 @@ def test_attributes_need_the_base_class_first():
 
     with pytest.raises(AttributeError, match="super"):
         Hasty()
+
+
+def test_calling_is_forward():
+    with pytest.raises(TypeError, match="Twice defines __call__, which is forward: define forward"):
+        class Twice(Module):
+            def __call__(self, x):
+                return 2 * x
 
 
 def test_modules_without_forward_say_so():

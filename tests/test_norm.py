@@ -371,3 +371,29 @@ def test_copies_and_states(layer):
     fresh.load_state_dict(layer.state_dict())
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), fresh):
         assert_same_bits([twin.eval()(x)], [copy.deepcopy(layer).eval()(x)])
+
+
+# --- Statistics that are not to change
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_batch_norm_in_eval_mode_is_trained_through(dtype):
+    net = fn.Sequential(fn.Linear(3, 5, dtype=dtype, rng=0), fn.BatchNorm1d(5, dtype=dtype),
+                        fn.Linear(5, 2, dtype=dtype, rng=1))
+    norm = net[1]
+    norm.running_mean, norm.running_var = draw(5, dtype=dtype), draw(5, dtype=dtype, seed=1) ** 2 + 1
+    norm.weight, norm.bias = draw(5, dtype=dtype, seed=2), draw(5, dtype=dtype, seed=3)
+    norm.eval()
+    x, grad_y = draw(7, 3, dtype=dtype, seed=4), draw(7, 2, dtype=dtype, seed=5)
+    mean, var = norm.running_mean.copy(), norm.running_var.copy()
+    y, grad_x = net(x), net.backward(grad_y)
+    hidden = x @ net[0].weight.data.T + net[0].bias.data
+    normalised = reference.batch_norm(hidden, mean, var, norm.weight.data, norm.bias.data)
+    grad_normalised = grad_y @ net[2].weight.data
+    grad_hidden, grad_weight, grad_bias = reference.batch_norm_backward(
+        grad_normalised, hidden, mean, var, norm.weight.data, norm.bias.data, training=False)
+    assert_close([y, grad_x, norm.weight.grad, norm.bias.grad, net[0].weight.grad],
+                 [normalised @ net[2].weight.data.T + net[2].bias.data, grad_hidden @ net[0].weight.data,
+                  grad_weight, grad_bias, grad_hidden.T @ x], TOLERANCE[dtype])
+    assert_same_bits(norm.running_mean, mean)
+    assert norm.num_batches_tracked == 0

@@ -50,7 +50,7 @@ class ReLU(_FromOutput):
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return max(0, x)."""
         y = super().forward(x)
-        if self.training:
+        if self.recording:
             self.__dict__["_last"] = y
         return y
 

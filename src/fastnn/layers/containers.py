@@ -43,6 +43,7 @@ class _ModuleSequence(_Container):
             raise ValueError(f"{kind}: a layer's name must be a string without a dot, got {name!r}")
         if hasattr(type(self), name) or name in self.__dict__:
             raise ValueError(f"{kind}: a layer cannot be named {name!r}, an attribute of {kind}")
+        layer.__dict__["_is_child"] = True
         self._layers[name] = layer
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
@@ -124,7 +125,7 @@ class Sequential(_ModuleSequence):
         if not isinstance(index, slice):
             return super().__getitem__(index)
         part = Sequential(dict(list(self._layers.items())[index]))
-        part.training = self.training
+        part.training, part.recording = self.training, self.recording
         return part
 
     def forward(self, x: np.ndarray) -> np.ndarray:

@@ -69,11 +69,11 @@ class _Convolution(Module):
     def _correlate(self, images, weight, stride, padding, dilation):
         """Convolve images (N, C, H, W) with weight (K, C / groups, R, S), packed once in eval mode."""
         bias = self._bias()
-        that_pay = F.TILES if self.training else F.TILES_PACKED
+        that_pay = F.TILES if self.recording else F.TILES_PACKED
         window, tile = F.plan(
             type(self).__name__, self.algorithm, that_pay, images.shape, weight.shape,
             None if bias is None else bias.shape, stride, padding, dilation, self.groups)
-        if self.training:
+        if self.recording:
             return F.convolve_once(images, weight, bias, window, tile, self.activation)
         packed = self._cached(tile, lambda: F.pack_filters(weight, window, tile))
         if self.activation in (None, "relu") and len(self._cache) < SHAPES:
@@ -148,7 +148,7 @@ class Conv2d(_Convolution):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return f(weight * x + bias) for x (N, C, H, W) or (C, H, W)."""
-        if not self.training:
+        if not self.recording:
             prepared = self._cache.get(getattr(x, "shape", None))
             if prepared is not None and (y := prepared(x)) is not None:
                 return y

@@ -34,17 +34,18 @@ class Dropout(Module):
         """Return x times a new mask, or in eval mode x itself."""
         x = _checks.as_float_array("Dropout: x", x)
         if not self.training:
+            self._save(None, x.shape, x.dtype)
             return x
         mask = dropout_mask(x.shape, self.p, self._rng, x.dtype)
-        self._save(mask)
+        self._save(mask, x.shape, x.dtype)
         return masked(x, mask)
 
     def backward(self, grad_y: np.ndarray) -> np.ndarray:
-        """Return grad_y times the mask of the last call."""
-        (mask,) = self._take()
-        grad_y = _checks.as_float_array("Dropout.backward: grad_y", grad_y, None, mask.dtype)
-        _checks.same_shape("Dropout.backward: grad_y", grad_y, mask.shape, "as the output has")
-        return masked(grad_y, mask)
+        """Return grad_y times the mask of the last call, if it had one."""
+        mask, shape, dtype = self._take()
+        grad_y = _checks.as_float_array("Dropout.backward: grad_y", grad_y, None, dtype)
+        _checks.same_shape("Dropout.backward: grad_y", grad_y, shape, "as the output has")
+        return grad_y if mask is None else masked(grad_y, mask)
 
     def extra_repr(self) -> str:
         """Return the configuration as `repr` shows it."""

@@ -56,16 +56,16 @@ class Linear(Module):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return f(x W^T + b) for x (..., in_features)."""
-        if not self.training:
+        if not self.recording:
             prepared = self._cache.get("prepared")
             if prepared is not None and (y := prepared(x)) is not None:
                 return y
         weight = self.weight._data
         x = check_input("Linear", x, weight.shape, weight.dtype)
-        panels = None if self.training else self._cached("panels", lambda: pack_weight(weight))
+        panels = None if self.recording else self._cached("panels", lambda: pack_weight(weight))
         bias = None if self.bias is None else self.bias._data
         y = product(x, weight, panels, bias, self.activation)
-        if not self.training and self.activation in (None, "relu"):
+        if not self.recording and self.activation in (None, "relu"):
             self._cached("prepared", lambda: prepare(panels, bias, weight.shape, self.activation))
         self._save(x, y if self.activation else None)
         return y

@@ -42,7 +42,10 @@ class Module:
     Attributes
     ----------
     training : bool
-        Whether a call keeps what `backward` needs.  True at first; `train` and `eval` set it.
+        Whether dropout and the statistics of the batch are on.  True at first; `train` and `eval` set it.
+    recording : bool
+        Whether a call keeps what `backward` needs, as in training mode.  A layer of a network in training
+        mode that is put in eval mode by itself, say a BatchNorm2d that is not to change, goes on recording.
 
     Notes
     -----
@@ -53,10 +56,16 @@ class Module:
     - in `backward`, gets it from `self._take`, **adds** to each ``parameter._grad`` and returns the gradient
       of its input.
 
-    In eval mode a call stores nothing on the module, so that one network may serve many threads at once.
+    In eval mode a call keeps nothing of what it was given, so that one network may serve many threads at
+    once; the weights are packed once, a second copy of them.
+
+    What `_save` keeps are the arrays themselves: to write to an input or an output between `forward` and
+    `backward` changes the gradients.
     """
 
     training: bool = True
+    recording: bool = True
+    _is_child: bool = False
     _saved: tuple[Any, ...] | None = None
     _cache: dict[Hashable, Any]
 
@@ -89,11 +98,13 @@ class Module:
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         # Calling is forward itself: a hop in between would cost a tiny layer a tenth of its time.
+        if "__call__" in cls.__dict__:
+            raise TypeError(f"{cls.__name__} defines __call__, which is forward: define forward")
         cls.__call__ = cls.forward  # type: ignore[method-assign]
 
     def _save(self, *things: Any) -> None:
-        """Keep `things` for the next `backward`, in training mode alone."""
-        if self.training:
+        """Keep `things` for the next `backward`, if calls are recorded."""
+        if self.recording:
             self.__dict__["_saved"] = things
 
     def _take(self) -> tuple[Any, ...]:
@@ -113,24 +124,28 @@ class Module:
             module.__dict__["_saved"] = None
 
     def _cached(self, key: Hashable, build: Callable[[], Any]) -> Any:
-        """Return ``build()``, in eval mode from the cache: for packed weights and the like.
+        """Return ``build()``, where calls are not recorded from the cache: for packed weights and the like.
 
         The cache is dropped by whatever changes parameters: `train`, `eval`, `load_state_dict`, an
         optimizer's step, an assignment to an attribute of the layer.
         """
-        if self.training:
+        if self.recording:
             return build()
+        cache = self._cache
         try:
-            return self._cache[key]
+            return cache[key]
         except KeyError:
-            value = self._cache[key] = build()
+            pass
+        # Registered first: if another thread changes the parameters meanwhile the cache is dropped, and this
+        # dict, the old one, takes what was built of them along.
         for _, p in self._own(Parameter):
             p._buffer.readers.add(self)
         packed_for_isa.add(self)
+        value = cache[key] = build()
         return value
 
     def _drop_cache(self) -> None:
-        self._cache.clear()
+        self.__dict__["_cache"] = {}
 
     # --- Attributes
 
@@ -140,12 +155,14 @@ class Module:
         current = self.__dict__.get(name)
         if isinstance(value, Parameter):
             value.name = value.name or name
-            value._readonly = not self.training
+            value._readonly = not self.recording
         elif isinstance(current, Parameter) and value is not None:
             current.data = value  # `layer.weight = array` copies into the parameter
             return
         elif value is not None and name in self.__dict__.get("_buffer_names", ()):
             value = np.array(value)
+        elif isinstance(value, Module):
+            value.__dict__["_is_child"] = True
         object.__setattr__(self, name, value)
         if "_cache" in self.__dict__:
             self._drop_cache()
@@ -226,7 +243,7 @@ class Module:
     def flat_parameters(self) -> list[np.ndarray]:
         """All parameters as 1-D arrays, one for each dtype (as a rule one in all); read-only in eval mode."""
         arrays = [data for data, _ in self._flat()]
-        if not self.training:
+        if not self.recording:
             for array in arrays:
                 array.flags.writeable = False
         return arrays
@@ -252,14 +269,24 @@ class Module:
         """Set training mode (or eval mode) for this module and all below it; return self."""
         mode = _checks.flag("train: mode", mode)
         for module in self.modules():
-            module.training = mode  # which drops its cache
-            for _, p in module._own(Parameter):
-                p._readonly = not mode
+            # A part of a network cannot tell whether the rest is trained; if so, gradients come through it.
+            module._set_mode(mode, mode or (self._is_child and module.recording))
         return self
 
     def eval(self: M) -> M:
-        """Set eval mode: calls store nothing, dropout and batch statistics are off; return self."""
+        """Set eval mode: dropout and batch statistics are off; return self.
+
+        Calls keep nothing for `backward`, unless the module is a part of a network in training mode:
+        ``net.train(); net[1].eval()`` trains what is around net[1], through it, and its weights.
+        """
         return self.train(False)
+
+    def _set_mode(self, training: bool, recording: bool) -> None:
+        """Set the modes of this module alone."""
+        self.training = training  # which drops its cache
+        self.recording = recording
+        for _, p in self._own(Parameter):
+            p._readonly = not recording
 
     # --- State
 
@@ -317,8 +344,14 @@ class Module:
         # Copies and pickles leave behind what belongs to a call under way and what can be made again.
         state = self.__dict__.copy()
         state.pop("_saved", None)
+        state.pop("_is_child", None)  # a copy of a part stands by itself
         state["_cache"] = {}
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for child in self.children():
+            child.__dict__["_is_child"] = True
 
     # --- Training
 

@@ -37,7 +37,7 @@ class _Pool(Module):
 
     def _keep(self, x: Any) -> None:
         """Prepare a call for the shape of x, which was pooled."""
-        if not self.training and type(x) is np.ndarray and x.ndim == 4 and len(self._cache) < SHAPES:
+        if not self.recording and type(x) is np.ndarray and x.ndim == 4 and len(self._cache) < SHAPES:
             name, windows = type(self).__name__, self._windows
             self._cached(x.shape, lambda: _pooling.prepare(name, windows, x, self._mean))
 
@@ -66,7 +66,7 @@ class _MaxPool(_Pool):
 
     def forward(self, x: np.ndarray) -> Any:
         """Return the maxima of `x`; with `return_indices` also their indices."""
-        with_places = self.training or self.return_indices
+        with_places = self.recording or self.return_indices
         if not with_places and (y := self._kept(x)) is not None:
             return y
         y, places = _pooling.max_pool(type(self).__name__, self._windows, x, with_places)
@@ -122,7 +122,7 @@ class _MeanPool(_Pool):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the means of `x`."""
-        if not self.training and (y := self._kept(x)) is not None:
+        if not self.recording and (y := self._kept(x)) is not None:
             return y
         y = _pooling.mean_pool(type(self).__name__, self._windows, x)
         self._save(np.shape(x))

@@ -98,7 +98,7 @@ class _Recurrent(Module):
         hx : ndarray, or a pair
             The final state, in the form of the argument; given to the next call, it carries on.
         """
-        if hx is not None and lengths is None and not self.training:
+        if hx is not None and lengths is None and not self.recording:
             stream = self._cache.get("stream")
             if stream is not None and (taken := stream(x, hx)) is not None:
                 return taken  # one step: the checks and forms below would be most of its time
@@ -119,12 +119,12 @@ class _Recurrent(Module):
             if mask is not None:
                 y = masked(y, mask)
             y, keep = _recurrence.forward(self._cell, y, ragged, self._packed(layer),
-                                          *self._of_layer(states, layer), keep=self.training)
+                                          *self._of_layer(states, layer), keep=self.recording)
             kept.append(keep)
             masks.append(mask)
         output = self._as_given(ragged.unpack(y), single)
         self._save(ragged, kept, masks, output.shape)
-        if not self.training and ragged.steps == 1 and len(self._suffixes) == 1:
+        if not self.recording and ragged.steps == 1 and len(self._suffixes) == 1:
             self._cached("stream", lambda: _recurrence.stream(
                 self._cell, [self._packed(layer) for layer in range(self.num_layers)], self.input_size,
                 self.hidden_size, self.batch_first))
