@@ -93,12 +93,30 @@ def test_environment_names_an_unknown_instruction_set():
 @pytest.mark.parametrize(("variables", "expected"), [
     ({"FASTNN_NUM_THREADS": "3", "OMP_NUM_THREADS": "2"}, 3),
     ({"OMP_NUM_THREADS": "2"}, 2),
-    ({"FASTNN_NUM_THREADS": "many", "OMP_NUM_THREADS": "2"}, 2),
+    ({"FASTNN_NUM_THREADS": " 3 "}, 3),
+    ({"FASTNN_NUM_THREADS": "", "OMP_NUM_THREADS": "2"}, 2),
+    ({"FASTNN_NUM_THREADS": "9" * 999}, 1024),
+    ({"OMP_NUM_THREADS": "3,1"}, 3),
+    ({"OMP_NUM_THREADS": " 3 , 1"}, 3),
+    ({"FASTNN_NUM_THREADS": "2", "OMP_NUM_THREADS": "many"}, 2),
 ])
 def test_environment_sets_the_number_of_threads(variables, expected):
     if not runtime.openmp_version():
         expected = 1
     assert started_with("print(fn.get_num_threads())", **variables).stdout == f"{expected}\n"
+
+
+@pytest.mark.parametrize("value", ["many", "-1", "0", "2.0", "1,1", "\u0663", "9" * 5000])
+def test_environment_names_a_wrong_number_of_threads(value):
+    run = started_with(FASTNN_NUM_THREADS=value, OMP_NUM_THREADS="2")
+    assert run.returncode
+    assert "ValueError: FASTNN_NUM_THREADS: expected a number of threads, at least 1, got" in run.stderr
+
+
+@pytest.mark.parametrize("value", ["many", "0", ",2"])
+def test_what_openmp_does_not_understand_is_not_taken(value):
+    expected = started_with("print(fn.get_num_threads())").stdout
+    assert started_with("print(fn.get_num_threads())", OMP_NUM_THREADS=value).stdout == expected
 
 
 def test_large_outputs_use_memory_that_was_given_back_and_never_memory_in_use():

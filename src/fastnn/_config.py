@@ -67,7 +67,7 @@ def num_threads(n: int) -> Iterator[None]:
 def empty_cache() -> None:
     """Give the system back the memory that is kept for large arrays to come: up to 256 MB.
 
-    The layers' outputs of 4 MB and more are made in memory that was used before, where there is some: new
+    Outputs of 128 KB and more are made in memory that was used before, where there is some: new
     memory comes from the system as zeros, which can cost as much as what is then computed.
     """
     memory.release()

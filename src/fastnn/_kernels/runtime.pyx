@@ -222,12 +222,16 @@ def _from_environment():
         raise ImportError("fastnn: the system gives no more keys for thread-local data or handlers of fork")
     *_, best = available_isas()
     set_isa(os.environ.get("FASTNN_ISA") or best)
-    for name in ("FASTNN_NUM_THREADS", "OMP_NUM_THREADS"):
-        value = os.environ.get(name, "")
-        if value.isascii() and value.isdigit() and int(value) > 0:
-            set_num_threads(min(int(value), 1024))
-            return
-    set_num_threads(min(processors.available(), 1024))
+    own = os.environ.get("FASTNN_NUM_THREADS", "").strip()
+    # OpenMP's may be a list, the first number of which is for regions that are not nested.
+    openmp = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if own and not _counts(own):
+        raise ValueError(f"FASTNN_NUM_THREADS: expected a number of threads, at least 1, got {own!r}")
+    set_num_threads(min(int(own or (openmp if _counts(openmp) else processors.available())), 1024))
+
+
+def _counts(text):
+    return text.isascii() and text.isdigit() and 0 < len(text) < 1000 and int(text) > 0
 
 
 _from_environment()
