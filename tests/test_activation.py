@@ -372,3 +372,13 @@ def test_functions_refuse_arrays_by_name(function):
 def test_refusals_name_the_argument(error, words, call):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("layer", [fn.ReLU, fn.ReLU6, fn.LeakyReLU, fn.ELU, fn.Hardtanh, fn.Hardsigmoid,
+                                   fn.Hardswish, fn.SiLU])
+def test_inplace_is_taken_and_changes_nothing(layer):
+    x = draw(3, 5, dtype=np.float32)
+    before = x.copy()
+    assert_same_bits([layer(inplace=True)(x), x], [layer()(x), before])
+    with pytest.raises(TypeError, match=f"{layer.__name__}: inplace"):
+        layer(inplace="yes")

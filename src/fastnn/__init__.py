@@ -16,13 +16,13 @@ __all__ = [
 __all__ += layers.__all__
 
 if _typing.TYPE_CHECKING:
-    from . import io, losses, onnx, optim, training
+    from . import frozen, io, losses, onnx, optim, reference, training
     from .io import load, save
     from .layers import *  # noqa: F403 - layers/__init__.py lists them
 else:
     # Inference without files does without these, a third of the time of an import; few need onnx, and it is
     # many small modules. Most layers are there at once, in `layers`, which has the others come late.
     __getattr__, __dir__ = _names_late(globals(), {
-        "io": ("load", "save"), "layers": layers.__all__, "losses": (), "onnx": (), "optim": (),
-        "training": (),
+        "frozen": (), "io": ("load", "save"), "layers": layers.__all__, "losses": (), "onnx": (), "optim": (),
+        "reference": (), "training": (),
     })

@@ -1,6 +1,7 @@
 """Activation layers; torch.nn's names and arguments.
 
 The keyword `dtype` is taken as by every layer, without meaning here: float32 and float64 are both accepted.
+So is torch's `inplace`: the output is always a new array, and what `backward` needs stays whole.
 """
 
 from __future__ import annotations
@@ -34,6 +35,39 @@ class _FromOutput(Module):
         return type(self)._gradient(grad_y, y)
 
 
+class _FromInput(Module):
+    """A function whose derivative follows from its input, the only thing saved.
+
+    The names of its numbers are those of the attributes that hold them.
+    """
+
+    _function: Any
+    _gradient: Any
+    _names: tuple[str, ...] = ()
+
+    def __init__(self, inplace: bool = False, *, dtype: Any = np.float32):
+        super().__init__(dtype=dtype)
+        _checks.flag(f"{type(self).__name__}: inplace", inplace)
+
+    def _numbers(self) -> tuple[Any, ...]:
+        return tuple([getattr(self, name) for name in self._names])
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return f(x)."""
+        y = type(self)._function(x, *self._numbers())
+        self._save(x)
+        return y
+
+    def backward(self, grad_y: np.ndarray) -> np.ndarray:
+        """Return the gradient of x."""
+        (x,) = self._take()
+        return type(self)._gradient(grad_y, x, *self._numbers())
+
+    def extra_repr(self) -> str:
+        """Return the configuration as `repr` shows it."""
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names)
+
+
 class ReLU(_FromOutput):
     """max(0, x): cheap, without a vanishing gradient where x > 0, and sparse; derivative 0 at 0.
 
@@ -46,6 +80,10 @@ class ReLU(_FromOutput):
     _function = staticmethod(F.relu)
     _gradient = staticmethod(F.relu_backward)
     _last: np.ndarray | None = None
+
+    def __init__(self, inplace: bool = False, *, dtype: Any = np.float32):
+        super().__init__(dtype=dtype)
+        _checks.flag("ReLU: inplace", inplace)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return max(0, x)."""
@@ -79,7 +117,7 @@ class Tanh(_FromOutput):
     _gradient = staticmethod(F.tanh_backward)
 
 
-class LeakyReLU(Module):
+class LeakyReLU(_FromInput):
     """x where x >= 0, else negative_slope x.
 
     Parameters
@@ -87,24 +125,12 @@ class LeakyReLU(Module):
     negative_slope : float, default 0.01
     """
 
-    def __init__(self, negative_slope: float = 0.01, *, dtype: Any = np.float32):
-        super().__init__(dtype=dtype)
+    _function, _gradient = staticmethod(F.leaky_relu), staticmethod(F.leaky_relu_backward)
+    _names = ("negative_slope",)
+
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False, *, dtype: Any = np.float32):
+        super().__init__(inplace, dtype=dtype)
         self.negative_slope = _checks.real("LeakyReLU: negative_slope", negative_slope)
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Return f(x)."""
-        y = F.leaky_relu(x, self.negative_slope)
-        self._save(x)
-        return y
-
-    def backward(self, grad_y: np.ndarray) -> np.ndarray:
-        """Return grad_y f'(x)."""
-        (x,) = self._take()
-        return F.leaky_relu_backward(grad_y, x, self.negative_slope)
-
-    def extra_repr(self) -> str:
-        """Return the configuration as `repr` shows it."""
-        return f"negative_slope={self.negative_slope}"
 
 
 class PReLU(Module):
@@ -146,7 +172,7 @@ class PReLU(Module):
         return f"num_parameters={self.num_parameters}"
 
 
-class GELU(Module):
+class GELU(_FromInput):
     """x Phi(x), Phi the normal distribution function.
 
     Parameters
@@ -154,39 +180,18 @@ class GELU(Module):
     approximate : {"none", "tanh"}, default "none"
     """
 
+    _function, _gradient = staticmethod(F.gelu), staticmethod(F.gelu_backward)
+    _names = ("approximate",)
+
     def __init__(self, approximate: str = "none", *, dtype: Any = np.float32):
         super().__init__(dtype=dtype)
         self.approximate = _checks.choice("GELU: approximate", approximate, ("none", "tanh"))
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Return x Phi(x)."""
-        y = F.gelu(x, self.approximate)
-        self._save(x)
-        return y
 
-    def backward(self, grad_y: np.ndarray) -> np.ndarray:
-        """Return grad_y (Phi(x) + x phi(x))."""
-        (x,) = self._take()
-        return F.gelu_backward(grad_y, x, self.approximate)
-
-    def extra_repr(self) -> str:
-        """Return the configuration as `repr` shows it."""
-        return f"approximate={self.approximate!r}"
-
-
-class SiLU(Module):
+class SiLU(_FromInput):
     """x sigmoid(x), also called swish."""
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Return x sigmoid(x)."""
-        y = F.silu(x)
-        self._save(x)
-        return y
-
-    def backward(self, grad_y: np.ndarray) -> np.ndarray:
-        """Return grad_y times the derivative."""
-        (x,) = self._take()
-        return F.silu_backward(grad_y, x)
+    _function, _gradient = staticmethod(F.silu), staticmethod(F.silu_backward)
 
 
 class Softmax(Module):

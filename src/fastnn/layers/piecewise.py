@@ -9,36 +9,7 @@ import numpy as np
 from .. import _checks
 from ..functional import local_response as N
 from ..functional import piecewise as F
-from .module import Module
-
-
-class _FromInput(Module):
-    """A function whose derivative follows from its input, the only thing saved.
-
-    The names of its numbers are those of the attributes that hold them.
-    """
-
-    _function: Any
-    _gradient: Any
-    _names: tuple[str, ...] = ()
-
-    def _numbers(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self._names)
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Return f(x)."""
-        y = type(self)._function(x, *self._numbers())
-        self._save(x)
-        return y
-
-    def backward(self, grad_y: np.ndarray) -> np.ndarray:
-        """Return the gradient of x."""
-        (x,) = self._take()
-        return type(self)._gradient(grad_y, x, *self._numbers())
-
-    def extra_repr(self) -> str:
-        """Return the configuration as `repr` shows it."""
-        return ", ".join(f"{name}={getattr(self, name)}" for name in self._names)
+from .activation import _FromInput
 
 
 class ELU(_FromInput):
@@ -52,8 +23,8 @@ class ELU(_FromInput):
     _function, _gradient = staticmethod(F.elu), staticmethod(F.elu_backward)
     _names = ("alpha",)
 
-    def __init__(self, alpha: float = 1.0, *, dtype: Any = np.float32):
-        super().__init__(dtype=dtype)
+    def __init__(self, alpha: float = 1.0, inplace: bool = False, *, dtype: Any = np.float32):
+        super().__init__(inplace, dtype=dtype)
         self.alpha = _checks.real("ELU: alpha", alpha)
 
 
@@ -68,16 +39,17 @@ class Hardtanh(_FromInput):
     _function, _gradient = staticmethod(F.hardtanh), staticmethod(F.hardtanh_backward)
     _names = ("min_val", "max_val")
 
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, *, dtype: Any = np.float32):
-        super().__init__(dtype=dtype)
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False, *,
+                 dtype: Any = np.float32):
+        super().__init__(inplace, dtype=dtype)
         self.min_val, self.max_val = F.bounds("Hardtanh", min_val, max_val)
 
 
 class ReLU6(Hardtanh):
     """min(max(x, 0), 6), of mobile networks."""
 
-    def __init__(self, *, dtype: Any = np.float32):
-        super().__init__(0.0, 6.0, dtype=dtype)
+    def __init__(self, inplace: bool = False, *, dtype: Any = np.float32):
+        super().__init__(0.0, 6.0, inplace, dtype=dtype)
 
     def extra_repr(self) -> str:
         """Return nothing: there is no configuration."""

@@ -1,7 +1,7 @@
 """The specification: every function of :mod:`fastnn.functional` in plain NumPy, slow and obvious.
 
-Same names, same signatures, same results up to rounding; a test keeps them so. Used by the tests and
-the benchmarks alone.
+Same names, same signatures, same results up to rounding; a test keeps them so. For the tests, the benchmarks
+and whoever wants to see a function written out; no other part of the package uses it.
 """
 
 from .activation import (
