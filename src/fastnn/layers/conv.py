@@ -122,7 +122,9 @@ class Conv2d(_Convolution):
     activation : {None, "relu", "sigmoid", "tanh"}
         f, applied by the kernel itself.
     algorithm : {"auto", "direct", "winograd"}
-        "direct" for the last digit, "auto" for speed; its choice depends on shapes and the mode alone.
+        "direct" for the last digit: errors of 1e-6 to 3e-6 of the largest output in float32. "auto" for
+        speed: of 3 x 3 filters mostly Winograd's algorithm, 4e-6 to 2e-5. Its choice depends on shapes and
+        the mode alone.
     dtype : numpy.dtype, default float32
     rng : int or numpy.random.Generator, optional
         For the initial values: uniform in +-1 / sqrt(C / groups * R * S).
