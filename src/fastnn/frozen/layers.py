@@ -205,9 +205,6 @@ def _response_norm(builder: Builder, layer: nn.LocalResponseNorm, x: str) -> str
 def _prelu(builder: Builder, layer: nn.PReLU, x: str) -> str:
     if layer.weight.size == 1:
         return builder.add("map", "PReLU", x, activation=("leaky_relu", float(layer.weight._data[0])))
-    if not np.isfinite(layer.weight._data).all():  # which times 0 is NaN
-        return builder.add("function", "PReLU", x, builder.constant(_data(layer.weight)), name="prelu",
-                           operands=("x", "weight"), arguments={})
     return builder.add("prelu", "PReLU", x, builder.constant(_data(layer.weight)), by_channel=True)
 
 

@@ -25,7 +25,7 @@ def _check(name, x, weight):
     return x, weight
 
 
-def _slopes(channels, weight):
+def slope_rows(channels, weight):
     """The slopes [rows, channels] of the numbers of a row, or of so many rows if they are short."""
     slopes = np.empty((-(-_LONG_ROW // max(channels, 1)), channels), weight.dtype)
     slopes[:] = weight
@@ -56,7 +56,7 @@ def prelu(x, weight):
         return apply(_kernel.LEAKY_RELU, x, weight[0])
     last = contiguous_channels_last(x)
     y = empty(last.shape, x.dtype)
-    _kernel.prelu(last, _slopes(len(weight), weight), y)
+    _kernel.prelu(last, slope_rows(len(weight), weight), y)
     return from_channels_last(y)
 
 
@@ -86,7 +86,7 @@ def prelu_backward(grad_y, x, weight):
     shape = x.shape
     if x.ndim < 2:  # of one channel
         x, grad_y = x.reshape(-1, 1), grad_y.reshape(-1, 1)
-    last, slopes = contiguous_channels_last(x), _slopes(x.shape[1], weight)
+    last, slopes = contiguous_channels_last(x), slope_rows(x.shape[1], weight)
     grad_x = empty(last.shape, x.dtype)
     sums = empty((_kernel.prelu_blocks(x.size, slopes.size), *slopes.shape), x.dtype)
     _kernel.prelu_backward(contiguous_channels_last(grad_y), last, slopes, grad_x, sums)

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..._checks import FLOAT32, FLOAT64
 from ..._kernels import elementwise as _elementwise
+from ...functional.prelu import slope_rows
 
 STEPS: dict[str, Callable[..., Any]] = {}
 FLOATS = (FLOAT32, FLOAT64)
@@ -145,13 +146,15 @@ def map_steps(build, node, x):
 
 @steps_of("prelu")
 def prelu_steps(build, node, x, slope):
-    """A leaky ReLU with slopes of channels: max(x, 0) + slope min(x, 0), in two arrays of the plan's."""
+    """A leaky ReLU with slopes of channels or, by max(x, 0) + slope min(x, 0), as they spread over x."""
     check_float(node, x, slope.dtype)
     if node.attributes["by_channel"]:
         if x.ndim < 2 or x.shape[1] != len(slope):
             raise ValueError(f"{node.label}: x has shape {x.shape}, expected {len(slope)} channels in "
                              "dimension 1")
-        slope = slope.reshape(-1, *(1,) * (x.ndim - 2))
+        return _prelu_by_channel(build, x, slope)
+    if x.ndim > 1 and slope.shape == (x.shape[1], *(1,) * (x.ndim - 2)):
+        return _prelu_by_channel(build, x, slope.reshape(-1))
     below = empty_as(build, x)
     y = x if build.overwrites(0) else empty_as(build, x)
     build.step(np.clip, x, None, 0, below)
@@ -159,3 +162,14 @@ def prelu_steps(build, node, x, slope):
     build.step(np.clip, x, 0, None, y)
     build.step(np.add, y, below, y)
     return y
+
+
+def _prelu_by_channel(build: Any, x: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    last = (0, *range(2, x.ndim), 1)
+    rows = x.transpose(last)
+    y = rows if rows.flags.c_contiguous and build.overwrites(0) else build.empty(rows.shape, x.dtype)
+    if not rows.flags.c_contiguous:
+        build.step(np.copyto, y, rows)
+        rows = y
+    build.step(_elementwise.prelu, rows, slope_rows(len(slope), slope), y)
+    return y.transpose(np.argsort(last))
