@@ -140,6 +140,18 @@ def run(libraries, options):
     return times, errors, versions
 
 
+def commit():
+    """The commit of this checkout, marked where a file of the package differs, or nothing outside of one."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        name = subprocess.run([*git, "rev-parse", "--short=7", "HEAD"], stdout=subprocess.PIPE, text=True,
+                              check=True)
+        same = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "../src"], check=False)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f" at {name.stdout.strip()}{'' if same.returncode == 0 else ' and changes'}"
+
+
 def main():
     """Run the comparison, print and save the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -166,6 +178,7 @@ def main():
     title = f"{suite.title}, {options.threads} thread{'s' * (options.threads > 1)}"
     title += ", AVX2" if options.isa == "avx2" else ""
     lines, ratios = table(suite, times, errors, [library for library in libraries if library != "fastnn"])
+    versions["fastnn"] += commit()
     heading = [f"## {title}", "", f"{processor()}, {os.cpu_count()} processors; "
                + "; ".join(f"{library} {version}" for library, version in versions.items())
                + f". Medians of {options.rounds} rounds. {suite.__doc__.splitlines()[0]}", "",
