@@ -155,6 +155,67 @@ def test_predict_in_batches_and_of_nothing():
     assert not net.training
 
 
+class Modes(Callback):
+    """Notes the modes at the end of each epoch and, if told to, leaves the model in eval mode."""
+
+    def __init__(self, leave_in_eval=False):
+        self.leave_in_eval, self.seen = leave_in_eval, []
+
+    def on_batch_end(self, model, batch, loss):
+        if batch == 0:
+            self.seen.append(modes(model))
+
+    def on_epoch_end(self, model, history):
+        if self.leave_in_eval:
+            model.eval()
+
+
+def modes(net):
+    return [module.training for module in net.modules()]
+
+
+def partly_frozen():
+    """A network in training mode, whose batch norm shall keep its statistics; it has no parameters."""
+    net = fn.Sequential(fn.BatchNorm1d(2, affine=False), fn.Dropout(0.2, rng=0), fn.Linear(2, 3, rng=1))
+    net[0].eval()
+    return net
+
+
+def test_predict_and_evaluate_leave_every_mode():
+    x, y = blobs(30)
+    net = partly_frozen()
+    before = modes(net)
+    outputs = net.predict(x, batch_size=7), net.evaluate(x, y, loss=fn.losses.CrossEntropyLoss())
+    assert modes(net) == before == [True, False, True, True]
+    net[2].weight.data[...] += 0  # not read-only
+    net.eval()
+    np.testing.assert_allclose(outputs[0], net(x), rtol=1e-6)
+    net[1].train()  # inside a network in eval mode: neither draws, and both leave it so
+    np.testing.assert_array_equal(net.predict(x, batch_size=7), outputs[0])
+    assert net.evaluate(x, y, loss=fn.losses.CrossEntropyLoss()) == outputs[1]
+    assert modes(net) == [False, False, True, False]
+
+
+@pytest.mark.parametrize("leave_in_eval", [False, True])
+def test_fit_leaves_frozen_layers_frozen(leave_in_eval):
+    net, callback = partly_frozen(), Modes(leave_in_eval)
+    before = net[0].state_dict()
+    fit_blobs(net, callbacks=[callback], validation_data=blobs(30))
+    assert callback.seen == 3 * [[True, False, True, True]]
+    assert modes(net) == [True, False, True, True]
+    for key, value in net[0].state_dict().items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+def test_fit_of_a_network_in_eval_mode_trains_all_of_it():
+    net, callback = partly_frozen().eval(), Modes()
+    net[1].train()
+    fit_blobs(net, callbacks=[callback])
+    assert callback.seen == 3 * [4 * [True]]
+    assert net[0].running_mean.any()
+    assert modes(net) == [False, False, True, False]
+
+
 class Gated(fn.Module):
     """A network of two inputs."""
 

@@ -6,7 +6,6 @@ import math
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from ..optim.clip import clip_grad_norm_
 from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from .callbacks import Callback
 from .history import History
+from .modes import eval_mode, modes_of, restore
 from .progress import Progress
 
 
@@ -146,8 +146,10 @@ def fit(
     Notes
     -----
     Ctrl-C ends the training: the best weights so far, by validation loss where there is one and training loss
-    else, are left in the model. So does a loss that is not finite, with a RuntimeWarning. The model is
-    afterwards in the mode (training or eval) it was in before.
+    else, are left in the model. So does a loss that is not finite, with a RuntimeWarning.
+
+    A model in eval mode is trained in training mode. Of a model in training mode, the modules that are in
+    eval mode stay in it, as a frozen BatchNorm. Afterwards every module is in the mode it was in before.
 
     Raises
     ------
@@ -165,14 +167,18 @@ def fit(
     rng = init.as_generator("fit: rng", rng)
     callbacks = list(callbacks)
     history, best = History(), _Best(model)
-    was_training = model.training
+    before = modes_of(model)
     model.__dict__["_loss"] = loss  # what evaluate falls back on
     label = progress if isinstance(progress, str) else type(model).__name__
     bar = Progress(bool(progress), epochs, -(-samples // batch_size), label)
     try:
+        if not model.training:
+            model.train()
+        while_training = modes_of(model)  # of a network in training mode, some layers may be frozen
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
-            model.train()
+            if not model.training:  # a callback used the model
+                restore(while_training)
             order = rng.permutation(samples) if shuffle else None
             mean = _Mean(loss)
             for i, batch in enumerate(_batches(samples, batch_size, order)):
@@ -206,7 +212,7 @@ def fit(
     finally:
         bar.close()
         model._release()
-        model.train(was_training)
+        restore(before)
     for callback in callbacks:
         callback.on_train_end(model, history)
     return history
@@ -252,19 +258,6 @@ class _Best:
             self.model.load_state_dict(self.weights)
 
 
-@contextmanager
-def _eval_mode(model: Any) -> Iterator[None]:
-    """Eval mode inside a ``with`` block. A model already in it is left alone: threads may share it."""
-    was_training = model.training
-    if was_training:
-        model.eval()
-    try:
-        yield
-    finally:
-        if was_training:
-            model.train()
-
-
 def predict(model: Any, x: Any, *, batch_size: int = 256) -> np.ndarray:
     """Return the outputs for all samples of `x`, computed in eval mode and in batches.
 
@@ -277,7 +270,7 @@ def predict(model: Any, x: Any, *, batch_size: int = 256) -> np.ndarray:
     """
     arrays, samples = _inputs("predict", x)
     batch_size = _checks.integer("predict: batch_size", batch_size)
-    with _eval_mode(model):
+    with eval_mode(model):
         if samples <= batch_size:
             return _output(model, arrays)
         return np.concatenate([_output(model, tuple(a[batch] for a in arrays))
@@ -305,7 +298,7 @@ def evaluate(model: Any, x: Any, y: np.ndarray, *, loss: Any = None,
     y = _targets("evaluate", y, samples)
     batch_size = _checks.integer("evaluate: batch_size", batch_size)
     mean = _Mean(loss)
-    with _eval_mode(model):
+    with eval_mode(model):
         for batch in _batches(samples, batch_size, None):
             output = _output(model, tuple(a[batch] for a in arrays))
             mean.add(loss.value(output, y[batch]), output, y[batch])
