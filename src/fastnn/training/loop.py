@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,49 +18,7 @@ from .callbacks import Callback
 from .history import History
 from .modes import eval_mode, modes_of, restore
 from .progress import Progress
-
-
-def _inputs(name: str, x: Any) -> tuple[tuple[np.ndarray, ...], int]:
-    """`x` as a tuple of arrays, and the number of samples in each."""
-    arrays = tuple(np.asarray(part) for part in (x if isinstance(x, tuple) else (x,)))
-    for i, array in enumerate(arrays):
-        if array.ndim == 0:
-            part = f"[{i}]" if len(arrays) > 1 else ""
-            raise ValueError(f"{name}: x{part} has shape (), expected samples along the first axis")
-        if array.shape[0] != arrays[0].shape[0]:
-            raise ValueError(f"{name}: x[{i}] has {array.shape[0]} samples, x[0] has {arrays[0].shape[0]}")
-    return arrays, arrays[0].shape[0]
-
-
-def _targets(name: str, y: Any, samples: int) -> np.ndarray:
-    y = np.asarray(y)
-    if y.ndim == 0 or y.shape[0] != samples:
-        raise ValueError(f"{name}: y has shape {y.shape}, expected {samples} samples as x has")
-    return y
-
-
-def _validation(data: Any) -> tuple[Any, np.ndarray]:
-    """The pair that `fit` validates with, checked before an epoch is spent."""
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise ValueError("fit: validation_data must be a pair (x, y)")
-    x, y = data
-    _, samples = _inputs("fit: validation_data", x)
-    if samples == 0:
-        raise ValueError("fit: validation_data: x has no samples")
-    return x, _targets("fit: validation_data", y, samples)
-
-
-def _batches(samples: int, batch_size: int, order: np.ndarray | None) -> Iterator[Any]:
-    """Index of each batch: a slice, or numbers in the given order."""
-    for start in range(0, samples, batch_size):
-        batch = slice(start, start + batch_size)
-        yield batch if order is None else order[batch]
-
-
-def _output(model: Any, batch: tuple[np.ndarray, ...]) -> np.ndarray:
-    """The output of a model; of a recurrent layer, the first of its outputs."""
-    y = model(*batch)
-    return y[0] if isinstance(y, tuple) else y
+from .samples import batches_of, output_of, samples_of, targets_of, validation_pair
 
 
 class _Mean:
@@ -156,12 +114,12 @@ def fit(
     ValueError
         If numbers of samples differ, there are none, or a number is out of range.
     """
-    arrays, samples = _inputs("fit", x)
-    y = _targets("fit", y, samples)
+    arrays, samples = samples_of("fit", x)
+    y = targets_of("fit", y, samples)
     if samples == 0:
         raise ValueError("fit: x has no samples")
     if validation_data is not None:
-        validation_data = _validation(validation_data)
+        validation_data = validation_pair(validation_data)
     epochs = _checks.integer("fit: epochs", epochs, 0)
     batch_size = _checks.integer("fit: batch_size", batch_size)
     rng = init.as_generator("fit: rng", rng)
@@ -181,7 +139,7 @@ def fit(
                 restore(while_training)
             order = rng.permutation(samples) if shuffle else None
             mean = _Mean(loss)
-            for i, batch in enumerate(_batches(samples, batch_size, order)):
+            for i, batch in enumerate(batches_of(samples, batch_size, order)):
                 value = _train_batch(model, tuple(a[batch] for a in arrays), y[batch], loss, optimizer,
                                      clip_grad_norm, mean)
                 bar.batch(epoch, value)
@@ -220,7 +178,7 @@ def fit(
 
 def _train_batch(model, batch, target, loss, optimizer, clip_grad_norm, mean):
     """One step; returns the loss of the batch."""
-    output = _output(model, batch)
+    output = output_of(model, batch)
     value = loss(output, target)
     if not math.isfinite(value) and loss.samples(target):
         raise FloatingPointError(f"the loss became {value}")
@@ -268,13 +226,13 @@ def predict(model: Any, x: Any, *, batch_size: int = 256) -> np.ndarray:
         As for `fit`; may have no samples.
     batch_size : int, default 256
     """
-    arrays, samples = _inputs("predict", x)
+    arrays, samples = samples_of("predict", x)
     batch_size = _checks.integer("predict: batch_size", batch_size)
     with eval_mode(model):
         if samples <= batch_size:
-            return _output(model, arrays)
-        return np.concatenate([_output(model, tuple(a[batch] for a in arrays))
-                               for batch in _batches(samples, batch_size, None)])
+            return output_of(model, arrays)
+        return np.concatenate([output_of(model, tuple(a[batch] for a in arrays))
+                               for batch in batches_of(samples, batch_size, None)])
 
 
 @in_default_environment
@@ -294,12 +252,12 @@ def evaluate(model: Any, x: Any, y: np.ndarray, *, loss: Any = None,
     loss = model.__dict__.get("_loss") if loss is None else loss
     if loss is None:
         raise ValueError("evaluate: loss is None, and the model was not trained with fit; give loss=")
-    arrays, samples = _inputs("evaluate", x)
-    y = _targets("evaluate", y, samples)
+    arrays, samples = samples_of("evaluate", x)
+    y = targets_of("evaluate", y, samples)
     batch_size = _checks.integer("evaluate: batch_size", batch_size)
     mean = _Mean(loss)
     with eval_mode(model):
-        for batch in _batches(samples, batch_size, None):
-            output = _output(model, tuple(a[batch] for a in arrays))
+        for batch in batches_of(samples, batch_size, None):
+            output = output_of(model, tuple(a[batch] for a in arrays))
             mean.add(loss.value(output, y[batch]), output, y[batch])
     return mean.numbers()

@@ -1,0 +1,51 @@
+"""What is trained on: samples, their targets, and the batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+
+def samples_of(name: str, x: Any) -> tuple[tuple[np.ndarray, ...], int]:
+    """`x` as a tuple of arrays, and the number of samples in each."""
+    arrays = tuple(np.asarray(part) for part in (x if isinstance(x, tuple) else (x,)))
+    for i, array in enumerate(arrays):
+        if array.ndim == 0:
+            part = f"[{i}]" if len(arrays) > 1 else ""
+            raise ValueError(f"{name}: x{part} has shape (), expected samples along the first axis")
+        if array.shape[0] != arrays[0].shape[0]:
+            raise ValueError(f"{name}: x[{i}] has {array.shape[0]} samples, x[0] has {arrays[0].shape[0]}")
+    return arrays, arrays[0].shape[0]
+
+
+def targets_of(name: str, y: Any, samples: int) -> np.ndarray:
+    y = np.asarray(y)
+    if y.ndim == 0 or y.shape[0] != samples:
+        raise ValueError(f"{name}: y has shape {y.shape}, expected {samples} samples as x has")
+    return y
+
+
+def validation_pair(data: Any) -> tuple[Any, np.ndarray]:
+    """The pair that `fit` validates with, checked before an epoch is spent."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise ValueError("fit: validation_data must be a pair (x, y)")
+    x, y = data
+    _, samples = samples_of("fit: validation_data", x)
+    if samples == 0:
+        raise ValueError("fit: validation_data: x has no samples")
+    return x, targets_of("fit: validation_data", y, samples)
+
+
+def batches_of(samples: int, batch_size: int, order: np.ndarray | None) -> Iterator[Any]:
+    """Index of each batch: a slice, or numbers in the given order."""
+    for start in range(0, samples, batch_size):
+        batch = slice(start, start + batch_size)
+        yield batch if order is None else order[batch]
+
+
+def output_of(model: Any, batch: tuple[np.ndarray, ...]) -> np.ndarray:
+    """The output of a model; of a recurrent layer, the first of its outputs."""
+    y = model(*batch)
+    return y[0] if isinstance(y, tuple) else y
