@@ -249,6 +249,69 @@ def test_several_inputs():
     assert net.predict((x, gate)).shape == y.shape
 
 
+def all_by_batches(net, x, y):
+    """predict, evaluate and fit, as calls without arguments."""
+    loss = fn.losses.MSELoss()
+    return (lambda: net.predict(x), lambda: net.evaluate(x, y, loss=loss),
+            lambda: net.fit(x, y, loss=loss, optimizer=fn.optim.SGD(net), progress=False))
+
+
+class Wrapped(fn.Sequential):
+    """A network with a forward of its own, which puts time first for the layers within."""
+
+    def forward(self, x):
+        return super().forward(x.swapaxes(0, 1)).swapaxes(0, 1)
+
+    def backward(self, grad_y, *, input_grad=True):
+        return super().backward(grad_y.swapaxes(0, 1), input_grad=input_grad)
+
+
+class BatchFirst(fn.LSTM):
+    """A layer that puts time first itself."""
+
+    def forward(self, x):
+        return super().forward(x.swapaxes(0, 1))[0].swapaxes(0, 1)
+
+    def backward(self, grad_y, *, input_grad=True):
+        return super().backward(grad_y.swapaxes(0, 1), input_grad=input_grad)
+
+
+SEQUENCES = np.random.default_rng(0).standard_normal((6, 5, 3), dtype=np.float32)
+TIME_FIRST = {
+    "layer": (lambda: fn.GRU(3, 4), SEQUENCES, r"GRU\(3, 4\)"),
+    "sequential": (lambda: fn.Sequential(fn.RNN(3, 4), fn.RNNOutput(4, 2)), SEQUENCES, r"RNN\(3, 4\)"),
+    "nested": (lambda: fn.Sequential(fn.Sequential(fn.LSTM(3, 4)), fn.Linear(4, 2)), SEQUENCES, "LSTM"),
+    "after a linear layer": (lambda: fn.Sequential(fn.Dropout(0.1), fn.Linear(3, 3), fn.GRU(3, 4)), SEQUENCES,
+                             "GRU"),
+    "after an embedding": (lambda: fn.Sequential(fn.Embedding(9, 3), fn.GRU(3, 4)), np.ones((6, 5), int),
+                           "GRU"),
+    "one sequence": (lambda: fn.LSTM(3, 4), SEQUENCES[0], r"shape \(5, 3\), for time"),
+    "one sequence, batch_first": (lambda: fn.LSTM(3, 4, batch_first=True), SEQUENCES[0], "LSTM.*, for time"),
+}
+
+
+@pytest.mark.parametrize("case", TIME_FIRST)
+def test_batches_of_time_are_refused(case):
+    make, x, words = TIME_FIRST[case]
+    for call in all_by_batches(make(), x, np.zeros_like(x, np.float32)):
+        with pytest.raises(ValueError, match=f"{words}.*batch_first=True.*fit_sequence"):
+            call()
+
+
+@pytest.mark.parametrize("make", [
+    lambda: fn.GRU(3, 4, batch_first=True),
+    lambda: fn.Sequential(fn.Linear(3, 3), fn.LSTM(3, 4, batch_first=True)),
+    lambda: Wrapped(fn.RNN(3, 4)),
+    lambda: fn.Sequential(Wrapped(fn.RNN(3, 4))),
+    lambda: BatchFirst(3, 4),
+])
+def test_batches_of_sequences(make):
+    net = make()
+    for call in all_by_batches(net, SEQUENCES, np.zeros((6, 5, 4), np.float32)):
+        call()
+    np.testing.assert_allclose(net.predict(SEQUENCES, batch_size=4), net.predict(SEQUENCES), rtol=1e-5)
+
+
 def test_clipping_limits_the_step():
     x, y = line()
     net = PlainLinear(3, 1)

@@ -112,14 +112,15 @@ def fit(
     Raises
     ------
     ValueError
-        If numbers of samples differ, there are none, or a number is out of range.
+        If numbers of samples differ, there are none, or a number is out of range; if the first axis of `x` is
+        time, as a recurrent layer without ``batch_first=True`` has it: see `fit_sequence`.
     """
-    arrays, samples = samples_of("fit", x)
+    arrays, samples = samples_of("fit", model, x)
     y = targets_of("fit", y, samples)
     if samples == 0:
         raise ValueError("fit: x has no samples")
     if validation_data is not None:
-        validation_data = validation_pair(validation_data)
+        validation_data = validation_pair(model, validation_data)
     epochs = _checks.integer("fit: epochs", epochs, 0)
     batch_size = _checks.integer("fit: batch_size", batch_size)
     rng = init.as_generator("fit: rng", rng)
@@ -225,8 +226,14 @@ def predict(model: Any, x: Any, *, batch_size: int = 256) -> np.ndarray:
     x : ndarray or tuple of ndarray
         As for `fit`; may have no samples.
     batch_size : int, default 256
+
+    Raises
+    ------
+    ValueError
+        If the first axis of `x` is time, as a recurrent layer without ``batch_first=True`` has it: call the
+        model itself.
     """
-    arrays, samples = samples_of("predict", x)
+    arrays, samples = samples_of("predict", model, x)
     batch_size = _checks.integer("predict: batch_size", batch_size)
     with eval_mode(model):
         if samples <= batch_size:
@@ -252,7 +259,7 @@ def evaluate(model: Any, x: Any, y: np.ndarray, *, loss: Any = None,
     loss = model.__dict__.get("_loss") if loss is None else loss
     if loss is None:
         raise ValueError("evaluate: loss is None, and the model was not trained with fit; give loss=")
-    arrays, samples = samples_of("evaluate", x)
+    arrays, samples = samples_of("evaluate", model, x)
     y = targets_of("evaluate", y, samples)
     batch_size = _checks.integer("evaluate: batch_size", batch_size)
     mean = _Mean(loss)

@@ -7,8 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from ..layers import Dropout, Embedding, Identity, Linear, Module, Sequential
+from ..layers.recurrent import _Recurrent
 
-def samples_of(name: str, x: Any) -> tuple[tuple[np.ndarray, ...], int]:
+# Layers that treat the numbers along the last axis, or each number, alike wherever it stands in the others.
+_KEEP_FIRST_AXES = (Dropout, Embedding, Identity, Linear)
+
+
+def samples_of(name: str, model: Any, x: Any) -> tuple[tuple[np.ndarray, ...], int]:
     """`x` as a tuple of arrays, and the number of samples in each."""
     arrays = tuple(np.asarray(part) for part in (x if isinstance(x, tuple) else (x,)))
     for i, array in enumerate(arrays):
@@ -17,7 +23,41 @@ def samples_of(name: str, x: Any) -> tuple[tuple[np.ndarray, ...], int]:
             raise ValueError(f"{name}: x{part} has shape (), expected samples along the first axis")
         if array.shape[0] != arrays[0].shape[0]:
             raise ValueError(f"{name}: x[{i}] has {array.shape[0]} samples, x[0] has {arrays[0].shape[0]}")
+    _check_not_time(name, model, arrays[0])
     return arrays, arrays[0].shape[0]
+
+
+def _check_not_time(name: str, model: Any, x: np.ndarray) -> None:
+    """Raise ValueError where the first axis of `x` is certainly time: batches would be pieces of sequences.
+
+    Also where one batch would hold all: a call must not turn wrong as sequences grow. A network with a
+    forward of its own may change the axes before its recurrent layer, so nothing is certain of it.
+    """
+    ndim = x.ndim
+    for layer in _in_order(model):
+        if _runs_as(layer, _Recurrent):
+            if ndim == 2 or (ndim == 3 and not layer.batch_first):
+                raise ValueError(f"{name}: {layer!r} takes the first axis of x, of shape {x.shape}, for "
+                                 "time, and batches are cut along it; give the layer batch_first=True and x "
+                                 "samples along the first axis, or train with fit_sequence")
+            return
+        if not any(_runs_as(layer, kind) for kind in _KEEP_FIRST_AXES):
+            return
+        ndim += isinstance(layer, Embedding)
+
+
+def _in_order(model: Any) -> Iterator[Any]:
+    """The layers of nested Sequentials one after another."""
+    if _runs_as(model, Sequential):
+        for layer in model:
+            yield from _in_order(layer)
+    else:
+        yield model
+
+
+def _runs_as(layer: Any, kind: type[Module]) -> bool:
+    """Whether a layer is of a class and, if of a subclass, has not another forward."""
+    return isinstance(layer, kind) and type(layer).forward is kind.forward
 
 
 def targets_of(name: str, y: Any, samples: int) -> np.ndarray:
@@ -27,12 +67,12 @@ def targets_of(name: str, y: Any, samples: int) -> np.ndarray:
     return y
 
 
-def validation_pair(data: Any) -> tuple[Any, np.ndarray]:
+def validation_pair(model: Any, data: Any) -> tuple[Any, np.ndarray]:
     """The pair that `fit` validates with, checked before an epoch is spent."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise ValueError("fit: validation_data must be a pair (x, y)")
     x, y = data
-    _, samples = samples_of("fit: validation_data", x)
+    _, samples = samples_of("fit: validation_data", model, x)
     if samples == 0:
         raise ValueError("fit: validation_data: x has no samples")
     return x, targets_of("fit: validation_data", y, samples)
