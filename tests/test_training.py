@@ -4,7 +4,7 @@ import signal
 
 import numpy as np
 import pytest
-from plain_layers import PlainLinear
+from plain_layers import PlainCounter, PlainLinear
 
 import fastnn as fn
 from fastnn.training import Callback, EarlyStopping
@@ -593,6 +593,54 @@ def test_truncated_training_is_training_by_chunks():
     assert losses[0] == losses[1]
     np.testing.assert_array_equal(nets[0][0], nets[1][0])
     np.testing.assert_array_equal(nets[0][1], nets[1][1])
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("shape", [(11, 3), (11, 2, 3)])
+def test_sequence_is_cut_along_time(shape, batch_first):
+    """The losses are those of a layer with time first."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape, dtype=np.float32)
+    y = rng.standard_normal((*shape[:-1], 1), dtype=np.float32)
+    found = []
+    for first in (False, batch_first):
+        rnn, head = fn.GRU(3, 5, batch_first=first, rng=0), fn.Linear(5, 1, rng=1)
+        swap = first and len(shape) == 3
+        losses, state = fn.training.fit_sequence(
+            rnn, head, *((x.swapaxes(0, 1), y.swapaxes(0, 1)) if swap else (x, y)), steps=4,
+            loss=fn.losses.MSELoss(), optimizer=fn.optim.SGD(rnn.parameters() + head.parameters(), lr=0.1))
+        assert len(losses) == 3
+        found.append((losses, state))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-5)
+
+
+def fit_short_sequence(rnn, head, steps=4):
+    x = np.random.default_rng(0).standard_normal((8, 2, 3), dtype=np.float32)
+    return fn.training.fit_sequence(
+        rnn, head, x, np.ones((8, 2, 1), np.float32), loss=fn.losses.MSELoss(),
+        optimizer=fn.optim.SGD(rnn.parameters() + head.parameters(), lr=0.1), steps=steps)
+
+
+def test_sequence_trains_what_was_in_eval_mode():
+    losses = []
+    for mode in (True, False):
+        rnn, head = fn.RNN(3, 5, rng=0).train(mode), fn.Sequential(fn.Linear(5, 1, rng=1)).train(mode)
+        losses.append(fit_short_sequence(rnn, head)[0])
+        assert modes(rnn) + modes(head) == 3 * [mode]
+    assert losses[0] == losses[1]
+    frozen = fn.Sequential(PlainCounter(), fn.Linear(5, 1))
+    frozen[0].eval()
+    fit_short_sequence(fn.RNN(3, 5), frozen, steps=2)
+    assert modes(frozen) == [True, False, True]
+    assert frozen[0].calls == 0
+
+
+def test_sequence_in_both_directions_is_one_chunk():
+    rnn, head = fn.RNN(3, 5, bidirectional=True, rng=0), fn.RNNOutput(5, 1, bidirectional=True, rng=1)
+    assert len(fit_short_sequence(rnn, head, steps=8)[0]) == 1
+    with pytest.raises(ValueError, match=r"bidirectional, and steps = 7 .* expected steps >= 8"):
+        fit_short_sequence(rnn, head, steps=7)
 
 
 def test_sequence_refused():

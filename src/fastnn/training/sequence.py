@@ -9,6 +9,7 @@ import numpy as np
 from .. import _checks
 from .._kernels.runtime import in_default_environment
 from ..optim.clip import clip_grad_norm_
+from .modes import modes_of, restore
 
 
 @in_default_environment
@@ -32,7 +33,9 @@ def fit_sequence(
     Parameters
     ----------
     rnn : RNN, LSTM or GRU
-        ``out, state = rnn(x, state)``; time is the first axis, or the second with batch_first.
+        ``out, state = rnn(x, state)``; time is the first axis, or of a batch with batch_first the second. In
+        both directions only where one chunk holds the sequence: the state of the backward direction would
+        come from the chunk before, not after.
     head : Module
         From the states to the predictions, such as Linear or RNNOutput.
     x, y : ndarray
@@ -52,21 +55,38 @@ def fit_sequence(
         One a chunk.
     state
         The state after the last step, to go on from.
+
+    Notes
+    -----
+    Modes are those of `fit`: a model in eval mode is trained in training mode, and afterwards every module is
+    in the mode it was in before.
     """
     steps = _checks.integer("fit_sequence: steps", steps)
-    axis = 1 if getattr(rnn, "batch_first", False) else 0
     x, y = np.asarray(x), np.asarray(y)
+    axis = 1 if getattr(rnn, "batch_first", False) and x.ndim == 3 else 0
     if min(x.ndim, y.ndim) <= axis or x.shape[axis] != y.shape[axis]:
         raise ValueError(f"fit_sequence: x has shape {x.shape} and y {y.shape}; they must agree in axis "
                          f"{axis}, time")
+    if getattr(rnn, "bidirectional", False) and x.shape[axis] > steps:
+        raise ValueError(f"fit_sequence: rnn is bidirectional, and steps = {steps} would cut x of shape "
+                         f"{x.shape} along time; expected steps >= {x.shape[axis]} or one direction")
     losses = []
-    for start in range(0, x.shape[axis], steps):
-        chunk = (slice(None),) * axis + (slice(start, start + steps),)
-        out, state = rnn(x[chunk], state)
-        losses.append(loss(head(out), y[chunk]))
-        optimizer.zero_grad()
-        rnn.backward(head.backward(loss.backward()), input_grad=False)
-        if clip_grad_norm is not None:
-            clip_grad_norm_(optimizer.parameters, clip_grad_norm)
-        optimizer.step()
+    before = modes_of(rnn, head)
+    try:
+        for part in (rnn, head):
+            if not part.training:
+                part.train()
+        for start in range(0, x.shape[axis], steps):
+            chunk = (slice(None),) * axis + (slice(start, start + steps),)
+            out, state = rnn(x[chunk], state)
+            losses.append(loss(head(out), y[chunk]))
+            optimizer.zero_grad()
+            rnn.backward(head.backward(loss.backward()), input_grad=False)
+            if clip_grad_norm is not None:
+                clip_grad_norm_(optimizer.parameters, clip_grad_norm)
+            optimizer.step()
+    finally:
+        rnn._release()
+        head._release()
+        restore(before)
     return losses, state
