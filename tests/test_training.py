@@ -497,14 +497,68 @@ def test_a_first_validation_loss_of_nan_is_not_the_best():
     np.testing.assert_array_equal(net.flat_parameters[0], weights[1])
 
 
-def test_interruption_before_any_epoch():
-    class First(Callback):
-        def on_batch_end(self, model, batch, loss):
-            raise KeyboardInterrupt
+class Third(Callback):
+    """Does something after the third batch."""
 
-    net = classifier()
-    assert fit_blobs(net, callbacks=[First()]).interrupted
-    assert np.isfinite(net.flat_parameters[0]).all()
+    def __init__(self, action):
+        self.action, self.ends = action, []
+
+    def on_batch_end(self, model, batch, loss):
+        if batch == 2:
+            self.action()
+
+    def on_train_end(self, model, history):
+        self.ends.append((model.training, history.epochs))
+
+
+def normed():
+    """A network with buffers."""
+    return fn.Sequential(fn.BatchNorm1d(2), fn.Linear(2, 3, rng=0))
+
+
+def test_interruption_before_any_epoch_leaves_the_start():
+    net = normed()
+    before = net.state_dict()
+    assert fit_blobs(net, callbacks=[Third(interrupt)]).interrupted
+    for key, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+def test_divergence_in_the_first_epoch_leaves_the_start():
+    net, (x, y) = normed(), blobs()
+    x[-1] = np.nan  # of the last batch, without shuffling
+    before = net.state_dict()
+    with pytest.warns(RuntimeWarning, match="the loss became nan; stopped, with the best weights so far"):
+        history = net.fit(x, y, loss=fn.losses.CrossEntropyLoss(), optimizer=fn.optim.SGD(net, lr=0.1),
+                          batch_size=16, shuffle=False, progress=False)
+    assert history.epochs == 0
+    for key, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+def test_weights_without_a_finite_loss_are_not_the_best():
+    # The first epoch is one batch: its loss is finite, but the step after it leaves numbers that are not.
+    x, y = line()
+    net = PlainLinear(3, 1)
+    before = net.state_dict()
+    with np.errstate(all="ignore"), pytest.warns(RuntimeWarning, match="best weights so far"):
+        history = net.fit(x, y, loss=fn.losses.MSELoss(), optimizer=fn.optim.SGD(net, lr=1e38), epochs=5,
+                          batch_size=len(x), validation_data=(x, y), progress=False)
+    assert history.epochs == 1
+    assert not np.isfinite(history.val_loss[0])
+    for key, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+@pytest.mark.parametrize("error", [FloatingPointError, OSError])
+def test_errors_of_the_users_code_are_the_users(error):
+    def fail():
+        raise error("of the user")
+
+    net, callback = classifier().eval(), Third(fail)
+    with pytest.raises(error, match="of the user"):
+        fit_blobs(net, callbacks=[callback])
+    assert callback.ends == [(False, 0)]
 
 
 def test_a_loss_that_is_not_finite():

@@ -51,6 +51,10 @@ class _Stop(Exception):
     """Ends the epochs, with the reason."""
 
 
+class _Diverged(Exception):
+    """Ends the epochs where the loss is not finite. No FloatingPointError: users' code may raise those."""
+
+
 @in_default_environment
 def fit(
     model: Any,
@@ -103,8 +107,9 @@ def fit(
 
     Notes
     -----
-    Ctrl-C ends the training: the best weights so far, by validation loss where there is one and training loss
-    else, are left in the model. So does a loss that is not finite, with a RuntimeWarning.
+    Ctrl-C ends the training, and so does a loss that is not finite, with a RuntimeWarning. Then the best
+    weights so far, by validation loss where there is one and training loss else, are left in the model with
+    the buffers of that moment; those of the start where no epoch has ended with a finite loss.
 
     A model in eval mode is trained in training mode. Of a model in training mode, the modules that are in
     eval mode stay in it, as a frozen BatchNorm. Afterwards every module is in the mode it was in before.
@@ -163,7 +168,7 @@ def fit(
         best.restore()
     except _Stop as stop:
         history.stopped = str(stop)
-    except FloatingPointError as error:
+    except _Diverged as error:
         history.stopped = str(error)
         best.restore()
         # The caller of Module.fit, which calls this function.
@@ -172,8 +177,8 @@ def fit(
         bar.close()
         model._release()
         restore(before)
-    for callback in callbacks:
-        callback.on_train_end(model, history)
+        for callback in callbacks:
+            callback.on_train_end(model, history)
     return history
 
 
@@ -182,7 +187,7 @@ def _train_batch(model, batch, target, loss, optimizer, clip_grad_norm, mean):
     output = output_of(model, batch)
     value = loss(output, target)
     if not math.isfinite(value) and loss.samples(target):
-        raise FloatingPointError(f"the loss became {value}")
+        raise _Diverged(f"the loss became {value}")
     optimizer.zero_grad()
     model.backward(loss.backward(), input_grad=False)
     if clip_grad_norm is not None:
@@ -200,21 +205,22 @@ def _ask(callbacks, event, *arguments):
 
 
 class _Best:
-    """The weights with the smallest loss so far, for a training that is cut short."""
+    """Parameters and buffers at the smallest loss so far, for a training that is cut short.
+
+    Until an epoch ends with a finite loss they are those of the start: one copy, as every better epoch takes.
+    """
 
     def __init__(self, model: Any):
-        self.model, self.loss, self.weights = model, math.inf, None
+        self.model, self.loss, self.state = model, math.inf, model.state_dict()
 
     def offer(self, loss: float) -> None:
-        """Keep the weights if `loss` is the smallest yet; any number is smaller than NaN."""
-        loss = math.inf if math.isnan(loss) else loss
-        if loss < self.loss or self.weights is None:
-            self.loss, self.weights = loss, self.model.state_dict()
+        """Keep the state if `loss` is the smallest yet, which NaN never is."""
+        if loss < self.loss:
+            self.loss, self.state = loss, self.model.state_dict()
 
     def restore(self) -> None:
-        """Put them back, if an epoch was completed at all."""
-        if self.weights is not None:
-            self.model.load_state_dict(self.weights)
+        """Put it back."""
+        self.model.load_state_dict(self.state)
 
 
 def predict(model: Any, x: Any, *, batch_size: int = 256) -> np.ndarray:
