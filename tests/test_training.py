@@ -216,6 +216,41 @@ def test_fit_of_a_network_in_eval_mode_trains_all_of_it():
     assert modes(net) == [False, False, True, False]
 
 
+def test_last_batch_left_out():
+    x, y = blobs(33)  # the last batch of 16 has one sample, too few for a batch norm
+    net = normed()
+    with pytest.raises(ValueError, match="BatchNorm1d"):
+        net.fit(x, y, loss=fn.losses.CrossEntropyLoss(), optimizer=fn.optim.SGD(net), batch_size=16,
+                progress=False)
+    batches, seen = [], []
+
+    class Watch(Callback):
+        def on_batch_end(self, model, batch, loss):
+            batches.append(batch)
+
+    class Rows(fn.Identity):
+        """Notes which samples came."""
+
+        def forward(self, x):
+            seen.append(x[:, 0].copy())
+            return super().forward(x)
+
+    def trained(rows, order, drop_last):
+        net = fn.Sequential(Rows(), *normed())
+        return net.fit(x[rows], y[rows], loss=fn.losses.CrossEntropyLoss(), epochs=2, batch_size=16, rng=0,
+                       optimizer=fn.optim.SGD(net, lr=0.1), shuffle=order, drop_last=drop_last,
+                       callbacks=[Watch()], progress=False)
+
+    history = trained(slice(None), False, True)
+    assert batches == 2 * [0, 1]
+    assert history.loss == trained(slice(32), False, False).loss
+    seen.clear()
+    trained(slice(None), True, True)
+    left_out = [set(x[:, 0]) - set(np.concatenate(epoch)) for epoch in (seen[:2], seen[2:])]
+    assert [len(samples) for samples in left_out] == [1, 1]
+    assert left_out[0] != left_out[1]
+
+
 class Gated(fn.Module):
     """A network of two inputs."""
 
@@ -600,6 +635,7 @@ BAD = {
     "inputs": (((X, X[:2]), Y), {}, r"x\[1\] has 2 samples"),
     "epochs": ((X, Y), {"epochs": -1}, "epochs"),
     "batch_size": ((X, Y), {"batch_size": 0}, "batch_size"),
+    "drop_last of all": ((X, Y), {"drop_last": True}, "drop_last leaves no batch of 8 samples, b"),
     "validation alone": ((X, Y), {"validation_data": X}, "validation_data must be a pair"),
     "validation samples": ((X, Y), {"validation_data": (X, Y[:3])}, "validation_data: y has shape"),
     "validation of nothing": ((X, Y), {"validation_data": (X[:0], Y[:0])}, "validation_data: x has no"),
@@ -621,6 +657,11 @@ def test_refused(case):
         )
     for key, value in net.state_dict().items():  # refused before the first step
         np.testing.assert_array_equal(value, before[key])
+
+
+def test_drop_last_is_a_flag():
+    with pytest.raises(TypeError, match="fit: drop_last must be True or False, got 1"):
+        fit_blobs(classifier(), drop_last=1)
 
 
 def test_truncated_training_is_training_by_chunks():

@@ -66,6 +66,7 @@ def fit(
     epochs: int = 1,
     batch_size: int = 32,
     shuffle: bool = True,
+    drop_last: bool = False,
     validation_data: tuple[Any, np.ndarray] | None = None,
     rng: int | np.random.Generator | None = None,
     scheduler: LRScheduler | None = None,
@@ -88,6 +89,9 @@ def fit(
         The last batch of an epoch may be smaller; ``batch_size=len(x)`` is batch gradient descent.
     shuffle : bool, default True
         A new order every epoch.
+    drop_last : bool, default False
+        Leave out a last batch that is smaller: of one sample BatchNorm1d would have no variance. With
+        `shuffle` other samples are left out every epoch.
     validation_data : (x, y), optional
         Evaluated after each epoch.
     rng : int or numpy.random.Generator, optional
@@ -128,13 +132,16 @@ def fit(
         validation_data = validation_pair(model, validation_data)
     epochs = _checks.integer("fit: epochs", epochs, 0)
     batch_size = _checks.integer("fit: batch_size", batch_size)
+    if _checks.flag("fit: drop_last", drop_last) and samples < batch_size:
+        raise ValueError(f"fit: drop_last leaves no batch of {samples} samples, batch_size is {batch_size}")
+    used = samples - samples % batch_size if drop_last else samples
     rng = init.as_generator("fit: rng", rng)
     callbacks = list(callbacks)
     history, best = History(), _Best(model)
     before = modes_of(model)
     model.__dict__["_loss"] = loss  # what evaluate falls back on
     label = progress if isinstance(progress, str) else type(model).__name__
-    bar = Progress(bool(progress), epochs, -(-samples // batch_size), label)
+    bar = Progress(bool(progress), epochs, -(-used // batch_size), label)
     try:
         if not model.training:
             model.train()
@@ -145,7 +152,7 @@ def fit(
                 restore(while_training)
             order = rng.permutation(samples) if shuffle else None
             mean = _Mean(loss)
-            for i, batch in enumerate(batches_of(samples, batch_size, order)):
+            for i, batch in enumerate(batches_of(used, batch_size, order)):
                 value = _train_batch(model, tuple(a[batch] for a in arrays), y[batch], loss, optimizer,
                                      clip_grad_norm, mean)
                 bar.batch(epoch, value)
