@@ -23,13 +23,14 @@ class Callback:
 
 
 class EarlyStopping(Callback):
-    """Stop when a quantity has not improved for `patience` epochs.
+    """Stop when a quantity has not improved for `patience` epochs in a row, as Keras does.
 
     Parameters
     ----------
     monitor : str, default "val_loss"
         A key of the history; one that ends in "accuracy" improves upwards.
     patience : int, default 5
+        0 is as 1.
     min_delta : float, default 0
         What counts as an improvement.
     restore_best : bool, default True
@@ -58,7 +59,9 @@ class EarlyStopping(Callback):
             self.weights = model.state_dict() if self.restore_best else None
             return None
         self.wait += 1
-        return f"{self.monitor} did not improve for {self.wait} epochs" if self.wait > self.patience else None
+        if self.wait < self.patience:
+            return None
+        return f"{self.monitor} did not improve for {self.wait} epoch{'s' if self.wait > 1 else ''}"
 
     def on_train_end(self, model: Any, history: History) -> None:
         """Put the best weights back."""
