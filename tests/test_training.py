@@ -347,6 +347,46 @@ def test_batches_of_sequences(make):
     np.testing.assert_allclose(net.predict(SEQUENCES, batch_size=4), net.predict(SEQUENCES), rtol=1e-5)
 
 
+def test_optimizer_of_another_model_is_refused():
+    net, twin = classifier(), classifier()
+    for optimizer in (fn.optim.SGD(twin), fn.optim.SGD([{"params": twin[0].parameters()},
+                                                        {"params": twin[1].parameters()}])):
+        with pytest.raises(ValueError, match="fit: optimizer has 4 parameters, none of them of the Seq"):
+            fit_blobs(net, optimizer=optimizer)
+    before = net.state_dict()
+    fit_blobs(net, optimizer=fn.optim.SGD(net[1].parameters() + twin.parameters(), lr=0.1))  # some are of it
+    changed = [key for key, value in net.state_dict().items() if (value != before[key]).any()]
+    assert changed == ["1.weight", "1.bias"]
+    with pytest.raises(ValueError, match=r"fit_sequence: optimizer .* none of them of the GRU or Linear"):
+        fn.training.fit_sequence(fn.GRU(3, 5), fn.Linear(5, 1), SEQUENCES, SEQUENCES[..., :1],
+                                 loss=fn.losses.MSELoss(), optimizer=fn.optim.SGD(net), steps=3)
+
+
+class NoKeyword(PlainLinear):
+    """A layer with parameters that always returns the gradient of its input."""
+
+    def backward(self, grad_y):
+        return super().backward(grad_y)
+
+
+class AnyKeyword(PlainLinear):
+    """A layer that hands on what it is given."""
+
+    def backward(self, grad_y, **options):
+        assert options == {"input_grad": False}
+        return super().backward(grad_y, **options)
+
+
+@pytest.mark.parametrize("kind", [NoKeyword, AnyKeyword])
+def test_backward_with_or_without_the_keyword(kind):
+    x, y = line()
+    weights = []
+    for net in (PlainLinear(3, 1), kind(3, 1)):
+        net.fit(x, y, loss=fn.losses.MSELoss(), optimizer=fn.optim.SGD(net, lr=0.1), rng=0, progress=False)
+        weights.append(net.weight.data)
+    np.testing.assert_array_equal(weights[0], weights[1])
+
+
 def test_clipping_limits_the_step():
     x, y = line()
     net = PlainLinear(3, 1)

@@ -16,9 +16,10 @@ from ..optim.clip import clip_grad_norm_
 from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from .callbacks import Callback
 from .history import History
+from .model import back_propagate, check_optimizer, output_of
 from .modes import eval_mode, modes_of, restore
 from .progress import Progress
-from .samples import batches_of, output_of, samples_of, targets_of, validation_pair
+from .samples import batches_of, samples_of, targets_of, validation_pair
 
 
 class _Mean:
@@ -85,6 +86,7 @@ def fit(
         Targets, as the loss expects them.
     loss : Loss
     optimizer : Optimizer
+        Over parameters of the model, not necessarily all of them.
     epochs, batch_size : int
         The last batch of an epoch may be smaller; ``batch_size=len(x)`` is batch gradient descent.
     shuffle : bool, default True
@@ -118,11 +120,15 @@ def fit(
     A model in eval mode is trained in training mode. Of a model in training mode, the modules that are in
     eval mode stay in it, as a frozen BatchNorm. Afterwards every module is in the mode it was in before.
 
+    The gradient of the input is not asked for: `backward` is called with ``input_grad=False`` if it has the
+    keyword.
+
     Raises
     ------
     ValueError
         If numbers of samples differ, there are none, or a number is out of range; if the first axis of `x` is
-        time, as a recurrent layer without ``batch_first=True`` has it: see `fit_sequence`.
+        time, as a recurrent layer without ``batch_first=True`` has it: see `fit_sequence`; if
+        no parameter of the optimizer belongs to the model.
     """
     arrays, samples = samples_of("fit", model, x)
     y = targets_of("fit", y, samples)
@@ -136,6 +142,7 @@ def fit(
         raise ValueError(f"fit: drop_last leaves no batch of {samples} samples, batch_size is {batch_size}")
     used = samples - samples % batch_size if drop_last else samples
     rng = init.as_generator("fit: rng", rng)
+    check_optimizer("fit", optimizer, model)
     callbacks = list(callbacks)
     history, best = History(), _Best(model)
     before = modes_of(model)
@@ -196,7 +203,7 @@ def _train_batch(model, batch, target, loss, optimizer, clip_grad_norm, mean):
     if not math.isfinite(value) and loss.samples(target):
         raise _Diverged(f"the loss became {value}")
     optimizer.zero_grad()
-    model.backward(loss.backward(), input_grad=False)
+    back_propagate(model, loss.backward())
     if clip_grad_norm is not None:
         clip_grad_norm_(optimizer.parameters, clip_grad_norm)
     optimizer.step()

@@ -83,9 +83,3 @@ def batches_of(samples: int, batch_size: int, order: np.ndarray | None) -> Itera
     for start in range(0, samples, batch_size):
         batch = slice(start, start + batch_size)
         yield batch if order is None else order[batch]
-
-
-def output_of(model: Any, batch: tuple[np.ndarray, ...]) -> np.ndarray:
-    """The output of a model; of a recurrent layer, the first of its outputs."""
-    y = model(*batch)
-    return y[0] if isinstance(y, tuple) else y

@@ -9,6 +9,7 @@ import numpy as np
 from .. import _checks
 from .._kernels.runtime import in_default_environment
 from ..optim.clip import clip_grad_norm_
+from .model import back_propagate, check_optimizer
 from .modes import modes_of, restore
 
 
@@ -42,7 +43,7 @@ def fit_sequence(
         Inputs and targets, with time on the same axis.
     loss : Loss
     optimizer : Optimizer
-        Over the parameters of both.
+        Over parameters of both, or of one of them.
     steps : int
         Time steps of a chunk; the last may be shorter.
     state : optional
@@ -70,6 +71,7 @@ def fit_sequence(
     if getattr(rnn, "bidirectional", False) and x.shape[axis] > steps:
         raise ValueError(f"fit_sequence: rnn is bidirectional, and steps = {steps} would cut x of shape "
                          f"{x.shape} along time; expected steps >= {x.shape[axis]} or one direction")
+    check_optimizer("fit_sequence", optimizer, rnn, head)
     losses = []
     before = modes_of(rnn, head)
     try:
@@ -81,7 +83,7 @@ def fit_sequence(
             out, state = rnn(x[chunk], state)
             losses.append(loss(head(out), y[chunk]))
             optimizer.zero_grad()
-            rnn.backward(head.backward(loss.backward()), input_grad=False)
+            back_propagate(rnn, head.backward(loss.backward()))
             if clip_grad_norm is not None:
                 clip_grad_norm_(optimizer.parameters, clip_grad_norm)
             optimizer.step()
