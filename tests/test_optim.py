@@ -179,6 +179,49 @@ def test_centered_rmsprop_of_equal_gradients():
     assert np.isfinite(net.weight.data).all()
 
 
+@pytest.mark.parametrize(("options", "names"), [
+    ({}, ["square"]),
+    ({"momentum": 0.9}, ["buffer", "square"]),
+    ({"centered": True}, ["average", "square"]),
+    ({"momentum": 0.9, "centered": True}, ["average", "buffer", "square"]),
+])
+def test_rmsprop_keeps_what_it_needs(options, names):
+    net = network()
+    optimizer = RMSprop(net, **options)
+    run(net, optimizer, gradients(net)[:1])
+    state = optimizer.state_dict()["state"]
+    assert sorted(state) == [*(f"0.{name}.float32" for name in names), "step"]
+
+
+def test_rmsprop_groups_that_differ():
+    net = network()
+    options = [{"momentum": 0.9}, {"centered": True}, {}, {"momentum": 0.5, "centered": True}]
+    steps, params = gradients(net), net.parameters()
+    before = [p.data.astype(np.float64) for p in params]
+    run(net, RMSprop([{"params": [p], **o} for p, o in zip(params, options, strict=True)], lr=0.1), steps)
+    for i, (p, o) in enumerate(zip(params, options, strict=True)):
+        expected = rmsprop(before[i], [grads[i].astype(np.float64) for grads in steps], lr=0.1, **o)
+        np.testing.assert_allclose(p.data, expected, rtol=2e-5, atol=1e-5)
+
+
+def test_rmsprop_takes_a_state_with_all_arrays():
+    one, two = network(), network()
+    steps = gradients(one)
+    optimizer = RMSprop(one, lr=0.1)
+    run(one, optimizer, steps[:2])
+    run(two, RMSprop(two, lr=0.1), steps[:2])
+    saved = optimizer.state_dict()
+    for name in ("buffer", "average"):  # as of a momentum that was switched off since
+        saved["state"][f"0.{name}.float32"] = np.ones_like(saved["state"]["0.square.float32"])
+    second = RMSprop(two)
+    second.load_state_dict(saved)
+    assert second.state.keys() == {"step", "0.square.float32"}
+    run(one, optimizer, steps[2:])
+    run(two, second, steps[2:])
+    for p, q in zip(one.parameters(), two.parameters(), strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+
+
 def test_hook_sees_and_changes_the_gradient_buffer():
     net = network()
     seen = []
@@ -232,13 +275,17 @@ BAD = {
                               "options .*nesterov.*, expected .*amsgrad"),
     "state of other names": (lambda p: load_adam(p, {"0.third.float32": np.ones(1)}), ValueError,
                              "state has 0.third.float32, expected only"),
+    "state without a name": (lambda p: load(RMSprop(p), {7: np.ones(1)}), ValueError, "state has 7, exp"),
     "state of other sizes": (lambda p: load_adam(p, {"0.first.float32": np.ones(1)}), ValueError,
                              r"0.first.float32 has shape \(1,\), expected"),
 }
 
 
 def load_adam(params, arrays):
-    optimizer = Adam(params)
+    load(Adam(params), arrays)
+
+
+def load(optimizer, arrays):
     optimizer.load_state_dict(optimizer.state_dict() | {"state": {"step": 1} | arrays})
 
 

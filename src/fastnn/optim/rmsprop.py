@@ -32,13 +32,18 @@ class RMSprop(Optimizer):
     maximize : bool, default False
     """
 
-    state_names = ("square", "buffer", "average")
-
     def __init__(self, params: Any, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
                  weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False, *,
                  maximize: bool = False):
         super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay,
                                   "momentum": momentum, "centered": centered, "maximize": maximize})
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The mean square, the momentum's buffer where any group has one, the mean where any is centered."""
+        heavy = any(group["momentum"] for group in self.param_groups)
+        centered = any(group["centered"] for group in self.param_groups)
+        return ("square", *(("buffer",) if heavy else ()), *(("average",) if centered else ()))
 
     def check(self, group):
         super().check(group)
@@ -48,5 +53,14 @@ class RMSprop(Optimizer):
         _checks.flag("RMSprop: centered", group["centered"])
 
     def update(self, data, grad, state, group, step):
-        _step[data.dtype](data, grad, *state, group["lr"], group["alpha"], group["eps"],
+        buffer = state[1] if group["momentum"] else data[:0]
+        average = state[-1] if group["centered"] else data[:0]
+        _step[data.dtype](data, grad, state[0], buffer, average, group["lr"], group["alpha"], group["eps"],
                           group["weight_decay"], group["momentum"], group["centered"], group["maximize"])
+
+    def _checked_state(self, found):
+        # Where an option was on when the state was saved, or a group's was switched off since, the state has
+        # an array that is not needed now.
+        unused = {"buffer", "average"}.difference(self.state_names)
+        return super()._checked_state({key: value for key, value in found.items()
+                                       if not unused.intersection(str(key).split(".")[1:2])})
