@@ -58,8 +58,9 @@ def _norm(gradients: list[np.ndarray], p: float) -> float:
     if p == math.inf:
         return max((float(np.abs(grad).max()) for grad in gradients if grad.size), default=0.0)
     if p == 2:
-        # numpy sums products pairwise in blocks, in the dtype of the gradients; squares of large values
-        # may leave float32, so the rare overflow is taken again in float64.
+        # NumPy's BLAS sums the products, in the dtype of the gradients and an order of its own, so the last
+        # bits may depend on its number of threads. Squares of large values may leave float32: the rare
+        # overflow is taken again in float64.
         with np.errstate(over="ignore"):
             total = sum(float(np.dot(grad, grad)) for grad in gradients)
         if not math.isfinite(total):

@@ -128,7 +128,11 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class OneCycleLR(LRScheduler):
-    """Up from max_lr / div_factor to max_lr and down to a hundred-thousandth by cosines (Smith, 2017)."""
+    """Up from max_lr / div_factor to max_lr and down to max_lr / (div_factor final_div_factor), by cosines.
+
+    By default from 1/25 of max_lr, and down to 1/250,000 of it (Smith, 2017). torch's cycle_momentum is not
+    offered: the momentum stays as it is.
+    """
 
     def __init__(self, optimizer: Optimizer, max_lr: float, total_steps: int, pct_start: float = 0.3,
                  div_factor: float = 25.0, final_div_factor: float = 1e4):
