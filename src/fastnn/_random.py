@@ -25,7 +25,7 @@ def manual_seed(seed: int) -> np.random.Generator:
     if seed is None or isinstance(seed, np.random.Generator):
         raise TypeError(f"manual_seed: seed must be an integer, got a {type(seed).__name__}")
     fresh, generator = as_generator("manual_seed: seed", seed), default_generator()
-    generator.bit_generator.state = fresh.bit_generator.state  # in place, for the layers that hold it
+    generator.bit_generator.state = fresh.bit_generator.state  # in place, for those who hold it
     return generator
 
 
@@ -41,3 +41,12 @@ def as_generator(name: str, rng: Rng) -> np.random.Generator:
         return np.random.default_rng(int(rng))
     kind = type(rng).__name__
     raise TypeError(f"{name} must be an integer, a numpy.random.Generator or None, got a {kind}")
+
+
+def own_generator(name: str, rng: Rng) -> np.random.Generator | None:
+    """Return the generator that a layer keeps for `rng`: of its own, or None for the package's.
+
+    That one is looked up at each use: a copy or a pickle of the layer would take one of its own along, which
+    `manual_seed` does not reset.
+    """
+    return None if rng is None else as_generator(name, rng)

@@ -284,6 +284,17 @@ def test_dropout_drops_in_training():
     np.testing.assert_array_equal(model.backward(x), y)
 
 
+def test_copies_drop_as_the_package_draws():
+    node = helper.make_node("Dropout", ["x", "ratio"], ["y"])
+    model = model_of([node], {"x": (np.float32, [1000])}, ["y"], {"ratio": np.array(0.3, np.float32)})
+    model, x = fastnn.onnx.load(model).train(), np.ones(1000, np.float32)
+    fn.manual_seed(4)
+    y = model(x)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        fn.manual_seed(4)
+        np.testing.assert_array_equal(twin(x), y)
+
+
 def test_eval_stores_nothing_and_serves_many_threads(network):
     model = fastnn.onnx.load(network)
     xs = [draw(2, 3, 9, 9, dtype=np.float32, seed=i) for i in range(16)]

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import _checks, init
+from .. import _checks
+from .._random import own_generator
 from ..functional.dropout import dropout_mask, masked
 from .module import Module
 
@@ -22,13 +23,13 @@ class Dropout(Module):
     dtype : numpy.dtype, default float32
         Taken as by every layer, without meaning here: float32 and float64 are both accepted.
     rng : int or numpy.random.Generator, optional
-        For the masks.
+        For the masks. None is the package's generator, also for copies and pickles of the layer.
     """
 
     def __init__(self, p: float = 0.5, *, dtype: Any = np.float32, rng: Any = None):
         super().__init__(dtype=dtype)
         self.p = _checks.real("Dropout: p", p, 0.0, 1.0)
-        self._rng = init.as_generator("Dropout: rng", rng)
+        self._rng = own_generator("Dropout: rng", rng)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return x times a new mask, or in eval mode x itself."""

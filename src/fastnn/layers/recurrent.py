@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import _checks, init
 from .._kernels.runtime import in_default_environment
+from .._random import own_generator
 from ..functional import _recurrence
 from ..functional._recurrence import CELLS, Cell, Packed, Ragged, Weights
 from ..functional.dropout import dropout_mask, masked
@@ -50,7 +51,7 @@ class _Recurrent(Module):
         if self.dropout and self.num_layers == 1:
             warnings.warn(f"{kind}: dropout goes between layers, and there is but one", stacklevel=3)
         self._suffixes = ("", "_reverse") if self.bidirectional else ("",)
-        self._rng = init.as_generator(f"{kind}: rng", rng)
+        self._rng = own_generator(f"{kind}: rng", rng)
         bound = 1 / math.sqrt(self.hidden_size)
         rows = self._cell.gates * self.hidden_size
         for layer in range(self.num_layers):

@@ -48,7 +48,7 @@ class OnnxModel(Module):
         self.graph = graph
         self.inputs = {value.name: value for value in graph.inputs}
         self.outputs = {value.name: value for value in graph.outputs}
-        self._rng = _random.as_generator("OnnxModel: rng", rng)
+        self._rng = _random.own_generator("OnnxModel: rng", rng)
         self._constants = dict(graph.constants)
         self._attributes: dict[str, str] = {}  # of values that are parameters or buffers, by their names
         for name in trained + written:
