@@ -19,7 +19,7 @@ class Callback:
         """After each epoch and its validation."""
 
     def on_train_end(self, model: Any, history: History) -> None:
-        """Once, however the training ended."""
+        """Once, however the training ended, also by an error."""
 
 
 class EarlyStopping(Callback):

@@ -127,8 +127,8 @@ def fit(
     ------
     ValueError
         If numbers of samples differ, there are none, or a number is out of range; if the first axis of `x` is
-        time, as a recurrent layer without ``batch_first=True`` has it: see `fit_sequence`; if
-        no parameter of the optimizer belongs to the model.
+        time, as a recurrent layer without ``batch_first=True`` has it: see `fit_sequence`; if no parameter of
+        the optimizer belongs to the model.
     """
     arrays, samples = samples_of("fit", model, x)
     y = targets_of("fit", y, samples)
@@ -228,8 +228,8 @@ class _Best:
         self.model, self.loss, self.state = model, math.inf, model.state_dict()
 
     def offer(self, loss: float) -> None:
-        """Keep the state if `loss` is the smallest yet, which NaN never is."""
-        if loss < self.loss:
+        """Keep the state if `loss` is finite and the smallest yet."""
+        if math.isfinite(loss) and loss < self.loss:
             self.loss, self.state = loss, self.model.state_dict()
 
     def restore(self) -> None:

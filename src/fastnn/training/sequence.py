@@ -61,6 +61,12 @@ def fit_sequence(
     -----
     Modes are those of `fit`: a model in eval mode is trained in training mode, and afterwards every module is
     in the mode it was in before.
+
+    Raises
+    ------
+    ValueError
+        If x and y differ in length; if a bidirectional layer would be given more than one chunk; if no
+        parameter of the optimizer belongs to `rnn` or `head`.
     """
     steps = _checks.integer("fit_sequence: steps", steps)
     x, y = np.asarray(x), np.asarray(y)
