@@ -118,6 +118,25 @@ def test_gradients_go_through_layers_in_eval_mode():
     check_gradients(net, x_of(2, 2, 6, 6))
 
 
+def test_a_layer_s_backward_need_not_know_input_grad():
+    class Scale(fastnn.Module):
+        def __init__(self):
+            super().__init__(dtype=np.float64)
+            self.factor = fastnn.Parameter(np.array([2.0]))
+
+        def forward(self, x):
+            self._save(x)
+            return x * self.factor.data
+
+        def backward(self, grad_y):
+            (x,) = self._take()
+            self.factor._grad += (grad_y * x).sum(keepdims=True).ravel()
+            return grad_y * self.factor.data
+
+    for net in (Sequential(Scale(), PlainTanh()), Residual(Scale()), Parallel(Scale(), PlainTanh())):
+        check_gradients(net, x_of(2, 3))
+
+
 def test_sequential_passes_on_the_first_of_a_tuple():
     net = Sequential(linear(2, 2), PlainCounter())
     x = x_of(3, 2)

@@ -154,3 +154,10 @@ def test_dropout_in_eval_mode_is_trained_through():
     net(x)
     with pytest.raises(ValueError, match=r"Dropout\.backward: grad_y has shape \(2, 3\)"):
         net.backward(np.ones((2, 3), np.float32))
+
+
+def test_inplace_is_taken_and_changes_nothing():
+    x = np.ones((4, 5), np.float32)
+    assert_same_bits([fn.Dropout(0.5, True, rng=3)(x), x], [fn.Dropout(0.5, rng=3)(x), np.ones_like(x)])
+    with pytest.raises(TypeError, match="Dropout: inplace"):
+        fn.Dropout(0.5, "yes")

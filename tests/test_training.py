@@ -819,3 +819,15 @@ def test_learns_handwritten_digits():
         )
         accuracy = net.evaluate(images[held_out], target[held_out])["accuracy"]
         assert accuracy >= 0.97, (seed, accuracy)
+
+
+def test_a_part_of_a_network_that_is_trained_predicts_without_recording():
+    net = fn.Sequential(fn.Linear(3, 4, rng=0), fn.Dropout(0.5), fn.Linear(4, 2, rng=1))
+    body = net[:2]
+    x, grad_y = np.ones((5, 3), np.float32), np.ones((5, 2), np.float32)
+    for part in (body, net[0]):
+        part.predict(x)
+        assert all(layer._saved is None for layer in net)
+        assert all(layer.training for layer in net)
+    net(x)
+    assert net.backward(grad_y).shape == x.shape

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import _checks, functional
 from .._kernels.runtime import in_default_environment
-from .module import Module
+from .module import Module, backward_without_input
 
 
 class _Container(Module):
@@ -293,7 +293,7 @@ def _backward(module: Module, grad_y: np.ndarray, input_grad: bool) -> Any:
     if input_grad:
         return module.backward(grad_y)
     if _has_parameters(module):
-        module.backward(grad_y, input_grad=False)
+        backward_without_input(module, grad_y)
     else:
         module._release()
     return None

@@ -20,14 +20,17 @@ class Dropout(Module):
     Parameters
     ----------
     p : float, default 0.5
+    inplace : bool
+        torch's, without effect.
     dtype : numpy.dtype, default float32
         Taken as by every layer, without meaning here: float32 and float64 are both accepted.
     rng : int or numpy.random.Generator, optional
         For the masks. None is the package's generator, also for copies and pickles of the layer.
     """
 
-    def __init__(self, p: float = 0.5, *, dtype: Any = np.float32, rng: Any = None):
+    def __init__(self, p: float = 0.5, inplace: bool = False, *, dtype: Any = np.float32, rng: Any = None):
         super().__init__(dtype=dtype)
+        _checks.flag("Dropout: inplace", inplace)
         self.p = _checks.real("Dropout: p", p, 0.0, 1.0)
         self._rng = own_generator("Dropout: rng", rng)
 

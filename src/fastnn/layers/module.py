@@ -7,6 +7,8 @@ arrays that are state but not trained registered by `register_buffer`.  See `Par
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from functools import lru_cache
+from inspect import signature
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -88,8 +90,8 @@ class Module:
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> Any:
         """Add to the parameters' gradients and return the gradient of the input of the last `forward`.
 
-        With ``input_grad=False`` a layer that has parameters may spare itself the gradient of its input and
-        return None; a layer without parameters need not know the keyword.
+        With ``input_grad=False`` a layer may spare itself the gradient of its input and return None. It need
+        not know the keyword: it is then called without.
         """
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
@@ -418,6 +420,20 @@ class Module:
         if not lines:
             return f"{type(self).__name__}({own})"
         return f"{type(self).__name__}(" + "\n  ".join(["", *([own] if own else []), *lines]) + "\n)"
+
+
+def backward_without_input(module: Module, grad_y: np.ndarray) -> None:
+    """Call ``module.backward``, without the gradient of the input where it knows how to leave that out."""
+    if _knows_input_grad(type(module).backward):
+        module.backward(grad_y, input_grad=False)
+    else:
+        module.backward(grad_y)
+
+
+@lru_cache
+def _knows_input_grad(backward: Callable[..., Any]) -> bool:
+    parameters = signature(backward).parameters
+    return "input_grad" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _join(path: str, name: str) -> str:

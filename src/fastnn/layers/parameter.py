@@ -64,7 +64,8 @@ class Parameter:
     Notes
     -----
     Layers read ``_data`` and add to ``_grad``, which spares them a property's cost.  Views taken from `data`
-    and `grad` go stale when the parameter moves to another flat buffer: take them afresh.
+    and `grad` go stale when the parameter moves to another flat buffer: take them afresh.  A view taken in
+    training mode can be written to in eval mode, too, and the module's packed copies do not see it.
     """
 
     __slots__ = ("__weakref__", "_buffer", "_data", "_grad", "_offset", "_readonly", "name")

@@ -12,11 +12,12 @@ import numpy as np
 
 from .. import _checks, init
 from .._kernels.runtime import in_default_environment
+from ..layers.module import backward_without_input
 from ..optim.clip import clip_grad_norm_
 from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from .callbacks import Callback
 from .history import History
-from .model import back_propagate, check_optimizer, output_of
+from .model import check_optimizer, output_of
 from .modes import eval_mode, modes_of, restore
 from .progress import Progress
 from .samples import batches_of, samples_of, targets_of, validation_pair
@@ -203,7 +204,7 @@ def _train_batch(model, batch, target, loss, optimizer, clip_grad_norm, mean):
     if not math.isfinite(value) and loss.samples(target):
         raise _Diverged(f"the loss became {value}")
     optimizer.zero_grad()
-    back_propagate(model, loss.backward())
+    backward_without_input(model, loss.backward())
     if clip_grad_norm is not None:
         clip_grad_norm_(optimizer.parameters, clip_grad_norm)
     optimizer.step()

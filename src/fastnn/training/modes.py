@@ -5,31 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..layers.module import Module, Parameter
+from ..layers.module import Module
+
+Modes = dict[Module, tuple[bool, bool]]
 
 
-def modes_of(*models: Module) -> dict[Module, bool]:
-    """Return whether each module is in training mode, for `restore`."""
-    return {module: module.training for model in models for module in model.modules()}
+def modes_of(*models: Module) -> Modes:
+    """Return whether each module is in training mode, and whether it records its calls, for `restore`."""
+    return {module: (module.training, module.recording) for model in models for module in model.modules()}
 
 
-def restore(modes: dict[Module, bool]) -> None:
+def restore(modes: Modes) -> None:
     """Put each module back into its mode; `train` would give all of them the mode of the first."""
     for module, mode in modes.items():
-        if module.training != mode:
-            module.training = mode  # which drops its cache
-            for _, p in module._own(Parameter):
-                p._readonly = not mode
+        if mode != (module.training, module.recording):
+            module._set_mode(*mode)
 
 
 @contextmanager
 def eval_mode(model: Module) -> Iterator[None]:
-    """Eval mode inside a ``with`` block. A model already in it is left alone: threads may share it."""
+    """Eval mode inside a ``with`` block, without recording, also of a part of a network that is trained.
+
+    A model already in it is left alone: threads may share it.
+    """
     before = modes_of(model)
-    if not any(before.values()):
-        yield
-        return
-    model.eval()
+    restore(dict.fromkeys(before, (False, False)))
     try:
         yield
     finally:

@@ -8,8 +8,9 @@ import numpy as np
 
 from .. import _checks
 from .._kernels.runtime import in_default_environment
+from ..layers.module import backward_without_input
 from ..optim.clip import clip_grad_norm_
-from .model import back_propagate, check_optimizer
+from .model import check_optimizer
 from .modes import modes_of, restore
 
 
@@ -89,7 +90,7 @@ def fit_sequence(
             out, state = rnn(x[chunk], state)
             losses.append(loss(head(out), y[chunk]))
             optimizer.zero_grad()
-            back_propagate(rnn, head.backward(loss.backward()))
+            backward_without_input(rnn, head.backward(loss.backward()))
             if clip_grad_norm is not None:
                 clip_grad_norm_(optimizer.parameters, clip_grad_norm)
             optimizer.step()
