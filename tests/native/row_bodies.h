@@ -36,7 +36,7 @@ static void plain_groups(const fnn_row *t, int gradient) {
 }
 
 /* Between rows of taps at all channels and panels of them at `lanes` channels each, which groups of several read. */
-static void panels_of(void *rows, void *panels, ptrdiff_t taps, ptrdiff_t channels, ptrdiff_t lanes, int back) {
+static void tap_panels(void *rows, void *panels, ptrdiff_t taps, ptrdiff_t channels, ptrdiff_t lanes, int back) {
     for (ptrdiff_t tap = 0; tap < taps; tap++)
         for (ptrdiff_t c = 0; c < channels; c++) {
             const ptrdiff_t row = tap * channels + c, place = (c / lanes * taps + tap) * lanes + c % lanes;
@@ -70,9 +70,9 @@ static void *rows_of(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int fir
         else if (group <= k->lanes) {
             row.filter_step = taps * k->lanes;
             row.filters = draw((channels + k->lanes) * taps, 5);
-            panels_of(filters, row.filters, taps, channels, k->lanes, 0);
+            tap_panels(filters, row.filters, taps, channels, k->lanes, 0);
             (gradient ? k->grouped_gradient : k->grouped_row)(&row);
-            panels_of(filters, row.filters, taps, channels, k->lanes, 1);
+            tap_panels(filters, row.filters, taps, channels, k->lanes, 1);
             free(row.filters);
         } else
             plain_groups(&row, gradient);
