@@ -30,6 +30,10 @@ def labels(sizes):
     return np.arange(sizes["N"]) % max(sizes["C"], 1)
 
 
+def probabilities(sizes, dtype):
+    return np.linspace(0.1, 0.9, sizes["N"] * sizes["C"], dtype=dtype).reshape(sizes["N"], sizes["C"])
+
+
 def recurrent(gates, **states):
     def case(sizes, dtype):
         t, n, d, h = (sizes[axis] for axis in "TNDH")
@@ -75,7 +79,9 @@ ELEMENTWISE = {"relu": {}, "sigmoid": {}, "tanh": {}, "silu": {}, "leaky_relu": 
                "gelu": {"approximate": "none"}, "elu": {"alpha": 1.0}, "hardsigmoid": {}, "hardswish": {},
                "hardtanh": {"min_val": -1.0, "max_val": 1.0}, "softplus": {"beta": 1.0, "threshold": 20.0},
                "softmax": {"dim": -1}, "log_softmax": {"dim": -1}}
-PAIRS = {"mse_loss": "mean", "half_squared_error": "sum"}
+PAIRS = {"mse_loss": {"reduction": "mean"}, "half_squared_error": {"reduction": "sum"},
+         "l1_loss": {"reduction": "mean"}, "smooth_l1_loss": {"reduction": "mean", "beta": 0.5},
+         "huber_loss": {"reduction": "mean", "delta": 0.5}}
 
 FUNCTIONS = {
     "active_share": of({"y": "NC"}),
@@ -110,12 +116,16 @@ FUNCTIONS = {
     "gru": recurrent(3, names=["h0"]),
     "lstm": recurrent(4, names=["h0", "c0"]),
     **{name: of({"x": "NCH"}, **config) for name, config in ELEMENTWISE.items()},
-    **{name: of({"y": "NC", "target": "NC"}, reduction=reduction) for name, reduction in PAIRS.items()},
+    **{name: of({"y": "NC", "target": "NC"}, **config) for name, config in PAIRS.items()},
+    "binary_cross_entropy": lambda sizes, dtype: of({"target": "NC", "weight": "NC"}, reduction="mean")(
+        sizes, dtype) | {"y": probabilities(sizes, dtype)},
     "binary_cross_entropy_with_logits": of(
         {"logits": "NC", "target": "NC", "weight": "NC", "pos_weight": "C"}, reduction="mean"),
     "cross_entropy": lambda sizes, dtype: of({"logits": "NC"}, ignore_index=-100, reduction="mean",
                                              label_smoothing=0.1)(sizes, dtype) | {
         "target": labels(sizes), "weight": np.ones(sizes["C"], dtype)},
+    "nll_loss": lambda sizes, dtype: of({"log_probs": "NC"}, ignore_index=-100, reduction="mean")(
+        sizes, dtype) | {"target": labels(sizes), "weight": np.ones(sizes["C"], dtype)},
 }
 FUNCTIONS |= {f"{name}_forward": FUNCTIONS[name] for name in ("rnn", "gru", "lstm")}
 FUNCTIONS |= {f"{name}_backward": from_saved(name) for name in ("rnn", "gru", "lstm")}
@@ -124,7 +134,8 @@ FUNCTIONS |= {f"{name}_backward": backward_of(name) for name in (
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "batch_norm", "conv1d",
     "conv2d", "conv_transpose2d", "global_avg_pool1d", "global_avg_pool2d", "layer_norm", "linear", "prelu",
     "local_response_norm",
-    "binary_cross_entropy_with_logits", "cross_entropy", *ELEMENTWISE, *PAIRS)}
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "nll_loss", *ELEMENTWISE,
+    *PAIRS)}
 
 
 def layer(make, *axes, **config):
@@ -224,6 +235,11 @@ OTHERS = {
     "losses.HalfSquaredError": lambda s, d: {"reduction": "sum"},
     "losses.CrossEntropyLoss": lambda s, d: {"weight": np.ones(s["C"], d), "ignore_index": -100,
                                              "reduction": "mean", "label_smoothing": 0.0},
+    "losses.L1Loss": lambda s, d: {"reduction": "mean"},
+    "losses.SmoothL1Loss": lambda s, d: {"reduction": "mean", "beta": 0.5},
+    "losses.HuberLoss": lambda s, d: {"reduction": "mean", "delta": 0.5},
+    "losses.NLLLoss": lambda s, d: {"weight": np.ones(s["C"], d), "ignore_index": -100, "reduction": "mean"},
+    "losses.BCELoss": lambda s, d: {"weight": None, "reduction": "mean"},
     "losses.BCEWithLogitsLoss": lambda s, d: {"weight": None, "reduction": "mean", "pos_weight": None},
     **{f"init.{name}": lambda s, d, config=config: {"tensor": np.empty((s["K"] + 1, s["D"] + 1), d), **config}
        for name, config in {

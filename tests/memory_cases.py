@@ -76,7 +76,7 @@ def losses():
 
     def call():
         results = []
-        for name in ("mse_loss", "half_squared_error", "binary_cross_entropy_with_logits"):
+        for name in ("mse_loss", "half_squared_error", "huber_loss", "binary_cross_entropy_with_logits"):
             results += [np.array(getattr(F, name)(y, target)), getattr(F, f"{name}_backward")(y, target)]
         return results
     return None, call

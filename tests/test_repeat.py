@@ -64,7 +64,7 @@ def losses(dtype):
     classes, weight = np.arange(300) % 64, np.linspace(0.5, 1.5, 64, dtype=dtype)
     results = [F.cross_entropy(y, classes, weight=weight),
                F.cross_entropy_backward(y, classes, weight=weight)]
-    for name in ("mse_loss", "half_squared_error", "binary_cross_entropy_with_logits"):
+    for name in ("mse_loss", "half_squared_error", "huber_loss", "binary_cross_entropy_with_logits"):
         results += [getattr(F, name)(y, target), getattr(F, f"{name}_backward")(y, target)]
     return [np.asarray(result) for result in results]
 

@@ -67,7 +67,8 @@ def assert_as_the_reference(name, arguments, kind, apart=()):
 @pytest.mark.parametrize("kind", VALUES)
 @pytest.mark.parametrize("name", NAMES)
 def test_special_numbers(name, kind):
-    assert_as_the_reference(name, arguments_of(name), kind)
+    probabilities = name.removesuffix("_backward") == "binary_cross_entropy" and kind != "nan"
+    assert_as_the_reference(name, arguments_of(name), kind, apart=("y",) if probabilities else ())
 
 
 @pytest.mark.parametrize("kind", VALUES)

@@ -62,8 +62,8 @@ def compiled_stub(pyx):
 
 # --- fastnn.functional
 
-ARRAYS = ("x", "y", "a", "b", "weight", "bias", "mean", "var", "logits", "pos_weight", "weight_ih",
-          "weight_hh", "bias_ih", "bias_hh", "h0", "c0", "grad_y", "grad_h_n", "grad_c_n")
+ARRAYS = ("x", "y", "a", "b", "weight", "bias", "mean", "var", "logits", "log_probs", "pos_weight",
+          "weight_ih", "weight_hh", "bias_ih", "bias_hh", "h0", "c0", "grad_y", "grad_h_n", "grad_c_n")
 PARAMETERS = {
     **dict.fromkeys(ARRAYS, "ArrayLike"),
     "target": "ArrayLike", "indices": "ArrayLike", "lengths": "ArrayLike | None",
@@ -74,15 +74,16 @@ PARAMETERS = {
     "ignore_index": "int", "num_embeddings": "int", "padding_idx": "int | None", "truncate": "int | None",
     "divisor_override": "int | None", "eps": "float", "negative_slope": "float", "label_smoothing": "float",
     "p": "float", "activation": "str | None", "algorithm": "str", "approximate": "str", "reduction": "str",
-    **dict.fromkeys(("alpha", "beta", "k", "max_val", "min_val", "threshold"), "float"), "size": "int",
-    "nonlinearity": "str", "rng": "Any", "dtype": "DTypeLike", "saved": "Any",
+    **dict.fromkeys(("alpha", "beta", "delta", "k", "max_val", "min_val", "threshold"), "float"),
+    "size": "int", "nonlinearity": "str", "rng": "Any", "dtype": "DTypeLike", "saved": "Any",
 }
 FLAGS = {"ceil_mode", "count_include_pad", "return_indices", "training", "input_grad", "reverse"}
 # What returns more or other than one array; reduction="none" makes an array of a loss.
 SEVERAL = {
     "max_pool1d": "Any", "max_pool2d": "Any", "active_share": "float",
-    "batch_norm_stats": "tuple[Array, Array]", "mse_loss": "Any", "half_squared_error": "Any",
-    "cross_entropy": "Any", "binary_cross_entropy_with_logits": "Any",
+    "batch_norm_stats": "tuple[Array, Array]", "half_squared_error": "Any", "cross_entropy": "Any",
+    **dict.fromkeys(("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "nll_loss"), "Any"),
+    "binary_cross_entropy": "Any", "binary_cross_entropy_with_logits": "Any",
     **dict.fromkeys(("rnn", "gru"), "tuple[Array, Array]"), "lstm": "tuple[Array, tuple[Array, Array]]",
     **{f"{name}_forward": "tuple[Any, ...]" for name in ("rnn", "gru", "lstm")},
     **{f"{name}_backward": "tuple[Any, ...]" for name in (

@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 
 from . import _checks
-from .functional import loss as F
+from . import functional as F
 
-__all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "HalfSquaredError", "Loss", "MSELoss"]
+__all__ = [
+    "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HalfSquaredError", "HuberLoss", "L1Loss", "Loss",
+    "MSELoss", "NLLLoss", "SmoothL1Loss",
+]
 
 
 class Loss:
@@ -83,7 +86,75 @@ class HalfSquaredError(Loss):
         super().__init__(reduction)
 
 
-class CrossEntropyLoss(Loss):
+class L1Loss(Loss):
+    """Mean (or sum) of |y - t| over all elements; torch.nn.L1Loss."""
+
+    _function = staticmethod(F.l1_loss)
+    _gradient = staticmethod(F.l1_loss_backward)
+
+
+class SmoothL1Loss(Loss):
+    """|y - t| - beta / 2, and a parabola where |y - t| < beta; torch.nn.SmoothL1Loss.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum"}
+    beta : float, default 1
+        At least 0; of 0 this is the L1 loss.
+    """
+
+    _function = staticmethod(F.smooth_l1_loss)
+    _gradient = staticmethod(F.smooth_l1_loss_backward)
+
+    def __init__(self, reduction: str = "mean", beta: float = 1.0):
+        super().__init__(reduction, beta=_checks.real("SmoothL1Loss: beta", beta, 0.0))
+
+
+class HuberLoss(Loss):
+    """(y - t)^2 / 2 where |y - t| < delta, and a line beyond; torch.nn.HuberLoss.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum"}
+    delta : float, default 1
+        More than 0.
+    """
+
+    _function = staticmethod(F.huber_loss)
+    _gradient = staticmethod(F.huber_loss_backward)
+
+    def __init__(self, reduction: str = "mean", delta: float = 1.0):
+        delta = _checks.real("HuberLoss: delta", delta, 0.0)
+        if not delta:
+            raise ValueError("HuberLoss: delta must be more than 0, got 0")
+        super().__init__(reduction, delta=delta)
+
+
+class _ClassLoss(Loss):
+    """A loss of samples that have a class each; the classes are axis 1 of the prediction, or its only one."""
+
+    classifies = True
+
+    def samples(self, target: np.ndarray) -> float:
+        """The targets that count, weighted by their classes."""
+        target = np.asarray(target)
+        if target.dtype.kind == "f":
+            return float(target.size / target.shape[min(1, target.ndim - 1)]) if target.size else 0.0
+        kept = target[target != self._options["ignore_index"]]
+        weight = self._options["weight"]
+        return float(kept.size if weight is None else np.asarray(weight)[kept].sum())
+
+    def correct(self, y: np.ndarray, target: np.ndarray) -> tuple[float, float]:
+        """How many of the largest numbers are at the target's class, and of how many."""
+        axis = min(1, y.ndim - 1)
+        target = np.asarray(target)
+        if target.dtype.kind == "f":
+            target = target.argmax(axis)
+        kept = target != self._options["ignore_index"]
+        return float(np.count_nonzero((y.argmax(axis) == target) & kept)), float(np.count_nonzero(kept))
+
+
+class CrossEntropyLoss(_ClassLoss):
     """Cross entropy of a softmax over classes, from logits; torch.nn.CrossEntropyLoss.
 
     Parameters
@@ -96,7 +167,6 @@ class CrossEntropyLoss(Loss):
     label_smoothing : float, default 0
     """
 
-    classifies = True
     _function = staticmethod(F.cross_entropy)
     _gradient = staticmethod(F.cross_entropy_backward)
 
@@ -105,23 +175,48 @@ class CrossEntropyLoss(Loss):
         super().__init__(reduction, weight=weight, ignore_index=ignore_index,
                          label_smoothing=label_smoothing)
 
-    def samples(self, target: np.ndarray) -> float:
-        """The targets that count, weighted by their classes."""
-        target = np.asarray(target)
-        if target.dtype.kind == "f":
-            return float(target.size / target.shape[min(1, target.ndim - 1)]) if target.size else 0.0
-        kept = target[target != self._options["ignore_index"]]
-        weight = self._options["weight"]
-        return float(kept.size if weight is None else np.asarray(weight)[kept].sum())
+
+class NLLLoss(_ClassLoss):
+    """Negative log likelihood of the targets, from log-probabilities (`LogSoftmax`); torch.nn.NLLLoss.
+
+    Parameters
+    ----------
+    weight : ndarray, (C,), optional
+        A weight for each class.
+    ignore_index : int, default -100
+        A target that counts for nothing.
+    reduction : {"mean", "sum"}
+    """
+
+    _function = staticmethod(F.nll_loss)
+    _gradient = staticmethod(F.nll_loss_backward)
+
+    def __init__(self, weight: np.ndarray | None = None, ignore_index: int = -100, reduction: str = "mean"):
+        super().__init__(reduction, weight=weight, ignore_index=ignore_index)
+
+
+class BCELoss(Loss):
+    """Binary cross entropy from probabilities, logarithms no less than -100; torch.nn.BCELoss.
+
+    From logits, `BCEWithLogitsLoss` is faster and more exact.
+
+    Parameters
+    ----------
+    weight : ndarray, optional
+        A weight for each element, broadcast.
+    reduction : {"mean", "sum"}
+    """
+
+    classifies = True
+    _function = staticmethod(F.binary_cross_entropy)
+    _gradient = staticmethod(F.binary_cross_entropy_backward)
+
+    def __init__(self, weight: np.ndarray | None = None, reduction: str = "mean"):
+        super().__init__(reduction, weight=weight)
 
     def correct(self, y: np.ndarray, target: np.ndarray) -> tuple[float, float]:
-        """How many of the largest logits are the target's class, and of how many."""
-        axis = min(1, y.ndim - 1)
-        target = np.asarray(target)
-        if target.dtype.kind == "f":
-            target = target.argmax(axis)
-        kept = target != self._options["ignore_index"]
-        return float(np.count_nonzero((y.argmax(axis) == target) & kept)), float(np.count_nonzero(kept))
+        """How many probabilities lie on the target's side of 1/2, and of how many."""
+        return float(np.count_nonzero((y > 0.5) == (np.asarray(target) > 0.5))), float(y.size)
 
 
 class BCEWithLogitsLoss(Loss):

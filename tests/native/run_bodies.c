@@ -126,13 +126,15 @@ static void *cross_entropy(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
 /* Of each: the losses, their slopes, the sum. */
 static void *loss(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     void *y = draw(size, 1), *target = draw(size, 2), *weight = draw(size, 3), *positive = draw(size, 4);
-    void *out = draw(4 * (2 * size + 1), 5);
+    void *out = draw(6 * (2 * size + 1), 5);
     *n = 0;
-    for (int op = FNN_SQUARED; op <= FNN_BINARY_CROSS_ENTROPY; op++)
-        for (int weighted = 0; weighted <= (op == FNN_BINARY_CROSS_ENTROPY); weighted++, *n += 2 * size + 1) {
+    for (int op = FNN_SQUARED; op <= FNN_HUBER; op++)
+        for (int again = 0; again <= (op >= FNN_BINARY_CROSS_ENTROPY); again++, *n += 2 * size + 1) {
+            const int weighted = again && op != FNN_HUBER;
+            const double edge = again ? 0.25 : 0, height = 0.75; /* of FNN_HUBER; L1 first */
             void *w = weighted ? weight : NULL, *p = weighted ? positive : NULL;
-            set(out, *n + 2 * size, k->loss(op, size, y, target, w, p, at(out, *n)));
-            k->loss_backward(op, size, 0.7, y, target, w, p, at(out, *n + size));
+            set(out, *n + 2 * size, k->loss(op, size, edge, height, y, target, w, p, at(out, *n)));
+            k->loss_backward(op, size, 0.7, edge, height, y, target, w, p, at(out, *n + size));
         }
     free(y), free(target), free(weight), free(positive);
     return out;

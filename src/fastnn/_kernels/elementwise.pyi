@@ -10,7 +10,16 @@ def map_backward(op: int, alpha: float, beta: float, grad_y: Any, saved: Any, gr
 def prelu(x: Any, slope: Any, y: Any) -> None: ...
 def prelu_backward(grad_y: Any, x: Any, slope: Any, grad_x: Any, sums: Any) -> None: ...
 def prelu_blocks(size: int, row: int) -> int: ...
-def loss(op: int, y: Any, target: Any, weight: Any, pos_weight: Any, losses: Any) -> float: ...
+def loss(
+    op: int,
+    y: Any,
+    target: Any,
+    weight: Any,
+    pos_weight: Any,
+    losses: Any,
+    edge: float = ...,
+    height: float = ...,
+) -> float: ...
 def loss_backward(
     op: int,
     scale: float,
@@ -19,6 +28,8 @@ def loss_backward(
     weight: Any,
     pos_weight: Any,
     grad_y: Any,
+    edge: float = ...,
+    height: float = ...,
 ) -> None: ...
 def softmax(x: Any, y: Any, log: bool) -> None: ...
 def softmax_backward(grad_y: Any, y: Any, grad_x: Any, log: bool) -> None: ...

@@ -17,13 +17,14 @@ from fastnn._kernels.share cimport share
 cdef extern from "kernels.h" nogil:
     int FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH
     int FNN_HARDTANH, FNN_HARDSIGMOID, FNN_HARDSWISH, FNN_ELU, FNN_SOFTPLUS, FNN_EXP
-    int FNN_SQUARED, FNN_HALF_SQUARED, FNN_BINARY_CROSS_ENTROPY
+    int FNN_SQUARED, FNN_HALF_SQUARED, FNN_BINARY_CROSS_ENTROPY, FNN_HUBER
 
 RELU, LEAKY_RELU, SIGMOID, TANH = FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH
 SILU, GELU, GELU_TANH, EXP = FNN_SILU, FNN_GELU, FNN_GELU_TANH, FNN_EXP
 HARDTANH, HARDSIGMOID, HARDSWISH = FNN_HARDTANH, FNN_HARDSIGMOID, FNN_HARDSWISH
 ELU, SOFTPLUS = FNN_ELU, FNN_SOFTPLUS
-SQUARED, HALF_SQUARED, BINARY_CROSS_ENTROPY = FNN_SQUARED, FNN_HALF_SQUARED, FNN_BINARY_CROSS_ENTROPY
+SQUARED, HALF_SQUARED, HUBER = FNN_SQUARED, FNN_HALF_SQUARED, FNN_HUBER
+BINARY_CROSS_ENTROPY = FNN_BINARY_CROSS_ENTROPY
 
 cdef Py_ssize_t BLOCK = 16384   # elements
 cdef double NS_STREAM = 0.2     # a number read, written, or compared
@@ -190,6 +191,7 @@ cdef struct Losses:
     Py_ssize_t itemsize, size
     int op
     double scale
+    double edge, height        # of HUBER alone
     const char* y
     const char* target
     const char* weight          # NULL, or as many numbers as there are losses; likewise
@@ -209,11 +211,12 @@ cdef void loss_blocks(const void* losses_, Py_ssize_t first, Py_ssize_t last, in
         n = min(BLOCK, job.size - block * BLOCK)
         o = block * BLOCK * job.itemsize
         if job.totals is NULL:
-            job.kern.loss_backward(job.op, n, job.scale, job.y + o, job.target + o, at(job.weight, o),
-                                   at(job.pos_weight, o), job.out + o)
+            job.kern.loss_backward(job.op, n, job.scale, job.edge, job.height, job.y + o, job.target + o,
+                                   at(job.weight, o), at(job.pos_weight, o), job.out + o)
         else:
-            job.totals[block] = job.kern.loss(job.op, n, job.y + o, job.target + o, at(job.weight, o),
-                                              at(job.pos_weight, o), <char*>at(job.out, o))
+            job.totals[block] = job.kern.loss(job.op, n, job.edge, job.height, job.y + o, job.target + o,
+                                              at(job.weight, o), at(job.pos_weight, o),
+                                              <char*>at(job.out, o))
 
 
 cdef void describe_losses(Losses* job, const Arrays* arrays) noexcept:
@@ -234,7 +237,7 @@ cdef int acquire_losses(Arrays* arrays, y, target, weight, pos_weight, out) exce
     return 0
 
 
-def loss(int op, y, target, weight, pos_weight, losses):
+def loss(int op, y, target, weight, pos_weight, losses, double edge=0, double height=0):
     """The sum of the losses in float64, block by block; each one goes to `losses`, if that is not None."""
     cdef Environment _caller = default_environment()
     cdef Arrays arrays
@@ -245,7 +248,7 @@ def loss(int op, y, target, weight, pos_weight, losses):
     try:
         acquire_losses(&arrays, y, target, weight, pos_weight, losses)
         describe_losses(&job, &arrays)
-        job.op, job.scale = op, 1
+        job.op, job.scale, job.edge, job.height = op, 1, edge, height
         blocks = ceil_div(job.size, BLOCK)
         job.totals = <double*>malloc(max(blocks, <Py_ssize_t>1) * sizeof(double))
         if job.totals is NULL:
@@ -261,7 +264,8 @@ def loss(int op, y, target, weight, pos_weight, losses):
     return total
 
 
-def loss_backward(int op, double scale, y, target, weight, pos_weight, grad_y):
+def loss_backward(int op, double scale, y, target, weight, pos_weight, grad_y, double edge=0,
+                  double height=0):
     """grad_y = scale times the derivative of each loss; of the squared ones y - target."""
     cdef Environment _caller = default_environment()
     cdef Arrays arrays
@@ -270,7 +274,7 @@ def loss_backward(int op, double scale, y, target, weight, pos_weight, grad_y):
     try:
         acquire_losses(&arrays, y, target, weight, pos_weight, grad_y)
         describe_losses(&job, &arrays)
-        job.op, job.scale, job.totals = op, scale, NULL
+        job.op, job.scale, job.edge, job.height, job.totals = op, scale, edge, height, NULL
         with nogil:
             share(loss_blocks, &job, ceil_div(job.size, BLOCK), 2 * NS_FUNCTION * job.size)
     finally:

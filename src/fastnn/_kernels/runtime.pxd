@@ -196,10 +196,11 @@ cdef extern from "kernels.h" nogil:
         double (*cross_entropy)(Py_ssize_t n, const void* x, Py_ssize_t target) noexcept nogil
         void (*cross_entropy_backward)(Py_ssize_t n, const void* x, Py_ssize_t target, double scale,
                                        void* grad_x) noexcept nogil
-        double (*loss)(int op, Py_ssize_t n, const void* y, const void* target, const void* weight,
-                       const void* pos_weight, void* losses) noexcept nogil
-        void (*loss_backward)(int op, Py_ssize_t n, double scale, const void* y, const void* target,
-                              const void* weight, const void* pos_weight, void* grad_y) noexcept nogil
+        double (*loss)(int op, Py_ssize_t n, double edge, double height, const void* y, const void* target,
+                       const void* weight, const void* pos_weight, void* losses) noexcept nogil
+        void (*loss_backward)(int op, Py_ssize_t n, double scale, double edge, double height, const void* y,
+                              const void* target, const void* weight, const void* pos_weight,
+                              void* grad_y) noexcept nogil
         void (*optimizer[FNN_OPTIMIZERS])(Py_ssize_t n, void* data, const void* grad, void* state0,
                                           void* state1, void* state2, const fnn_step* step) noexcept nogil
         void (*cell[FNN_CELLS])(const fnn_cell* step) noexcept nogil

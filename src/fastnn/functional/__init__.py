@@ -50,11 +50,13 @@ from .prelu import prelu, prelu_backward
 
 # A fifth of the time of an import, which most networks of convolutions need not spend.
 _LATE = {
+    "class_loss": ("cross_entropy", "cross_entropy_backward", "nll_loss", "nll_loss_backward"),
     "local_response": ("local_response_norm", "local_response_norm_backward"),
     "loss": (
-        "binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits_backward", "cross_entropy",
-        "cross_entropy_backward", "half_squared_error", "half_squared_error_backward", "mse_loss",
-        "mse_loss_backward",
+        "binary_cross_entropy", "binary_cross_entropy_backward", "binary_cross_entropy_with_logits",
+        "binary_cross_entropy_with_logits_backward", "half_squared_error", "half_squared_error_backward",
+        "huber_loss", "huber_loss_backward", "l1_loss", "l1_loss_backward", "mse_loss", "mse_loss_backward",
+        "smooth_l1_loss", "smooth_l1_loss_backward",
     ),
     "piecewise": (
         "elu", "elu_backward", "hardsigmoid", "hardsigmoid_backward", "hardswish", "hardswish_backward",

@@ -1,11 +1,9 @@
-"""Losses and their gradients with respect to the prediction.
+"""Losses element by element, and their gradients with respect to the prediction.
 
-`reduction` is "mean", "sum" or "none": what becomes of the losses of single elements or samples.
+`reduction` is "mean", "sum" or "none": what becomes of the losses of single elements.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
@@ -13,29 +11,7 @@ from .. import _checks
 from .._kernels import elementwise as _kernel
 from .._kernels.memory import empty
 from .._kernels.runtime import in_default_environment
-from .activation import log_softmax, softmax
-
-REDUCTIONS = ("mean", "sum", "none")
-
-
-def _reduce(losses, reduction, weight_sum=None):
-    """The losses reduced; the mean is weighted where weights were given."""
-    if reduction == "none":
-        return losses
-    count = losses.size if weight_sum is None else weight_sum
-    return _reduced(losses.sum(dtype=np.float64), reduction, count)
-
-
-def _reduced(total, reduction, count):
-    """The sum, or the mean over `count`; NaN of nothing."""
-    if reduction == "sum":
-        return float(total)
-    return float(total / count) if count else float("nan")
-
-
-def _scale(reduction, count):
-    """What a gradient is multiplied by: only the mean divides."""
-    return 1.0 / count if reduction == "mean" and count else 1.0
+from ._reduction import REDUCTIONS, gradient_scale, reduce, reduced
 
 
 def _both(name, y, target, reduction, y_name="y"):
@@ -46,19 +22,19 @@ def _both(name, y, target, reduction, y_name="y"):
     return y, target
 
 
-def _elementwise(op, y, target, reduction, weight=None, pos_weight=None):
+def _elementwise(op, y, target, reduction, weight=None, pos_weight=None, **bend):
     """The losses of all elements, reduced."""
     losses = empty(y.shape, y.dtype) if reduction == "none" else None
     total = _kernel.loss(op, np.ascontiguousarray(y), np.ascontiguousarray(target), weight, pos_weight,
-                         losses)
-    return _reduced(total, reduction, y.size) if losses is None else losses
+                         losses, **bend)
+    return reduced(total, reduction, y.size) if losses is None else losses
 
 
-def _elementwise_backward(op, scale, y, target, weight=None, pos_weight=None):
+def _elementwise_backward(op, scale, y, target, weight=None, pos_weight=None, **bend):
     """`scale` times the derivatives."""
     grad_y = empty(y.shape, y.dtype)
     _kernel.loss_backward(op, scale, np.ascontiguousarray(y), np.ascontiguousarray(target), weight,
-                          pos_weight, grad_y)
+                          pos_weight, grad_y, **bend)
     return grad_y
 
 
@@ -73,7 +49,7 @@ def mse_loss(y, target, reduction="mean"):
 def mse_loss_backward(y, target, reduction="mean"):
     """2 (y - t), over the number of elements for the mean."""
     y, target = _both("mse_loss_backward", y, target, reduction)
-    return _elementwise_backward(_kernel.SQUARED, 2 * _scale(reduction, y.size), y, target)
+    return _elementwise_backward(_kernel.SQUARED, 2 * gradient_scale(reduction, y.size), y, target)
 
 
 @in_default_environment
@@ -87,152 +63,173 @@ def half_squared_error(y, target, reduction="sum"):
 def half_squared_error_backward(y, target, reduction="sum"):
     """y - t, over the number of elements for the mean."""
     y, target = _both("half_squared_error_backward", y, target, reduction)
-    return _elementwise_backward(_kernel.HALF_SQUARED, _scale(reduction, y.size), y, target)
+    return _elementwise_backward(_kernel.HALF_SQUARED, gradient_scale(reduction, y.size), y, target)
 
 
-class _Classes:
-    """Checked arguments of cross_entropy, the class axis last: log-probabilities, targets, weights."""
-
-    def __init__(self, name, logits, target, weight, ignore_index, reduction, label_smoothing):
-        logits = _checks.as_float_array(f"{name}: logits", logits)
-        if logits.ndim < 1:
-            raise ValueError(f"{name}: logits has shape (), expected (C,), (N, C) or (N, C, ...)")
-        _checks.choice(f"{name}: reduction", reduction, REDUCTIONS)
-        self.axis = 0 if logits.ndim == 1 else 1
-        self.smoothing = _checks.real(f"{name}: label_smoothing", label_smoothing, 0.0, 1.0)
-        self.classes = logits.shape[self.axis]
-        self.logits = logits
-        rest = (*logits.shape[: self.axis], *logits.shape[self.axis + 1 :])
-        self.weight = self.exact_weight = None
-        if weight is not None:
-            self.weight = _checks.as_float_array(f"{name}: weight", weight, 1, logits.dtype)
-            _checks.same_shape(f"{name}: weight", self.weight, (self.classes,), "one number a class")
-            self.exact_weight = self.weight.astype(np.float64)
-        target = _checks.plain_array(f"{name}: target", target, "classes or probabilities")
-        self.soft = target.shape == logits.shape and target.dtype.kind == "f"
-        if self.soft:
-            target = _checks.as_float_array(f"{name}: target", target, None, logits.dtype)
-            self.target = np.moveaxis(target, self.axis, -1)
-            self.target = self.target * (1 - self.smoothing) + self.smoothing / max(self.classes, 1)
-        else:
-            target = _checks.as_int_array(f"{name}: target", target)
-            _checks.same_shape(f"{name}: target", target, rest, "one class a sample, or logits' shape")
-            self.ignore = _checks.integer(f"{name}: ignore_index", ignore_index, -(2**31))
-            self.target = np.ascontiguousarray(target)
-            self.total, wrong = _kernel.class_weights(self.target, self.classes, self.ignore,
-                                                      self.exact_weight)
-            if wrong >= 0:
-                where = tuple(map(int, np.unravel_index(wrong, rest)))
-                raise ValueError(f"{name}: target{list(where)} = {target[where]} is not a class, expected "
-                                 f"0 <= target < {self.classes} or ignore_index = {self.ignore}")
-        self.rest = rest
-
-    @property
-    def plain(self):
-        """Whether each sample has one class and nothing else: the case of the kernels."""
-        return not (self.soft or self.smoothing)
-
-    def rows(self):
-        """Logits by rows of classes."""
-        x = self.logits if self.axis == self.logits.ndim - 1 else np.moveaxis(self.logits, self.axis, -1)
-        return np.ascontiguousarray(x)
-
-    def probabilities(self):
-        """The targets as probabilities of the classes, weighted: (..., C)."""
-        if self.soft:
-            p = self.target
-        elif not self.classes:  # of which every target is ignored
-            p = np.empty((*self.rest, 0), self.logits.dtype)
-        else:
-            kept = self.target != self.ignore
-            target = np.where(kept, self.target, 0)[..., None]
-            p = np.full((*self.rest, self.classes), self.smoothing / self.classes, self.logits.dtype)
-            np.put_along_axis(p, target, np.take_along_axis(p, target, -1) + (1 - self.smoothing), -1)
-            p *= kept[..., None]
-        return p if self.weight is None else p * self.weight
-
-    def count(self):
-        """What the mean divides by: the samples, or their weights."""
-        return float(math.prod(self.rest)) if self.soft else self.total
+def _bend(dtype, edge, height):
+    """The kernel's numbers for q (|d| - min(|d|, edge) / 2), where q rises to `height` at the edge."""
+    # Of an edge below the normal numbers of the dtype height / edge would overflow.
+    return {"edge": edge if edge >= np.finfo(dtype).tiny else 0.0, "height": height}
 
 
 @in_default_environment
-def cross_entropy(logits, target, *, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
-    """Cross entropy of a softmax over classes, from logits.
+def l1_loss(y, target, reduction="mean"):
+    """|y - t|, averaged or summed over all elements."""
+    y, target = _both("l1_loss", y, target, reduction)
+    return _elementwise(_kernel.HUBER, y, target, reduction, edge=0.0, height=1.0)
+
+
+@in_default_environment
+def l1_loss_backward(y, target, reduction="mean"):
+    """sign(y - t), over the number of elements for the mean; 0 where they are equal."""
+    y, target = _both("l1_loss_backward", y, target, reduction)
+    return _elementwise_backward(_kernel.HUBER, gradient_scale(reduction, y.size), y, target, edge=0.0,
+                                 height=1.0)
+
+
+def _smooth(name, y, target, reduction, beta):
+    y, target = _both(name, y, target, reduction)
+    return y, target, _bend(y.dtype, _checks.real(f"{name}: beta", beta, 0.0), 1.0)
+
+
+@in_default_environment
+def smooth_l1_loss(y, target, reduction="mean", beta=1.0):
+    """A parabola near 0 and |y - t| - beta / 2 beyond; the Huber loss over its delta.
 
     ::
 
-        loss_i = -weight[t_i] log softmax(logits_i)[t_i]
+        d = |y - t|
+        loss = d^2 / (2 beta)  where d < beta
+               d - beta / 2    elsewhere
 
     Parameters
     ----------
-    logits : ndarray, (N, C), (N, C, ...) or (C,)
-    target : ndarray of integers, (N,), (N, ...) or (); or of probabilities, of the shape of `logits`
-    weight : ndarray, (C,), optional
-        A weight for each class; the mean is over the weights.
-    ignore_index : int, default -100
-        A target that counts for nothing.
+    y, target : ndarray of one shape
     reduction : {"mean", "sum", "none"}
-    label_smoothing : float, default 0
-        The share of the target's probability that is spread over all classes.
+    beta : float, default 1
+        Where the one becomes the other; of 0 this is the L1 loss.
 
-    Returns
-    -------
-    float, or with reduction "none" an ndarray of the shape of the integer targets
+    References
+    ----------
+    Girshick: Fast R-CNN, 2015.
+    """
+    y, target, bend = _smooth("smooth_l1_loss", y, target, reduction, beta)
+    return _elementwise(_kernel.HUBER, y, target, reduction, **bend)
+
+
+@in_default_environment
+def smooth_l1_loss_backward(y, target, reduction="mean", beta=1.0):
+    """(y - t) / beta, held between -1 and 1, over the number of elements for the mean."""
+    y, target, bend = _smooth("smooth_l1_loss_backward", y, target, reduction, beta)
+    return _elementwise_backward(_kernel.HUBER, gradient_scale(reduction, y.size), y, target, **bend)
+
+
+def _huber(name, y, target, reduction, delta):
+    y, target = _both(name, y, target, reduction)
+    delta = _checks.real(f"{name}: delta", delta, 0.0)
+    if not delta:
+        raise ValueError(f"{name}: delta must be more than 0, got 0")
+    return y, target, _bend(y.dtype, delta, delta)
+
+
+@in_default_environment
+def huber_loss(y, target, reduction="mean", delta=1.0):
+    """Half the square near 0, and a line beyond.
+
+    ::
+
+        d = |y - t|
+        loss = d^2 / 2                where d < delta
+               delta (d - delta / 2)  elsewhere
+
+    Parameters
+    ----------
+    y, target : ndarray of one shape
+    reduction : {"mean", "sum", "none"}
+    delta : float, default 1
+        Where the one becomes the other; more than 0.
+
+    References
+    ----------
+    Huber: Robust Estimation of a Location Parameter, 1964.
+    """
+    y, target, bend = _huber("huber_loss", y, target, reduction, delta)
+    return _elementwise(_kernel.HUBER, y, target, reduction, **bend)
+
+
+@in_default_environment
+def huber_loss_backward(y, target, reduction="mean", delta=1.0):
+    """y - t, held between -delta and delta, over the number of elements for the mean."""
+    y, target, bend = _huber("huber_loss_backward", y, target, reduction, delta)
+    return _elementwise_backward(_kernel.HUBER, gradient_scale(reduction, y.size), y, target, **bend)
+
+
+def _broadcast(name, value, like):
+    """A weight of each element, in the shape of `like`; None for none."""
+    if value is None:
+        return None
+    value = _checks.as_float_array(name, value, None, like.dtype)
+    try:
+        return np.asarray(np.broadcast_to(value, like.shape), order="C")
+    except ValueError:
+        raise ValueError(f"{name} has shape {value.shape}, which does not broadcast to "
+                         f"{like.shape}") from None
+
+
+def _probabilities(name, y, target, weight, reduction):
+    # In C order: NumPy's logarithms of other arrays may differ in their last bits.
+    y, target = (np.asarray(x, order="C") for x in _both(name, y, target, reduction))
+    outside = (y < 0) | (y > 1)
+    if outside.any():
+        raise ValueError(f"{name}: y has the value {y[outside][0]:g}, expected probabilities, 0 <= y <= 1 "
+                         "(binary_cross_entropy_with_logits takes logits)")
+    return y, target, _broadcast(f"{name}: weight", weight, y)
+
+
+@in_default_environment
+def binary_cross_entropy(y, target, *, weight=None, reduction="mean"):
+    """-w [ t log y + (1 - t) log(1 - y) ], each logarithm no less than -100.
+
+    From logits, `binary_cross_entropy_with_logits` is faster and more exact.
+
+    Parameters
+    ----------
+    y, target : ndarray of one shape
+        Probabilities, 0 <= y <= 1.
+    weight : ndarray broadcast to `y`, optional
+        w.
+    reduction : {"mean", "sum", "none"}
 
     Raises
     ------
     ValueError
-        If a target is not a class (the first is named), or shapes do not fit.
+        If a number of `y` is no probability, or shapes do not fit.
     TypeError
         If dtypes are wrong.
+
+    Notes
+    -----
+    The bound is that of PyTorch: without it a probability of 0 or 1 costs infinity, or 0 times infinity.
     """
-    c = _Classes("cross_entropy", logits, target, weight, ignore_index, reduction, label_smoothing)
-    if c.plain:
-        losses = np.empty(c.rest)
-        total = _kernel.cross_entropy(c.rows(), c.target, c.ignore, c.exact_weight, losses.reshape(-1))
-        if reduction != "none":
-            return _reduced(total, reduction, c.count())
-        losses = losses.astype(c.logits.dtype)
-    else:
-        log_p = np.moveaxis(log_softmax(c.logits, c.axis), c.axis, -1)
-        p = c.probabilities()
-        losses = -np.multiply(p, log_p, where=p != 0, out=np.zeros_like(log_p)).sum(-1)
-    return _reduce(losses, reduction, c.count())
+    y, t, w = _probabilities("binary_cross_entropy", y, target, weight, reduction)
+    with np.errstate(divide="ignore"):  # of 0
+        losses = -(t * np.maximum(np.log(y), -100) + (1 - t) * np.maximum(np.log1p(-y), -100))
+    return reduce(np.asarray(losses if w is None else losses * w), reduction)  # of shape () too
 
 
 @in_default_environment
-def cross_entropy_backward(logits, target, *, weight=None, ignore_index=-100, reduction="mean",
-                           label_smoothing=0.0):
-    """softmax(logits) sum(p) - p for the weighted target probabilities p, over the count for the mean."""
-    c = _Classes("cross_entropy_backward", logits, target, weight, ignore_index, reduction, label_smoothing)
-    if c.plain:
-        rows = c.rows()
-        grad = empty(rows.shape, rows.dtype)
-        _kernel.cross_entropy_backward(rows, c.target, c.ignore, c.exact_weight, _scale(reduction, c.count()),
-                                       grad)
-        return grad if c.axis == grad.ndim - 1 else np.moveaxis(grad, -1, c.axis)
-    p = c.probabilities()
-    grad = np.moveaxis(softmax(c.logits, c.axis), c.axis, -1) * p.sum(-1, keepdims=True)
-    grad -= p
-    if reduction == "mean":
-        grad *= c.logits.dtype.type(_scale(reduction, c.count()))
-    return np.moveaxis(grad, -1, c.axis)
+def binary_cross_entropy_backward(y, target, *, weight=None, reduction="mean"):
+    """w (y - t) / (y (1 - y)), the divisor no less than 1e-12, over the number of elements for the mean."""
+    y, t, w = _probabilities("binary_cross_entropy_backward", y, target, weight, reduction)
+    grad_y = (y - t) / np.maximum(y * (1 - y), 1e-12)
+    grad_y *= gradient_scale(reduction, y.size)
+    return np.asarray(grad_y if w is None else grad_y * w)
 
 
 def _binary(name, logits, target, weight, pos_weight, reduction):
     logits, target = _both(name, logits, target, reduction, "logits")
-    extra = []
-    for what, value in (("weight", weight), ("pos_weight", pos_weight)):
-        if value is not None:
-            value = _checks.as_float_array(f"{name}: {what}", value, None, logits.dtype)
-            try:
-                value = np.ascontiguousarray(np.broadcast_to(value, logits.shape))
-            except ValueError:
-                raise ValueError(f"{name}: {what} has shape {value.shape}, which does not broadcast to "
-                                 f"{logits.shape}") from None
-        extra.append(value)
-    return logits, target, *extra
+    return (logits, target, _broadcast(f"{name}: weight", weight, logits),
+            _broadcast(f"{name}: pos_weight", pos_weight, logits))
 
 
 @in_default_environment
@@ -257,4 +254,4 @@ def binary_cross_entropy_with_logits_backward(logits, target, *, weight=None, po
     """w [ (1 - t) s - p t (1 - s) ], over the number of elements for the mean."""
     x, t, w, p = _binary("binary_cross_entropy_with_logits_backward", logits, target, weight, pos_weight,
                          reduction)
-    return _elementwise_backward(_kernel.BINARY_CROSS_ENTROPY, _scale(reduction, x.size), x, t, w, p)
+    return _elementwise_backward(_kernel.BINARY_CROSS_ENTROPY, gradient_scale(reduction, x.size), x, t, w, p)

@@ -38,14 +38,24 @@ from .dropout import dropout_mask
 from .embedding import embedding, embedding_backward
 from .linear import linear, linear_backward
 from .loss import (
+    binary_cross_entropy,
+    binary_cross_entropy_backward,
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_backward,
     cross_entropy,
     cross_entropy_backward,
     half_squared_error,
     half_squared_error_backward,
+    huber_loss,
+    huber_loss_backward,
+    l1_loss,
+    l1_loss_backward,
     mse_loss,
     mse_loss_backward,
+    nll_loss,
+    nll_loss_backward,
+    smooth_l1_loss,
+    smooth_l1_loss_backward,
 )
 from .norm import (
     batch_norm,

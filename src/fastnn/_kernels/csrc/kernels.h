@@ -64,7 +64,7 @@ enum {
 };
 
 /* The losses of loss.h. */
-enum { FNN_SQUARED, FNN_HALF_SQUARED, FNN_BINARY_CROSS_ENTROPY };
+enum { FNN_SQUARED, FNN_HALF_SQUARED, FNN_BINARY_CROSS_ENTROPY, FNN_HUBER };
 
 /* The options of an optimizer's step. See optim.h for what they multiply. */
 typedef struct {
@@ -230,10 +230,10 @@ typedef struct {
     void (*cross_entropy_backward)(ptrdiff_t n, const void *x, ptrdiff_t target, double scale, void *grad_x);
 
     /* loss.h */
-    double (*loss)(int op, ptrdiff_t n, const void *y, const void *target, const void *weight,
-                   const void *pos_weight, void *losses);
-    void (*loss_backward)(int op, ptrdiff_t n, double scale, const void *y, const void *target,
-                          const void *weight, const void *pos_weight, void *grad_y);
+    double (*loss)(int op, ptrdiff_t n, double edge, double height, const void *y, const void *target,
+                   const void *weight, const void *pos_weight, void *losses);
+    void (*loss_backward)(int op, ptrdiff_t n, double scale, double edge, double height, const void *y,
+                          const void *target, const void *weight, const void *pos_weight, void *grad_y);
 
     /* optim.h */
     void (*optimizer[FNN_OPTIMIZERS])(ptrdiff_t n, void *data, const void *grad, void *state0, void *state1,
