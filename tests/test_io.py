@@ -69,6 +69,64 @@ def test_a_model_round_trips(path):
     assert (source.weight.data == target.weight.data).all()
 
 
+OPTIMIZERS = {
+    "SGD": lambda p: fastnn.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-3, nesterov=True),
+    "AdamW": lambda p: fastnn.optim.AdamW(p, lr=0.01, amsgrad=True),
+    "RMSprop": lambda p: fastnn.optim.RMSprop(p, lr=0.01, momentum=0.5, centered=True),
+}
+SCHEDULES = {
+    "StepLR": lambda o: fastnn.optim.lr_scheduler.StepLR(o, 2, 0.5),
+    "MultiStepLR": lambda o: fastnn.optim.lr_scheduler.MultiStepLR(o, [3, 5]),
+    "ReduceLROnPlateau": lambda o: fastnn.optim.lr_scheduler.ReduceLROnPlateau(o, patience=0),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_run_resumed_goes_on_with_the_same_bits(tmp_path, kind, schedule):
+    path, rng = tmp_path / "checkpoint.pt", np.random.default_rng(0)
+    x, t = rng.standard_normal((6, 8, 5)).astype(np.float32), rng.integers(0, 3, (6, 8))
+
+    def objects():
+        net = fastnn.Sequential(fastnn.Linear(5, 7), fastnn.BatchNorm1d(7), fastnn.Linear(7, 3))
+        optimizer = OPTIMIZERS[kind](net.parameters())
+        return {"model": net, "optimizer": optimizer, "scheduler": SCHEDULES[schedule](optimizer)}
+
+    def train(run, first, last):
+        loss = fastnn.losses.CrossEntropyLoss()
+        for step in range(first, last):
+            value = loss(run["model"](x[step]), t[step])
+            run["model"].zero_grad()
+            run["model"].backward(loss.backward())
+            run["optimizer"].step()
+            run["scheduler"].step(value)
+
+    whole = objects()
+    train(whole, 0, 3)
+    fastnn.save({name: part.state_dict() for name, part in whole.items()} | {"step": 3}, path)
+    train(whole, 3, 6)
+    resumed, saved = objects(), fastnn.load(path)
+    for name, part in resumed.items():
+        part.load_state_dict(saved[name])
+    train(resumed, saved["step"], 6)
+    assert_same(resumed["model"].state_dict(), whole["model"].state_dict())
+    states = [run["optimizer"].state_dict() for run in (resumed, whole)]
+    assert states[0]["param_groups"] == states[1]["param_groups"]
+    assert_same(*({key: np.asarray(value) for key, value in state["state"].items()} for state in states))
+    assert resumed["scheduler"].state_dict() == whole["scheduler"].state_dict()
+
+
+@pytest.mark.parametrize("path", [s for s in SUFFIXES if s != ".pt"], indirect=True)
+def test_other_files_hold_arrays_alone(path):
+    optimizer = fastnn.optim.Adam(fastnn.Linear(3, 2).parameters())
+    for state, name in [(optimizer.state_dict(), "state"), ({"a": [{"b": 1}]}, "a"), ({"a": "text"}, "a")]:
+        with pytest.raises(TypeError, match=f"save: {name} has dtype .*; nested dicts .* go into a .pt"):
+            fastnn.save(state, path)
+    with pytest.raises(ValueError, match=r"save: a cannot be made an array: .* go into a \.pt file"):
+        fastnn.save({"a": [[1.0], [1.0, 2.0]]}, path)
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("path", [s for s in SUFFIXES if s != ".pt"], indirect=True)  # torch: test_torch_file
 def test_other_programs_read_what_is_saved_and_the_reverse(path):
     state = {"weight": np.arange(3.0), "n": np.int64(2)}

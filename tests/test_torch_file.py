@@ -7,6 +7,7 @@ import pickle
 import struct
 import tracemalloc
 import zipfile
+from collections import OrderedDict, namedtuple
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 
 import fastnn
 from fastnn.io import torch_file, torch_pickle
+
+Pair = namedtuple("Pair", "a b")
 
 # --- Pieces of pickles
 
@@ -313,6 +316,98 @@ def test_what_we_save_torch_loads(tmp_path, suffix, options):
             loaded[name].numpy(), array.astype(array.dtype.newbyteorder("=")), strict=True
         )
         assert loaded[name].is_contiguous()
+
+
+NESTED = {
+    "epoch": 3,
+    "large": [2**31 - 1, 2**31, -(2**31), -(2**31) - 1, 2**63, -(2**63), 2**127, -(2**127), 2**2039 - 1],
+    "floats": (0.1, -0.0, float("inf"), 1e-310),
+    "text": ["", "é\0" * 300],
+    "none": None,
+    "flags": (True, False),
+    "empty": [[], (), {}, ""],
+    3: {-(2**63): "three", "betas": [(0.9, 0.999)]},
+    "deep": [[[[{"a": [0]}]]]],
+}
+
+
+def assert_nested_same(found, expected):
+    assert type(found) is type(expected)
+    if isinstance(expected, dict):
+        assert list(found) == list(expected)
+        found, expected = list(found.values()), list(expected.values())
+    if isinstance(expected, list | tuple):
+        for values in zip(found, expected, strict=True):
+            assert_nested_same(*values)
+    else:
+        assert repr(found) == repr(expected)  # of the sign of zero too
+
+
+def test_containers_are_read_as_they_were_saved(path):
+    fastnn.save(NESTED, path)
+    assert_nested_same(fastnn.load(path), NESTED)
+    state = {"m": {"w": np.ones((2, 3), np.float32).T, 0: [np.float32(2), np.arange(3, dtype=">i4")]}}
+    fastnn.save(state | {"n": OrderedDict(a=1), "t": Pair(1, np.zeros(0))}, path)
+    found = load(path)
+    np.testing.assert_array_equal(found["m"]["w"], state["m"]["w"], strict=True)
+    np.testing.assert_array_equal(found["m"][0][0], np.array(2, np.float32), strict=True)
+    np.testing.assert_array_equal(found["m"][0][1], np.arange(3, dtype=np.int32), strict=True)
+    assert (found["n"], found["t"][0], found["t"][1].shape) == ({"a": 1}, 1, (0,))
+
+
+def test_torch_loads_containers(path):
+    torch = pytest.importorskip("torch")
+    fastnn.save(NESTED, path)
+    assert_nested_same(torch.load(path, weights_only=True), NESTED)
+    net = fastnn.Linear(3, 2, rng=0)
+    optimizer = fastnn.optim.Adam(net.parameters())
+    optimizer.step()
+    saved = {"model": net.state_dict(), "optimizer": optimizer.state_dict()}
+    fastnn.save(saved, path)
+    found = torch.load(path, weights_only=True)
+    assert found["optimizer"]["param_groups"] == saved["optimizer"]["param_groups"]
+    for part in ("weight", "bias"):
+        np.testing.assert_array_equal(found["model"][part].numpy(), saved["model"][part], strict=True)
+    for key, value in saved["optimizer"]["state"].items():
+        np.testing.assert_array_equal(found["optimizer"]["state"][key], value)
+
+
+def itself():
+    value = {}
+    value["a"] = [value]
+    return value
+
+
+def wrapped(depth):
+    value = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(("value", "error", "words"), [
+    ({"a": {"b": {1, 2}}}, TypeError, r"save: a\.b has dtype object, expected numbers of at most 64 bits,"),
+    ({"a": [0, 1j]}, TypeError, r"save: a\[1\] has dtype complex128"),
+    ({"a": [b"x"]}, TypeError, r"save: a\[0\] has dtype"),
+    ({"a": np.array(["x"])}, TypeError, r"save: a has dtype <U1"),
+    ({"a": fastnn.ReLU()}, TypeError, r"save: a has dtype object, .*; save its state_dict\(\)"),
+    ({"a": {(1, 2): 3}}, TypeError, r"save: \(1, 2\) is a tuple, expected a string or an integer .* in a$"),
+    ({2.0: 3}, TypeError, r"save: 2\.0 is a float, expected a string or an integer of 64 bits as key$"),
+    ({True: 3}, TypeError, r"save: True is a bool"),
+    ({2**63: 3}, TypeError, r"save: 9223372036854775808 is a int"),
+    ({"a": -(2**2039)}, ValueError, r"save: a is an integer of 2040 bits"),
+    (itself(), ValueError, "nests containers more than 64 deep, or within themselves"),
+    ({"a": wrapped(64)}, ValueError, "nests containers more than 64 deep"),
+])
+def test_what_no_file_holds_is_refused(path, value, error, words):
+    with pytest.raises(error, match=words):
+        fastnn.save(value, path)
+    assert not path.exists()
+
+
+def test_the_deepest_nest_is_read(path):
+    fastnn.save({"a": wrapped(63)}, path)
+    assert load(path) == {"a": wrapped(63)}
 
 
 def test_a_network_goes_to_torch_and_back(path):

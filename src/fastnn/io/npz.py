@@ -10,6 +10,8 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
+NESTED = False
+
 # Deflate cannot do better than this, so a larger claim is a lie.
 _DEFLATE_LIMIT = 1032
 

@@ -7,6 +7,8 @@ from types import ModuleType
 
 import numpy as np
 
+NESTED = False
+
 _DTYPES = {
     "BOOL": "?",
     "I8": "i1",

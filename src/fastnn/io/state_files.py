@@ -8,8 +8,6 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..layers.module import Module
 from .refusal import Refusal
 
@@ -17,12 +15,12 @@ if TYPE_CHECKING:
     from pathlib import Path  # loaded when it is first needed: a fifth of the time of `import fastnn`
 
 # A format is a module with write(path, arrays) and read(path) -> arrays in native byte order, loaded when it
-# is first needed.
+# is first needed; NESTED says whether it writes containers, numbers and text as well.
 _FORMATS = {".npz": "npz", ".safetensors": "safetensors_file", ".pt": "torch_file", ".pth": "torch_file"}
 
 
 def save(model: Module | Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write the state of a model to a file.
+    """Write the state of a model, or all of a checkpoint, to a file.
 
     The file is written beside its place, flushed to the disk and then moved there: whatever happens
     meanwhile, there is the old file or the new one, whole.
@@ -30,17 +28,29 @@ def save(model: Module | Mapping[str, Any], path: str | os.PathLike[str]) -> Non
     Parameters
     ----------
     model : Module or mapping of str to array_like
-        A network, or a state dict.
+        A network, or a state dict.  For a "*.pt" or "*.pth" file, which keeps their structure, also dicts,
+        lists and tuples within one another, of arrays, numbers, text and None, with strings and integers as
+        keys: the state of an optimizer or a schedule, or ``{"model": ..., "optimizer": ..., "epoch": 3}``.
+        NumPy's scalars are written as tensors of shape ().
     path : path-like
         The file: "*.npz", "*.safetensors" (needs the safetensors package), or "*.pt" or "*.pth", which
         torch.load reads, with ``weights_only=True`` as well (and which needs no torch).
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming what the file cannot hold.
     """
     from .atomic import replacing
+    from .values import as_arrays, as_nested
 
     target, form = _resolve("save", path)
-    arrays = _as_arrays(model.state_dict() if isinstance(model, Module) else model)
+    state = model.state_dict() if isinstance(model, Module) else model
+    if not isinstance(state, Mapping):
+        raise TypeError(f"save: model is a {type(state).__name__}, expected a Module or a mapping of arrays")
+    plain = as_nested("", state) if form.NESTED else as_arrays(state)
     with replacing(target) as temporary:
-        form.write(temporary, arrays)
+        form.write(temporary, plain)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -91,20 +101,3 @@ def _resolve(function: str, path: Any) -> tuple[Path, ModuleType]:
         known = " or ".join(_FORMATS)
         raise ValueError(f"{function}: {path} has the suffix {path.suffix!r}, expected {known}")
     return path, import_module(f".{form}", __package__)
-
-
-def _as_arrays(state: Any) -> dict[str, np.ndarray]:
-    """Return the arrays of a state dict in C order and native byte order."""
-    if not isinstance(state, Mapping):
-        raise TypeError(f"save: model is a {type(state).__name__}, expected a Module or a mapping of arrays")
-    arrays = {}
-    for name, value in state.items():
-        if not isinstance(name, str):
-            raise TypeError(f"save: {name!r} is a {type(name).__name__}, expected a string as name")
-        if "\0" in name:
-            raise ValueError(f"save: the name {name!r} has a null character")
-        array = np.asarray(value)
-        if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-            raise TypeError(f"save: {name} has dtype {array.dtype}, expected numbers of at most 64 bits")
-        arrays[name] = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
-    return arrays

@@ -28,6 +28,8 @@ from . import torch_pickle
 from .refusal import Refusal
 from .torch_tensors import DTYPES, STORAGES, Storage, StorageType
 
+NESTED = True
+
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _BYTEORDERS = ("little", "big")
@@ -143,27 +145,46 @@ _STORAGE_NAMES = {
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write `arrays`, in C order and native byte order, as ``torch.save`` writes a dict of tensors.
+def write(path: Path, state: dict[Any, Any]) -> None:
+    """Write containers, numbers, text and arrays in C order and native byte order as ``torch.save`` does.
 
     Python's pickler would have to import torch to name its globals, so the instructions are written here.
     """
+    arrays: list[np.ndarray] = []
+    program = _program(state, arrays)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in (("data.pkl", _program(arrays)), ("byteorder", sys.byteorder.encode()),
+        for name, content in (("data.pkl", program), ("byteorder", sys.byteorder.encode()),
                               ("version", b"3\n")):
             archive.writestr(zipfile.ZipInfo(f"archive/{name}"), content)
-        for key, array in enumerate(arrays.values()):
+        for key, array in enumerate(arrays):
             info = zipfile.ZipInfo(f"archive/data/{key}")
             info.file_size = array.nbytes  # by which zipfile chooses the form of the header
             with archive.open(info, "w") as record:
                 record.write(memoryview(array.reshape(-1).view(np.uint8)))
 
 
-def _program(arrays: dict[str, np.ndarray]) -> bytes:
-    """Return a pickle of protocol 2: a dict of calls of torch's functions that rebuild tensors."""
-    items = [_text(name) + _tensor(key, array) for key, (name, array) in enumerate(arrays.items())]
-    start, end = [pickle.PROTO, b"\2", pickle.EMPTY_DICT, pickle.MARK], [pickle.SETITEMS, pickle.STOP]
-    return b"".join(start + items + end)
+def _program(state: dict[Any, Any], arrays: list[np.ndarray]) -> bytes:
+    """Return a pickle of protocol 2, where calls of torch's functions rebuild tensors; append the arrays."""
+    return b"".join([pickle.PROTO, b"\2", _value(state, arrays), pickle.STOP])
+
+
+def _value(value: Any, arrays: list[np.ndarray]) -> bytes:
+    """The instructions that push a value."""
+    if isinstance(value, np.ndarray):
+        arrays.append(value)
+        return _tensor(len(arrays) - 1, value)
+    if isinstance(value, dict):
+        items = [_value(part, arrays) for item in value.items() for part in item]
+        return b"".join([pickle.EMPTY_DICT, pickle.MARK, *items, pickle.SETITEMS])
+    if isinstance(value, list):
+        return b"".join([pickle.EMPTY_LIST, pickle.MARK, *(_value(v, arrays) for v in value), pickle.APPENDS])
+    if isinstance(value, tuple):
+        return _tuple(*(_value(v, arrays) for v in value))
+    if value is None or isinstance(value, bool):
+        return {None: pickle.NONE, True: pickle.NEWTRUE, False: pickle.NEWFALSE}[value]
+    if isinstance(value, float):
+        return pickle.BINFLOAT + struct.pack(">d", value)
+    return _text(value) if isinstance(value, str) else _integer(value)
 
 
 def _tensor(key: int, array: np.ndarray) -> bytes:
@@ -197,6 +218,7 @@ def _text(value: str) -> bytes:
 
 
 def _integer(value: int) -> bytes:
-    if value < 2**31:
+    if -(2**31) <= value < 2**31:
         return pickle.BININT + struct.pack("<i", value)
-    return pickle.LONG1 + b"\x08" + struct.pack("<q", value)
+    data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+    return pickle.LONG1 + bytes([len(data)]) + data

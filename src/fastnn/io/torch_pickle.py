@@ -19,7 +19,7 @@ import numpy as np
 from . import torch_tensors
 from .refusal import Refusal
 
-_MAX_DEPTH = 64  # of containers in containers; a checkpoint has five
+MAX_DEPTH = 64  # of containers in containers; a checkpoint has five
 _MAX_STEPS = 10_000_000
 _MAX_LINE = 256
 
@@ -363,15 +363,15 @@ def _check_nest(result: Any, steps: int) -> None:
         else:
             what = getattr(value, "name", type(value).__name__)
             raise Refusal(f"holds {what}, which is no tensor, container or number")
-        if depth > _MAX_DEPTH:
-            raise Refusal(f"nests containers more than {_MAX_DEPTH} deep, or within themselves")
+        if depth > MAX_DEPTH:
+            raise Refusal(f"nests containers more than {MAX_DEPTH} deep, or within themselves")
         if id(value) not in known:
             sizes = [measure(child, depth + 1) for child in children]
             known[id(value)] = (1 + max((height for height, _ in sizes), default=0),
                                 1 + sum(size for _, size in sizes))
         height, size = known[id(value)]
-        if depth + height > _MAX_DEPTH:
-            raise Refusal(f"nests containers more than {_MAX_DEPTH} deep, or within themselves")
+        if depth + height > MAX_DEPTH:
+            raise Refusal(f"nests containers more than {MAX_DEPTH} deep, or within themselves")
         # A container takes a step an element, one that is met again (the pair of Adam's betas) one in all.
         if size > 100 * (steps + 100):
             raise Refusal("shares containers without end")
