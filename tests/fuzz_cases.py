@@ -179,12 +179,14 @@ LAYERS = {
                   batch_first=True, dropout=0.0, bidirectional=False, rng=0),
     "LayerNorm": layer(lambda s: {"normalized_shape": s["D"]}, "ND", eps=1e-5, elementwise_affine=True,
                        bias=True),
+    "LastStep": layer(lambda s: {}, "TNH", batch_first=True, bidirectional=False),
     "LeakyReLU": layer(lambda s: {}, "NC", negative_slope=0.01),
     "Linear": layer(lambda s: {"in_features": s["D"], "out_features": s["K"]}, "ND", bias=True,
                     activation=None, rng=0),
     "LogSoftmax": layer(lambda s: {}, "NC", dim=-1),
     "MaxPool1d": layer(lambda s: {}, "NCH", **POOL, dilation=1, return_indices=False),
     "MaxPool2d": layer(lambda s: {}, "NCHW", **POOL, dilation=1, return_indices=False),
+    "Permute": lambda s, d: {"dims": (0, 2, 1), "dtype": d, "x": draw(s["N"], s["T"], s["C"], dtype=d)},
     "PReLU": layer(lambda s: {"num_parameters": s["C"]}, "NC", init=0.25),
     "RNN": layer(lambda s: {"input_size": s["D"], "hidden_size": s["H"]}, "TND", num_layers=1,
                  nonlinearity="tanh", bias=True, batch_first=False, dropout=0.0, bidirectional=True, rng=0),
@@ -266,7 +268,7 @@ def call(name, arguments):
     if name not in LAYERS:
         return target(**arguments)
     x = arguments.pop("x")
-    made = target(**arguments)
+    made = target(*([arguments.pop("dims")] if "dims" in arguments else []), **arguments)
     y = made(x)
     made.backward(y[0] if isinstance(y, tuple) else y)
     return made.eval()(x)

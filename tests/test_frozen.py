@@ -215,7 +215,9 @@ SINGLE_LAYERS = [
     (lambda **o: fn.LocalResponseNorm(3), 4), (lambda **o: fn.PReLU(4, **o), 4),
     (lambda **o: fn.Softmax(1), 4), (lambda **o: fn.LogSoftmax(), 3),
     (lambda **o: fn.Flatten(2), 4), (lambda **o: fn.Flatten(0, 1), 3), (lambda **o: fn.Identity(), 3),
-    (lambda **o: fn.Dropout(0.5), 2),
+    (lambda **o: fn.Dropout(0.5), 2), (lambda **o: fn.LastStep(), 3), (lambda **o: fn.LastStep(True), 3),
+    (lambda **o: fn.LastStep(True), 2), (lambda **o: fn.Permute(0, 2, 1), 3),
+    (lambda **o: fn.Permute(-1, 0, 2, 1), 4),
 ]
 
 
@@ -236,6 +238,27 @@ def test_every_layer_is_known():
     layers = {value for _, value in inspect.getmembers(fn, inspect.isclass) if issubclass(value, fn.Module)}
     # A list is not called; the others are as their bases.
     assert {layer.__name__ for layer in layers - _LOWERINGS.keys()} == {"Module", "ModuleList", "ReLU6"}
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_last_steps(bidirectional, batch_first, dtype):
+    o = {"dtype": dtype, "rng": 0}
+    net = fn.Sequential(
+        fn.LSTM(4, 5, 2, batch_first=batch_first, bidirectional=bidirectional, **o),
+        fn.LastStep(batch_first, bidirectional), fn.ReLU(), fn.Linear(10 if bidirectional else 5, 3, **o))
+    net.eval()
+    frozen = net.freeze()
+    for shape in ((7, 3, 4), (1, 2, 4), (3, 0, 4) if not batch_first else (0, 3, 4), (6, 4)):
+        assert_same_network(net, frozen, draw(*shape, dtype=dtype))
+    with pytest.raises(ValueError, match=r"LastStep.*x has shape \(0, 4\), expected at least one step"):
+        fn.LastStep().eval().freeze()(np.ones((0, 4), dtype))
+    with pytest.raises(ValueError, match=r"LastStep.*expected an even number of features"):
+        fn.LastStep(False, True).eval().freeze()(np.ones((2, 3), dtype))
+    with pytest.raises(ValueError, match=r"LastStep.*x has 1 dimensions"):
+        fn.LastStep().eval().freeze()(np.ones(4, dtype))
+    with pytest.raises(ValueError, match=r"Permute.*x has 2 dimensions .*expected 3"):
+        fn.Permute(0, 2, 1).eval().freeze()(np.ones((2, 4), dtype))
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 12, 12), (3, 12, 12)])

@@ -165,6 +165,12 @@ class CrossEntropyLoss(_ClassLoss):
         A target that counts for nothing.
     reduction : {"mean", "sum"}
     label_smoothing : float, default 0
+
+    Notes
+    -----
+    Logits are (N, C), or (N, C, ...) with targets (N, ...): the classes are axis 1, not the last one.  For a
+    class at each step, logits (N, T, C), as after recurrent layers with `batch_first`, go through
+    ``Permute(0, 2, 1)`` at the network's end; so do (T, N, C), with targets (T, N).
     """
 
     _function = staticmethod(F.cross_entropy)

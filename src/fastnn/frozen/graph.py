@@ -20,6 +20,7 @@ Nothing here runs. How a node runs is found by its `op` in the table of `steps`:
     identity    x
     reshape     x, shape                            allowzero
     transpose, squeeze, unsqueeze  x                axes
+    last_step   x                                   batch_first, bidirectional
     softmax     x                                   axis, log
     recurrent   x, h0, c0, 4 weights by direction   cell, batch_first, reverse, by_direction
     function    x, ...                              name (in fastnn.functional), operands, arguments

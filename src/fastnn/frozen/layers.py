@@ -243,6 +243,17 @@ def _flatten(builder: Builder, layer: nn.Flatten, x: str) -> str:
     return builder.add("flatten", "Flatten", x, start=layer.start_dim, end=layer.end_dim)
 
 
+@lowers(nn.LastStep)
+def _last_step(builder: Builder, layer: nn.LastStep, x: str) -> str:
+    return builder.add("last_step", "LastStep", x, batch_first=layer.batch_first,
+                       bidirectional=layer.bidirectional)
+
+
+@lowers(nn.Permute)
+def _permute(builder: Builder, layer: nn.Permute, x: str) -> str:
+    return builder.add("transpose", "Permute", x, axes=layer.dims)
+
+
 # --- Containers
 
 

@@ -51,6 +51,8 @@ def ranks_of(graph: Graph, ranks: Sequence[int]) -> dict[str, int | None]:
         if rank is not None and node.op == "flatten":
             start, end = (axis % max(rank, 1) for axis in (node.attributes["start"], node.attributes["end"]))
             rank -= max(end - start, 0)
+        elif rank is not None and node.op == "last_step":
+            rank -= 1
         elif node.op == "matrix":
             rank = 2
         elif node.op in ("add", "mul"):

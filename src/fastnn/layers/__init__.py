@@ -47,6 +47,7 @@ __all__ = [
     "Hardswish",
     "Hardtanh",
     "Identity",
+    "LastStep",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -59,6 +60,7 @@ __all__ = [
     "PReLU",
     "Parallel",
     "Parameter",
+    "Permute",
     "RNNOutput",
     "ReLU",
     "ReLU6",
@@ -72,10 +74,12 @@ __all__ = [
 ]
 
 if _typing.TYPE_CHECKING:
+    from .axes import LastStep, Permute
     from .piecewise import ELU, Hardsigmoid, Hardswish, Hardtanh, LocalResponseNorm, ReLU6, Softplus
     from .recurrent import GRU, LSTM, RNN, RNNOutput
 else:
     __getattr__, __dir__ = _names_late(globals(), {
+        "axes": ("LastStep", "Permute"),
         "piecewise": (
             "ELU", "Hardsigmoid", "Hardswish", "Hardtanh", "LocalResponseNorm", "ReLU6", "Softplus",
         ),

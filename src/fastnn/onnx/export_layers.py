@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import layers as nn
-from .export_graph import Builder, Size, channels, emits, rank
+from .export_graph import Builder, Size, channels, emits, rank, shape_text
 from .graph import Value
 
 # --- Linear and Embedding
@@ -248,6 +248,30 @@ def _flatten(builder: Builder, layer: nn.Flatten, x: Value) -> Value:
     if numbers.count(-1) > 1:
         raise ValueError(f"Flatten with more than one free size from dimension {start} on; fix all but one")
     return builder.add("Reshape", x, builder.constant("shape", np.int64(numbers)), shape=shape)
+
+
+@emits(nn.Permute)
+def _permute(builder: Builder, layer: nn.Permute, x: Value) -> Value:
+    count = rank(x, len(layer.dims))
+    return builder.transpose(x, *(dim % count for dim in layer.dims))
+
+
+@emits(nn.LastStep)
+def _last_step(builder: Builder, layer: nn.LastStep, x: Value) -> Value:
+    axis = 1 if rank(x, 2, 3) == 3 and layer.batch_first else 0
+
+    def step(part: Value, index: int) -> Value:
+        return builder.add("Gather", part, builder.constant("step", np.int64(index)), axis=axis,
+                           shape=(*part.shape[:axis], *part.shape[axis + 1 :]))
+
+    if not layer.bidirectional:
+        return step(x, -1)
+    if not isinstance(x.shape[-1], int) or x.shape[-1] % 2:
+        raise ValueError(f"its input has shape {shape_text(x.shape)}, expected an even number of features")
+    halves = builder.add_many("Split", x, shapes=[(*x.shape[:-1], x.shape[-1] // 2)] * 2, axis=-1,
+                              num_outputs=2)
+    last, first = step(halves[0], -1), step(halves[1], 0)
+    return builder.add("Concat", last, first, shape=(*last.shape[:-1], x.shape[-1]), axis=-1)
 
 
 # --- Containers

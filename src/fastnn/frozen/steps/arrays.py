@@ -49,7 +49,30 @@ def matrix_steps(build, node, x):
 @steps_of("transpose")
 def transpose_steps(build, node, x):
     """The axes in another order, by default in reverse."""
-    return _kept(build, x.transpose(node.attributes["axes"]))
+    axes = node.attributes["axes"]
+    if axes is not None and len(axes) != x.ndim:
+        raise ValueError(f"{node.label}: x has {x.ndim} dimensions (shape {x.shape}), expected {len(axes)}")
+    return _kept(build, x.transpose(axes))
+
+
+@steps_of("last_step")
+def last_step_steps(build, node, x):
+    """The last step of sequences; that of each direction, beside one another."""
+    check_float(node, x)
+    if x.ndim not in (2, 3):
+        raise ValueError(f"{node.label}: x has {x.ndim} dimensions (shape {x.shape}), expected 2 or 3")
+    steps = x.swapaxes(0, 1) if node.attributes["batch_first"] and x.ndim == 3 else x
+    if not len(steps):
+        raise ValueError(f"{node.label}: x has shape {x.shape}, expected at least one step")
+    if not node.attributes["bidirectional"]:
+        return _kept(build, steps[-1])
+    if x.shape[-1] % 2:
+        raise ValueError(f"{node.label}: x has shape {x.shape}, expected an even number of features")
+    half = x.shape[-1] // 2
+    y = build.empty(steps.shape[1:], x.dtype)
+    build.step(np.copyto, y[..., :half], steps[-1, ..., :half])
+    build.step(np.copyto, y[..., half:], steps[0, ..., half:])
+    return y
 
 
 @steps_of("identity")
