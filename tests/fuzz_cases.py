@@ -96,6 +96,8 @@ FUNCTIONS = {
     "conv2d": of({"x": "NCHW", "weight": "KCRS", "bias": "K"}, **CONV, activation="relu", algorithm="auto"),
     "conv_transpose2d": of({"x": "NCHW", "weight": "CKRS", "bias": "K"}, **CONV, output_padding=0),
     "convolve2d": of({"a": "HW", "b": "RS"}),
+    "dropout": of({"x": "NCH"}, p=0.5, training=True, rng=0, return_mask=True),
+    "dropout_backward": of({"grad_y": "NC", "mask": "NC"}),
     "dropout_mask": lambda sizes, dtype: {"shape": (sizes["N"], sizes["C"]), "p": 0.5, "rng": 0,
                                           "dtype": dtype},
     "embedding": lambda sizes, dtype: {"indices": labels(sizes), "padding_idx": None,

@@ -122,8 +122,9 @@ def test_a_sequence_is_classified(tmp_path):
     y = x[:, 0].argmax(-1)
     net = fn.Sequential(fn.GRU(3, 16, batch_first=True, bidirectional=True, rng=0), fn.LastStep(True, True),
                         fn.Linear(32, 3, rng=1))
-    history = net.fit(x, y, loss=fn.losses.CrossEntropyLoss(), epochs=15, batch_size=16, rng=0, progress=False,
-                      optimizer=fn.optim.Adam(net.parameters(), lr=0.02))
+    optimizer = fn.optim.Adam(net.parameters(), lr=0.02)
+    history = net.fit(x, y, loss=fn.losses.CrossEntropyLoss(), optimizer=optimizer, epochs=15, batch_size=16,
+                      rng=0, progress=False)
     assert history.history["accuracy"][-1] > 0.9
     fn.save(net, tmp_path / "net.npz")
     again = copy.deepcopy(net)

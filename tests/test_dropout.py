@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from arrays import LAYOUTS, assert_same_bits, draw
+from plain_layers import finite_differences
 
 import fastnn as fn
 from fastnn import functional, reference
@@ -37,6 +38,65 @@ def test_shapes(dtype, shape):
     assert isinstance(y, np.ndarray)
     assert isinstance(layer.backward(x), np.ndarray)
     assert_same_bits([y], [np.asarray(x * mask)])
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (1,), (3, 5, 7)])
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_the_function_is_the_reference(p, shape, dtype):
+    x, grad_y = draw(*shape, dtype=dtype), draw(*shape, dtype=dtype, seed=1)
+    y, mask = functional.dropout(x, p, rng=7, return_mask=True)
+    assert isinstance(y, np.ndarray)
+    assert_same_bits([y, mask], [*map(np.asarray, reference.dropout(x, p, rng=7, return_mask=True))])
+    assert_same_bits([functional.dropout(x, p, True, rng=7), fn.Dropout(p, rng=7)(x)], [y, y])
+    grad_x = functional.dropout_backward(grad_y, mask)
+    assert isinstance(grad_x, np.ndarray)
+    assert_same_bits([grad_x], [np.asarray(reference.dropout_backward(grad_y, mask))])
+
+
+def test_the_gradient_of_the_function():
+    x, r = draw(3, 4), draw(3, 4, seed=1)
+    _, mask = functional.dropout(x, 0.4, rng=3, return_mask=True)
+    numeric = finite_differences(lambda: float((functional.dropout(x, 0.4, rng=3) * r).sum()), x)
+    np.testing.assert_allclose(functional.dropout_backward(r, mask), numeric, atol=1e-8)
+
+
+def test_the_function_without_training():
+    x = draw(3, 4)
+    assert functional.dropout(x, 0.5, training=False) is x
+    y, mask = functional.dropout(x, training=False, return_mask=True)
+    assert y is x
+    assert mask is None
+    assert functional.dropout_backward(x, mask) is x
+
+
+def test_the_function_draws_from_the_generator_of_the_package():
+    x = draw(50)
+    fn.manual_seed(5)
+    first = functional.dropout(x)
+    fn.manual_seed(5)
+    assert_same_bits([functional.dropout(x)], [first])
+
+
+@pytest.mark.parametrize(("arguments", "error", "words"), [
+    ({"x": np.ones(3, int)}, TypeError, "dropout: x has dtype int64"),
+    ({"p": 1.5}, ValueError, "dropout: p must be between 0 and 1"),
+    ({"p": "1"}, TypeError, "dropout: p must be a number"),
+    ({"training": 1}, TypeError, "dropout: training must be True or False"),
+    ({"rng": "seed"}, TypeError, "dropout: rng must be an integer"),
+    ({"return_mask": None}, TypeError, "dropout: return_mask must be True or False"),
+])
+def test_the_function_refuses(arguments, error, words):
+    with pytest.raises(error, match=f"^{words}"):
+        functional.dropout(**{"x": np.ones(3), **arguments})
+
+
+def test_the_backward_function_refuses():
+    with pytest.raises(ValueError, match=r"^dropout_backward: grad_y has shape \(3,\), expected \(2,\)"):
+        functional.dropout_backward(np.ones(3), np.ones(2))
+    with pytest.raises(TypeError, match=r"^dropout_backward: grad_y has dtype float32, expected float64"):
+        functional.dropout_backward(np.ones(2, np.float32), np.ones(2))
+    with pytest.raises(TypeError, match=r"^dropout_backward: mask has dtype bool"):
+        functional.dropout_backward(np.ones(2), np.ones(2, bool))
 
 
 def test_dtype_is_taken_as_by_every_layer(dtype):

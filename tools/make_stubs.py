@@ -66,7 +66,7 @@ ARRAYS = ("x", "y", "a", "b", "weight", "bias", "mean", "var", "logits", "log_pr
           "weight_ih", "weight_hh", "bias_ih", "bias_hh", "h0", "c0", "grad_y", "grad_h_n", "grad_c_n")
 PARAMETERS = {
     **dict.fromkeys(ARRAYS, "ArrayLike"),
-    "target": "ArrayLike", "indices": "ArrayLike", "lengths": "ArrayLike | None",
+    "target": "ArrayLike", "mask": "ArrayLike | None", "indices": "ArrayLike", "lengths": "ArrayLike | None",
     "stride": "int | Sequence[int]", "padding": "int | Sequence[int]", "dilation": "int | Sequence[int]",
     "kernel_size": "int | Sequence[int]", "output_padding": "int | Sequence[int]",
     "output_size": "int | Sequence[int | None]", "normalized_shape": "int | Sequence[int]",
@@ -77,10 +77,11 @@ PARAMETERS = {
     **dict.fromkeys(("alpha", "beta", "delta", "k", "max_val", "min_val", "threshold"), "float"),
     "size": "int", "nonlinearity": "str", "rng": "Any", "dtype": "DTypeLike", "saved": "Any",
 }
-FLAGS = {"ceil_mode", "count_include_pad", "return_indices", "training", "input_grad", "reverse"}
+FLAGS = {"ceil_mode", "count_include_pad", "return_indices", "return_mask", "training", "input_grad",
+         "reverse"}
 # What returns more or other than one array; reduction="none" makes an array of a loss.
 SEVERAL = {
-    "max_pool1d": "Any", "max_pool2d": "Any", "active_share": "float",
+    "max_pool1d": "Any", "max_pool2d": "Any", "dropout": "Any", "active_share": "float",
     "batch_norm_stats": "tuple[Array, Array]", "half_squared_error": "Any", "cross_entropy": "Any",
     **dict.fromkeys(("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "nll_loss"), "Any"),
     "binary_cross_entropy": "Any", "binary_cross_entropy_with_logits": "Any",

@@ -24,6 +24,11 @@ class Tagger(fn.Module):
         return scores
 
 
+def classifier(classes: int) -> fn.Sequential:
+    return fn.Sequential(fn.GRU(4, 5, batch_first=True, bidirectional=True, rng=0), fn.LastStep(True, True),
+                         fn.Linear(10, classes, rng=1))
+
+
 def functions(x: NDArray[np.float32]) -> NDArray[np.float32]:
     weight = np.ones((4, 3, 3, 3), np.float32)
     y = fn.functional.conv2d(x, weight, padding=(1, 1), activation="relu")
@@ -56,6 +61,9 @@ def training(x: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, flo
     path = Path(mkdtemp()) / "net.npz"
     fn.save(net, path)
     net.load_state_dict(fn.load(path))
+    checkpoint = path.with_suffix(".pt")
+    fn.save({"model": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 2}, checkpoint)
+    optimizer.load_state_dict(fn.load(checkpoint)["optimizer"])
     with fn.num_threads(1):
         predicted: NDArray[np.float32] = net.eval().predict(x)
     assert predicted.shape == (8, 2)

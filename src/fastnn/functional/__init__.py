@@ -24,7 +24,7 @@ from .conv import conv2d, conv2d_backward
 from .conv1d import conv1d, conv1d_backward
 from .conv_transpose import conv_transpose2d, conv_transpose2d_backward
 from .convolve import convolve2d
-from .dropout import dropout_mask
+from .dropout import dropout, dropout_backward, dropout_mask
 from .embedding import embedding, embedding_backward
 from .linear import linear, linear_backward
 from .norm import batch_norm, batch_norm_backward, batch_norm_stats, layer_norm, layer_norm_backward

@@ -34,7 +34,7 @@ from .conv import (
     conv_transpose2d_backward,
     convolve2d,
 )
-from .dropout import dropout_mask
+from .dropout import dropout, dropout_backward, dropout_mask
 from .embedding import embedding, embedding_backward
 from .linear import linear, linear_backward
 from .loss import (
