@@ -262,6 +262,11 @@ OTHERS = {
 CASES = {f"functional.{name}": case for name, case in FUNCTIONS.items()} | LAYERS | OTHERS
 
 
+def made(kind, arguments):
+    """A layer of these arguments, of which *dims has no name."""
+    return kind(*([arguments.pop("dims")] if "dims" in arguments else []), **arguments)
+
+
 def call(name, arguments):
     """Call what the case is of; a layer is made, run forward and, where that gives an array, backward."""
     target = fn
@@ -270,7 +275,7 @@ def call(name, arguments):
     if name not in LAYERS:
         return target(**arguments)
     x = arguments.pop("x")
-    made = target(*([arguments.pop("dims")] if "dims" in arguments else []), **arguments)
-    y = made(x)
-    made.backward(y[0] if isinstance(y, tuple) else y)
-    return made.eval()(x)
+    layer = made(target, arguments)
+    y = layer(x)
+    layer.backward(y[0] if isinstance(y, tuple) else y)
+    return layer.eval()(x)

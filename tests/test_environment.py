@@ -169,7 +169,7 @@ def made_layer(name, dtype):
     else:
         arguments = fuzz_cases.LAYERS[name](sizes, dtype)
         x = arguments.pop("x")
-        net = getattr(fn, name)(**arguments)
+        net = fuzz_cases.made(getattr(fn, name), arguments)
     for p in net.parameters():
         p.grad[...] = draw(*p.shape, dtype=dtype, seed=1)
     return net, x
