@@ -170,8 +170,6 @@ def cross_entropy_backward(logits, target, *, weight=None, ignore_index=-100, re
     return np.moveaxis(grad, -1, c.axis)
 
 
-
-
 @in_default_environment
 def nll_loss(log_probs, target, *, weight=None, ignore_index=-100, reduction="mean"):
     """Negative log likelihood of the targets: cross entropy from log-probabilities.
