@@ -43,6 +43,5 @@ def rmsprop(
     eps: float,
     decay: float,
     momentum: float,
-    centered: bool,
     maximize: bool,
 ) -> None: ...

@@ -66,11 +66,14 @@ def adam(real[::1] data, const real[::1] grad, real[::1] first, real[::1] second
 
 
 def rmsprop(real[::1] data, const real[::1] grad, real[::1] square, real[::1] buffer, real[::1] average,
-            double lr, double alpha, double eps, double decay, double momentum, bint centered, bint maximize):
-    """data -= lr g / (sqrt(v) + eps), with the moving variance v where it is centered."""
+            double lr, double alpha, double eps, double decay, double momentum, bint maximize):
+    """data -= lr g / (sqrt(v) + eps), with the moving variance v where there is an average.
+
+    buffer may be empty, as may be average.
+    """
     cdef Environment _caller = default_environment()
     cdef fnn_step o
-    o.lr, o.eps, o.decay, o.momentum, o.centered, o.maximize = lr, eps, decay, momentum, centered, maximize
+    o.lr, o.eps, o.decay, o.momentum, o.maximize = lr, eps, decay, momentum, maximize
     o.square_keep, o.square_take = alpha, 1 - alpha
     with nogil:
         run(FNN_RMSPROP, &o, data, grad, square, buffer, average)

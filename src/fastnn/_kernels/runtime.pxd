@@ -71,7 +71,6 @@ cdef extern from "kernels.h" nogil:
         double scale
         int maximize
         int nesterov
-        int centered
 
     ctypedef enum fnn_optimizer:
         FNN_SGD

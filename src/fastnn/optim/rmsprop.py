@@ -56,7 +56,7 @@ class RMSprop(Optimizer):
         buffer = state[1] if group["momentum"] else data[:0]
         average = state[-1] if group["centered"] else data[:0]
         _step[data.dtype](data, grad, state[0], buffer, average, group["lr"], group["alpha"], group["eps"],
-                          group["weight_decay"], group["momentum"], group["centered"], group["maximize"])
+                          group["weight_decay"], group["momentum"], group["maximize"])
 
     def _checked_state(self, found):
         # Where an option was on when the state was saved, or a group's was switched off since, the state has

@@ -71,7 +71,7 @@ typedef struct {
     double lr, decay, momentum, eps;
     double keep, take, square_keep, square_take;
     double shrink, scale;
-    int maximize, nesterov, centered;
+    int maximize, nesterov;
 } fnn_step;
 
 /* The optimizers; the index of their bodies in the table. */

@@ -1,92 +1,107 @@
 /* Steps of the optimizers: one pass over parameters, gradients and states, n numbers of each.
  *
- * Plain loops, which compilers make vectors of; the work is that of memory. `o` holds the options; their
- * derived figures, such as a learning rate over 1 - beta^t, are the driver's.
+ * `o` holds the options; their derived figures, such as a learning rate over 1 - beta^t, are the driver's. The work is
+ * that of memory. Left to the compiler as plain loops they were as fast, and their code of three times the length.
  */
 
-INLINE real NAME(root)(real x) { return FLOAT ? (real)__builtin_sqrtf((float)x) : (real)__builtin_sqrt(x); }
-
 /* The gradient as the rule sees it: negated to go up, with the decay of the weights. */
-INLINE real NAME(slope)(real g, real w, const fnn_step *o) {
-    const real signed_g = o->maximize ? -g : g;
-    return o->decay != 0 ? signed_g + (real)o->decay * w : signed_g;
+INLINE vec NAME(slope)(vec g, vec w, const fnn_step *o) {
+    const vec up = (vec)((mask)g ^ (mask)splat(o->maximize ? (real)-0.0 : 0)); /* the sign alone */
+    return o->decay != 0 ? up + (real)o->decay * w : up;
 }
 
 /* v = keep v + take g, w -= lr v, or with nesterov w -= lr (g + momentum v); without v, w -= lr g */
-static void NAME(sgd)(ptrdiff_t n, void *w_, const void *g_, void *v_, void *unused, void *unused_too,
-                      const fnn_step *step) {
-    const fnn_step o = *step;
-    real *restrict w = w_, *restrict v = v_;
-    const real *restrict grad = g_;
-    const real lr = (real)o.lr, keep = (real)o.keep, take = (real)o.take, momentum = (real)o.momentum;
-    (void)unused, (void)unused_too;
-    if (!v) {
-        for (ptrdiff_t i = 0; i < n; i++) w[i] -= lr * NAME(slope)(grad[i], w[i], &o);
-        return;
+INLINE void NAME(sgd_step)(ptrdiff_t n, real *w, const real *grad, real *v, const fnn_step *o) {
+    const vec at = NAME(load_first)(w, n), g = NAME(slope)(NAME(load_first)(grad, n), at, o);
+    vec s = g;
+    if (v) {
+        const vec speed = (real)o->keep * NAME(load_first)(v, n) + (real)o->take * g;
+        NAME(store_first)(v, speed, n);
+        s = o->nesterov ? g + (real)o->momentum * speed : speed;
     }
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const real g = NAME(slope)(grad[i], w[i], &o);
-        v[i] = keep * v[i] + take * g;
-        w[i] -= lr * (o.nesterov ? g + momentum * v[i] : v[i]);
-    }
+    NAME(store_first)(w, at - (real)o->lr * s, n);
 }
 
 /* m = keep m + take g, v = square_keep v + square_take g^2, w = shrink w - lr m / (scale sqrt(v) + eps);
  * `largest`, where it is not NULL, is the largest v so far and takes its place. */
-INLINE void NAME(adam_run)(int amsgrad, ptrdiff_t n, real *restrict w, const real *restrict grad,
-                           real *restrict m, real *restrict v, real *restrict largest, const fnn_step *step) {
-    const fnn_step o = *step;
-    const real lr = (real)o.lr, keep = (real)o.keep, take = (real)o.take, shrink = (real)o.shrink;
-    const real square_keep = (real)o.square_keep, square_take = (real)o.square_take;
-    const real scale = (real)o.scale, eps = (real)o.eps;
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const real g = NAME(slope)(grad[i], w[i], &o);
-        real second = square_keep * v[i] + square_take * (g * g);
-        m[i] = keep * m[i] + take * g;
-        v[i] = second;
-        if (amsgrad) largest[i] = second = largest[i] >= second ? largest[i] : second; /* NaN stays */
-        w[i] = shrink * w[i] - lr * (m[i] / (scale * NAME(root)(second) + eps));
+INLINE void NAME(adam_step)(ptrdiff_t n, real *w, const real *grad, real *m, real *v, real *largest,
+                            const fnn_step *o) {
+    const vec at = NAME(load_first)(w, n), g = NAME(slope)(NAME(load_first)(grad, n), at, o);
+    const vec first = (real)o->keep * NAME(load_first)(m, n) + (real)o->take * g;
+    vec second = (real)o->square_keep * NAME(load_first)(v, n) + (real)o->square_take * (g * g);
+    NAME(store_first)(m, first, n);
+    NAME(store_first)(v, second, n);
+    if (largest) {
+        const vec before = NAME(load_first)(largest, n);
+        second = select(before >= second, before, second); /* NaN stays */
+        NAME(store_first)(largest, second, n);
     }
+    const vec size = (real)o->scale * root(second) + (real)o->eps;
+    NAME(store_first)(w, (real)o->shrink * at - (real)o->lr * (first / size), n);
 }
 
-static void NAME(adam)(ptrdiff_t n, void *w, const void *g, void *m, void *v, void *largest,
-                       const fnn_step *step) {
-    if (largest)
-        NAME(adam_run)(1, n, w, g, m, v, largest, step);
+/* v = square_keep v + square_take g^2, s = g / (sqrt(v) + eps), b = momentum b + s, w -= lr b; without b, w -= lr s.
+ * With a mean v is the variance, by a recurrence of its own: the difference of the mean square and the square of the
+ * mean may be negative where both are close. */
+INLINE void NAME(rmsprop_step)(ptrdiff_t n, real *w, const real *grad, real *v, real *b, real *mean,
+                               const fnn_step *o) {
+    const vec at = NAME(load_first)(w, n), g = NAME(slope)(NAME(load_first)(grad, n), at, o);
+    const vec before = NAME(load_first)(v, n);
+    vec square;
+    if (mean) {
+        const vec old = NAME(load_first)(mean, n), apart = g - old;
+        NAME(store_first)(mean, old + (real)o->square_take * apart, n);
+        square = (real)o->square_keep * (before + (real)o->square_take * (apart * apart));
+    } else {
+        square = (real)o->square_keep * before + (real)o->square_take * (g * g);
+    }
+    NAME(store_first)(v, square, n);
+    vec s = g / (root(square) + (real)o->eps);
+    if (b) {
+        s = (real)o->momentum * NAME(load_first)(b, n) + s;
+        NAME(store_first)(b, s, n);
+    }
+    NAME(store_first)(w, at - (real)o->lr * s, n);
+}
+
+/* Numbers i .. i + n - 1; a, b and c are the arrays of the rule's state, NULL for none. */
+INLINE void NAME(step_of)(int rule, ptrdiff_t i, ptrdiff_t n, real *w, const real *g, real *a, real *b, real *c,
+                          const fnn_step *o) {
+    w += i, g += i;
+    if (a) a += i;
+    if (b) b += i;
+    if (c) c += i;
+    if (rule == FNN_SGD)
+        NAME(sgd_step)(n, w, g, a, o);
+    else if (rule == FNN_ADAM)
+        NAME(adam_step)(n, w, g, a, b, c, o);
     else
-        NAME(adam_run)(0, n, w, g, m, v, NULL, step);
+        NAME(rmsprop_step)(n, w, g, a, b, c, o);
 }
 
-/* v = square_keep v + square_take g^2, s = g / (sqrt(v) + eps), b = momentum b + s, w -= lr b.
- * With `centered` v is the variance, by a recurrence of its own: the difference of the mean square and the
- * square of the mean may be negative where both are close. */
-INLINE void NAME(rmsprop_run)(int centered, int heavy, ptrdiff_t n, real *restrict w,
-                              const real *restrict grad, real *restrict v, real *restrict b,
-                              real *restrict mean, const fnn_step *step) {
-    const fnn_step o = *step;
-    const real lr = (real)o.lr, momentum = (real)o.momentum, eps = (real)o.eps;
-    const real square_keep = (real)o.square_keep, square_take = (real)o.square_take;
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const real g = NAME(slope)(grad[i], w[i], &o);
-        if (centered) {
-            const real apart = g - mean[i];
-            mean[i] += square_take * apart;
-            v[i] = square_keep * (v[i] + square_take * (apart * apart));
-        } else {
-            v[i] = square_keep * v[i] + square_take * (g * g);
-        }
-        real s = g / (NAME(root)(v[i]) + eps);
-        if (heavy) b[i] = s = momentum * b[i] + s;
-        w[i] -= lr * s;
-    }
+/* Whole vectors, then the rest. What arrays there are is known where it is inlined, so that loops do not ask. */
+INLINE void NAME(optimizer_run)(int rule, ptrdiff_t n, real *w, const real *g, real *a, real *b, real *c,
+                                const fnn_step *step) {
+    const fnn_step o = *step; /* a copy, which no store to the arrays can change */
+    ptrdiff_t i = 0;
+    for (; i + VLEN <= n; i += VLEN) NAME(step_of)(rule, i, VLEN, w, g, a, b, c, &o);
+    if (i < n) NAME(step_of)(rule, i, n - i, w, g, a, b, c, &o);
 }
 
-static void NAME(rmsprop)(ptrdiff_t n, void *w, const void *g, void *v, void *b, void *mean,
-                          const fnn_step *step) {
-    switch (2 * step->centered + (step->momentum != 0)) { /* constants, so that each loop has no branch */
-    case 0: NAME(rmsprop_run)(0, 0, n, w, g, v, b, mean, step); break;
-    case 1: NAME(rmsprop_run)(0, 1, n, w, g, v, b, mean, step); break;
-    case 2: NAME(rmsprop_run)(1, 0, n, w, g, v, b, mean, step); break;
-    default: NAME(rmsprop_run)(1, 1, n, w, g, v, b, mean, step);
-    }
+static void NAME(sgd)(ptrdiff_t n, void *w, const void *g, void *v, void *b, void *c, const fnn_step *step) {
+    NAME(optimizer_run)(FNN_SGD, n, w, g, v, b, c, step);
+}
+static void NAME(adam)(ptrdiff_t n, void *w, const void *g, void *m, void *v, void *largest, const fnn_step *step) {
+    if (largest)
+        NAME(optimizer_run)(FNN_ADAM, n, w, g, m, v, largest, step);
+    else
+        NAME(optimizer_run)(FNN_ADAM, n, w, g, m, v, NULL, step);
+}
+static void NAME(rmsprop)(ptrdiff_t n, void *w, const void *g, void *v, void *b, void *mean, const fnn_step *step) {
+    if (b && mean)
+        NAME(optimizer_run)(FNN_RMSPROP, n, w, g, v, b, mean, step);
+    else if (b)
+        NAME(optimizer_run)(FNN_RMSPROP, n, w, g, v, b, NULL, step);
+    else
+        NAME(optimizer_run)(FNN_RMSPROP, n, w, g, v, NULL, mean, step);
 }

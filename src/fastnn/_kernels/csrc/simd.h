@@ -137,6 +137,7 @@ INLINE vec NAME(permute2)(vec x, vec y, mask from) {
  *     square_rest     a^2 - square, exactly, where square is a^2 rounded
  *     quotient        x / (a + rest), where rest is what a sum a lost in rounding
  *     ratio           x / a
+ *     root            the square root
  *
  * WHOLE is so large that a number added to it loses its fraction; the last bits of the sum are the whole number.
  */
@@ -191,6 +192,14 @@ INLINE vec NAME(quotient)(vec x, vec a, vec rest) {
 INLINE vec NAME(ratio)(vec x, vec a) { return x / a; }
 #endif
 
+#if VBYTES < 32
+INLINE vec NAME(root)(vec x) {
+    vec y;
+    for (int i = 0; i < VLEN; i++) y[i] = FLOAT ? (real)__builtin_sqrtf((float)x[i]) : (real)__builtin_sqrt(x[i]);
+    return y;
+}
+#endif
+
 /* max(0, x), NaN kept: the comparison is false for NaN, so NaN takes the branch of x. */
 INLINE vec NAME(relu1)(vec x) { return NAME(select)(x <= (vec){0}, (vec){0}, x); }
 
@@ -216,6 +225,7 @@ INLINE vec NAME(rectify)(vec x, int relu) { return relu ? NAME(between)(x, NAME(
 #define times_low_power NAME(times_low_power)
 #define quotient NAME(quotient)
 #define ratio NAME(ratio)
+#define root NAME(root)
 #define permute NAME(permute)
 #define permute2 NAME(permute2)
 #define relu1 NAME(relu1)

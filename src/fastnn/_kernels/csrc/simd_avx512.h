@@ -54,3 +54,6 @@ INLINE vec NAME(ratio)(vec x, vec a) {
     const vec inverse = (vec)_mm512_rcp14_ps((__m512)a), y = x * inverse;
     return y + inverse * (vec)_mm512_fnmadd_ps((__m512)y, (__m512)a, (__m512)x);
 }
+INLINE vec NAME(root)(vec x) {
+    return FLOAT ? (vec)_mm512_sqrt_ps((__m512)x) : (vec)_mm512_sqrt_pd((__m512d)x);
+}

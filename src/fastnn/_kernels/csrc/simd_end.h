@@ -26,6 +26,7 @@
 #undef BIAS
 #undef quotient
 #undef ratio
+#undef root
 #undef permute
 #undef permute2
 #undef relu1
