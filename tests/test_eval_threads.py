@@ -1,5 +1,6 @@
 """One network in eval mode serves many threads: the bits of a call alone, and nothing stored."""
 
+import importlib
 import threading
 
 import numpy as np
@@ -112,3 +113,34 @@ def test_predict_and_evaluate_in_many_threads():
     for outputs, numbers in found:
         assert_same_bits([outputs], [expected[0]])
         assert numbers == expected[1]
+
+
+LAYERS = {
+    "Linear": (lambda: fn.Linear(8, 3), (4, 8), ("pack_weight", "prepare")),
+    "Conv2d": (lambda: fn.Conv2d(8, 3, 3), (2, 8, 5, 5), ("pack_filters", "prepare")),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("moment", [0, 1])
+def test_weights_that_come_while_a_layer_prepares_are_those_of_the_next_call(layer, moment, monkeypatch):
+    """As if by another thread, right after the weights were packed, or their prepared call was made."""
+    make, shape, names = LAYERS[layer]
+    module, x = make().eval(), np.ones(shape, np.float32)
+    home = importlib.import_module(type(module).__module__)
+    home = getattr(home, "F", home)
+    real, changed = getattr(home, names[moment]), []
+
+    def interrupted(*arguments):
+        made = real(*arguments)
+        if not changed:
+            changed.append(True)
+            module.weight = np.zeros(module.weight.shape, np.float32)
+            module.bias = np.zeros(3, np.float32)
+        return made
+
+    monkeypatch.setattr(home, names[moment], interrupted)
+    module(x)
+    assert changed
+    for _ in range(3):
+        assert not module(x).any()

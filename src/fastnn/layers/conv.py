@@ -75,11 +75,15 @@ class _Convolution(Module):
             None if bias is None else bias.shape, stride, padding, dilation, self.groups)
         if self.recording:
             return F.convolve_once(images, weight, bias, window, tile, self.activation)
-        packed = self._cached(tile, lambda: F.pack_filters(weight, window, tile))
+
+        def packed():
+            return self._cached(tile, lambda: F.pack_filters(weight, window, tile))
+
         if self.activation in (None, "relu") and len(self._cache) < SHAPES:
             shape, filters = images.shape, self.out_channels
-            self._cached(shape, lambda: F.prepare(shape, packed, bias, filters, window, self.activation))
-        return F.convolve(images, packed, bias, self.out_channels, window, self.activation)
+            # With filters as they are when it is kept: another thread may have brought others.
+            self._cached(shape, lambda: F.prepare(shape, packed(), bias, filters, window, self.activation))
+        return F.convolve(images, packed(), bias, self.out_channels, window, self.activation)
 
     @in_default_environment
     def _add(self, grad_weight, grad_bias):

@@ -62,13 +62,17 @@ class Linear(Module):
                 return y
         weight = self.weight._data
         x = check_input("Linear", x, weight.shape, weight.dtype)
-        panels = None if self.recording else self._cached("panels", lambda: pack_weight(weight))
+        panels = None if self.recording else self._panels()
         bias = None if self.bias is None else self.bias._data
         y = product(x, weight, panels, bias, self.activation)
         if not self.recording and self.activation in (None, "relu"):
-            self._cached("prepared", lambda: prepare(panels, bias, weight.shape, self.activation))
+            # With panels as they are when it is kept: another thread may have brought other weights.
+            self._cached("prepared", lambda: prepare(self._panels(), bias, weight.shape, self.activation))
         self._save(x, y if self.activation else None)
         return y
+
+    def _panels(self) -> Any:
+        return self._cached("panels", lambda: pack_weight(self.weight._data))
 
     @in_default_environment
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray | None:

@@ -88,8 +88,9 @@ class Parameter:
         self._data, self._grad, self._buffer, self._offset = new_data, new_grad, buffer, offset
 
     def _move(self, buffer: FlatBuffer, offset: int) -> None:
-        self._buffer.drop_caches()
+        before = self._buffer
         self._enter(buffer, offset, self._data, self._grad)
+        before.drop_caches()  # only now: what is worked out meanwhile, of the old array, goes too
 
     @property
     def data(self) -> np.ndarray:
