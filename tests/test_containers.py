@@ -118,6 +118,20 @@ def test_gradients_go_through_layers_in_eval_mode():
     check_gradients(net, x_of(2, 2, 6, 6))
 
 
+def test_a_slice_in_eval_mode_is_a_part_of_the_whole():
+    net = Sequential(linear(2, 3), PlainTanh(), linear(3, 1))
+    net[:2].eval()
+    assert [layer.training for layer in net] == [False, False, True]
+    check_gradients(net, x_of(4, 2))
+    net.eval()
+    net[:2].eval()
+    net(x_of(4, 2))
+    assert all(layer._saved is None for layer in net)
+    layers = ModuleList(net)
+    layers[1:].eval()
+    assert not layers[2].training
+
+
 def test_a_layer_s_backward_need_not_know_input_grad():
     class Scale(fastnn.Module):
         def __init__(self):

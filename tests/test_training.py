@@ -821,6 +821,21 @@ def test_learns_handwritten_digits():
         assert accuracy >= 0.97, (seed, accuracy)
 
 
+def test_fit_trains_through_what_was_in_eval_mode_before_it_became_a_part():
+    body = fn.Sequential(fn.Linear(3, 4, rng=0), fn.BatchNorm1d(4)).eval()
+    net = fn.Sequential(body, fn.Linear(4, 2, rng=1))
+    before = net.state_dict()
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 3), dtype=np.float32), rng.standard_normal((6, 2), dtype=np.float32)
+    net.fit(x, y, loss=fn.losses.MSELoss(),
+            optimizer=fn.optim.SGD(net.parameters(), lr=0.1), progress=False)
+    changed = {name for name, value in net.state_dict().items() if (value != before[name]).any()}
+    assert changed == {"0.0.weight", "0.0.bias", "0.1.weight", "0.1.bias", "1.weight", "1.bias"}
+    assert not any(module.training or module.recording for module in body.modules())
+    with pytest.raises(ValueError, match="comes before eval"):
+        net.backward(net(np.ones((1, 3), np.float32)))
+
+
 def test_a_part_of_a_network_that_is_trained_predicts_without_recording():
     net = fn.Sequential(fn.Linear(3, 4, rng=0), fn.Dropout(0.5), fn.Linear(4, 2, rng=1))
     body = net[:2]

@@ -68,6 +68,11 @@ class _ModuleSequence(_Container):
     def __setitem__(self, index: int, layer: Module) -> None:
         self._put(self._name_at(index), layer)
 
+    def _part(self, part: _ModuleSequence) -> _ModuleSequence:
+        """A slice, in the modes of the whole and, as its layers, a part of it."""
+        part.training, part.recording, part.__dict__["_is_child"] = self.training, self.recording, True
+        return part
+
     def _name_at(self, index: int) -> str:
         try:
             return list(self._layers)[index]
@@ -102,7 +107,9 @@ class ModuleList(_ModuleSequence):
         super().__init__(modules)
 
     def __getitem__(self, index: int | slice) -> Any:
-        return ModuleList(list(self)[index]) if isinstance(index, slice) else super().__getitem__(index)
+        if not isinstance(index, slice):
+            return super().__getitem__(index)
+        return self._part(ModuleList(list(self)[index]))
 
 
 class Sequential(_ModuleSequence):
@@ -124,9 +131,7 @@ class Sequential(_ModuleSequence):
     def __getitem__(self, index: int | slice) -> Any:
         if not isinstance(index, slice):
             return super().__getitem__(index)
-        part = Sequential(dict(list(self._layers.items())[index]))
-        part.training, part.recording = self.training, self.recording
-        return part
+        return self._part(Sequential(dict(list(self._layers.items())[index])))
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the output of the last layer."""

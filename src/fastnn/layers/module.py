@@ -115,7 +115,7 @@ class Module:
         if saved is None:
             raise ValueError(
                 f"{type(self).__name__}.backward: call forward in training mode first "
-                "(each forward serves one backward)"
+                "(each forward serves one backward; train() of a network comes before eval() of its parts)"
             )
         self.__dict__["_saved"] = None
         return saved
@@ -279,7 +279,8 @@ class Module:
         """Set eval mode: dropout and batch statistics are off; return self.
 
         Calls keep nothing for `backward`, unless the module is a part of a network in training mode:
-        ``net.train(); net[1].eval()`` trains what is around net[1], through it, and its weights.
+        ``net.train(); net[1].eval()`` trains what is around net[1], through it, and its weights.  A module
+        that was in eval mode before it became a part records from the next ``net.train()`` on, and in `fit`.
         """
         return self.train(False)
 

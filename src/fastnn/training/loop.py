@@ -18,7 +18,7 @@ from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from .callbacks import Callback
 from .history import History
 from .model import check_optimizer, output_of
-from .modes import eval_mode, modes_of, restore
+from .modes import eval_mode, modes_of, record, restore
 from .progress import Progress
 from .samples import batches_of, samples_of, targets_of, validation_pair
 
@@ -151,8 +151,7 @@ def fit(
     label = progress if isinstance(progress, str) else type(model).__name__
     bar = Progress(bool(progress), epochs, -(-used // batch_size), label)
     try:
-        if not model.training:
-            model.train()
+        record(model)
         while_training = modes_of(model)  # of a network in training mode, some layers may be frozen
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()

@@ -22,6 +22,16 @@ def restore(modes: Modes) -> None:
             module._set_mode(*mode)
 
 
+def record(model: Module) -> None:
+    """Have every module record its calls, and a model in eval mode be in training mode.
+
+    Parts in eval mode of a model in training mode stay in it.
+    """
+    if not model.training:
+        model.train()
+    restore({module: (mode, True) for module, (mode, _) in modes_of(model).items()})
+
+
 @contextmanager
 def eval_mode(model: Module) -> Iterator[None]:
     """Eval mode inside a ``with`` block, without recording, also of a part of a network that is trained.

@@ -11,7 +11,7 @@ from .._kernels.runtime import in_default_environment
 from ..layers.module import backward_without_input
 from ..optim.clip import clip_grad_norm_
 from .model import check_optimizer
-from .modes import modes_of, restore
+from .modes import modes_of, record, restore
 
 
 @in_default_environment
@@ -83,8 +83,7 @@ def fit_sequence(
     before = modes_of(rnn, head)
     try:
         for part in (rnn, head):
-            if not part.training:
-                part.train()
+            record(part)
         for start in range(0, x.shape[axis], steps):
             chunk = (slice(None),) * axis + (slice(start, start + steps),)
             out, state = rnn(x[chunk], state)
