@@ -336,3 +336,26 @@ def test_branches(sign):
     grad_x = model.backward(grad_y)
     np.testing.assert_allclose(grad_x, 2 * w * grad_y if sign > 0 else 2 * grad_y)
     np.testing.assert_allclose(model.w.grad, (2 * x + 1) * grad_y if sign > 0 else -grad_y)
+
+
+def test_a_model_in_eval_mode_is_trained_through(tmp_path):
+    """A pretrained body whose batch norm is not to change, between layers that are trained."""
+    layers = fn.Sequential(fn.Conv2d(2, 3, 3, rng=0), fn.BatchNorm2d(3), fn.ReLU(), fn.MaxPool2d(2))
+    layers[1].running_mean = draw(3, dtype=np.float32)
+    layers[1].running_var = draw(3, dtype=np.float32) ** 2 + 1
+    fastnn.onnx.save(layers, tmp_path / "body.onnx", (None, 2, 6, 6))
+    body = fastnn.onnx.load(tmp_path / "body.onnx")
+    x, results = draw(4, 2, 6, 6, dtype=np.float32), []
+    for part in (layers, body):
+        net = fn.Sequential(fn.Conv2d(2, 2, 1, rng=1), part, fn.Flatten(), fn.Linear(12, 2, rng=2)).train()
+        part.eval()
+        before = [array.copy() for _, array in part.named_buffers()]
+        y = net(x)
+        grad_x = net.backward(np.ones_like(y))
+        results.append([y, grad_x, *(p.grad for _, p in net[0].named_parameters())])
+        assert all((a == b).all() for a, (_, b) in zip(before, part.named_buffers(), strict=True))
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+    assert max(np.abs(p.grad).max() for _, p in body.named_parameters()) > 0
+    net.eval()(x)
+    assert body._saved is None

@@ -21,9 +21,10 @@ Values = dict[str, Any]
 
 @dataclass
 class Session:
-    """What a run has from the model: the mode, the cache of packed weights, the buffers, a generator."""
+    """What a run has from the model: the modes, the cache of packed weights, the buffers, a generator."""
 
     training: bool
+    recording: bool
     cached: Callable[[Any, Callable[[], Any]], Any]
     buffers: Mapping[str, np.ndarray]
     rng: Any = None
@@ -137,11 +138,11 @@ class Program:
                     step.dead.append(name)
 
     def run(self, values: Values, session: Session, steps: Sequence[Step] | None = None) -> list[Call]:
-        """Run the steps (or some of them); return what `backward` needs, in training mode."""
+        """Run the steps (or some of them); return what `backward` needs, if the run is recorded."""
         tape = []
         for step in self.steps if steps is None else steps:
             call = step.run(values, session)
-            if session.training:
+            if session.recording:
                 tape.append((step, call))
             for name in step.dead:
                 values.pop(name, None)

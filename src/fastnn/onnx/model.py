@@ -108,13 +108,13 @@ class OnnxModel(Module):
 
     def _run_checked(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         program = self._program
-        if self.training:
-            session = Session(True, lambda key, build: build(), self._buffers(), self._rng)
+        if self.recording:
+            session = Session(self.training, True, lambda key, build: build(), self._buffers(), self._rng)
             values = {**self._initial(), **feeds}
             tape = program.run(values, session)
             self._save(tape, feeds, tuple(values[name] for name in self.outputs))
         else:
-            session = Session(False, self._cached, self._buffers(), self._rng)
+            session = Session(self.training, False, self._cached, self._buffers(), self._rng)
             # The arrays that no run changes, and all that follows from them, once for many runs.
             known = self._cached("values", lambda: self._static_values(session))
             values = {**known, **feeds}

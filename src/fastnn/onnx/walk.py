@@ -62,7 +62,7 @@ def parameters(model: OnnxModel) -> dict[str, int]:
 def walk(model: OnnxModel, feeds: Mapping[str, Any], outputs: dict[str, np.ndarray]) -> Iterator[Visit]:
     """Run a model in eval mode on inputs by name, yielding after each node; in the end fill `outputs`."""
     values: Values = {name: _checked(value, feeds[name]) for name, value in model.inputs.items()}
-    session = Session(False, model._cached, model._buffers(), model._rng)
+    session = Session(False, False, model._cached, model._buffers(), model._rng)
     known = model._cached("values", lambda: model._static_values(session))
     own = set(values)
     values = {**known, **values}

@@ -54,7 +54,7 @@ def conv(call, x, weight, bias=None, *, auto_pad="NOTSET", dilations=None, group
 
 
 def _plan(call, x_shape, weight_shape, bias, g, group):
-    that_pay = C.TILES if call.training else C.TILES_PACKED
+    that_pay = C.TILES if call.recording else C.TILES_PACKED
     return C.plan("Conv", "auto", that_pay, x_shape, weight_shape, None if bias is None else bias.shape,
                   _two(g.stride, 1), _two(g.begin, 0) + _two(g.end, 0), _two(g.dilation, 1), group)
 

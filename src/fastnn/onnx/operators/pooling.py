@@ -118,7 +118,7 @@ def max_pool(call, x, *, kernel_shape, auto_pad="NOTSET", ceil_mode=0, dilations
     if windows is None or x.dtype not in _FLOATS:
         y, places = _max_by_taps(x, g)
     else:
-        y, places = _pooling.max_pool("MaxPool", windows, x, call.training or call.wants(1))
+        y, places = _pooling.max_pool("MaxPool", windows, x, call.recording or call.wants(1))
     call.saved = places
     return (y, _flat_places(places, x.shape, storage_order)) if call.wants(1) else y
 

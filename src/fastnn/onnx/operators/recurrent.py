@@ -110,7 +110,7 @@ def _run_kernel(call, options, x, w, r, b, lengths, states, _):
     weights, packed = call.cached((1, 2, 3), "packed", lambda: _pack(cell, _torch_weights(kind, w, r, b)))
     h, c = (*map(ragged.sort, states), None)[:2]
     rows, kept = _recurrence.forward(cell, ragged.pack(x), ragged, packed, h, c, reverse=options.reverse,
-                                     keep=call.training)
+                                     keep=call.recording)
     y = ragged.unpack(rows).reshape(*x.shape[:2], *h.shape[::2])
     final = [ragged.unsort(s) for s in (h, c) if s is not None]
     return y.transpose(0, 2, 1, 3), final, (weights, ragged, kept)

@@ -124,6 +124,11 @@ class Call:
         """Whether batch norms go by the batch and dropout drops."""
         return bool(self.session.training)
 
+    @property
+    def recording(self) -> bool:
+        """Whether there will be a `backward`."""
+        return bool(self.session.recording)
+
     def wants(self, i: int) -> bool:
         """Whether the node has an output `i`."""
         return i < len(self.node.outputs) and self.node.outputs[i] != ""
