@@ -3,7 +3,7 @@
 import typing as _typing
 
 from .._late import late as _names_late
-from .activation import GELU, LeakyReLU, LogSoftmax, PReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from .activation import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .containers import ModuleList, Parallel, Residual, Sequential
 from .conv import Conv1d, Conv2d, ConvTranspose2d
 from .dropout import Dropout
@@ -75,13 +75,15 @@ __all__ = [
 
 if _typing.TYPE_CHECKING:
     from .axes import LastStep, Permute
-    from .piecewise import ELU, Hardsigmoid, Hardswish, Hardtanh, LocalResponseNorm, ReLU6, Softplus
+    from .local_response import LocalResponseNorm
+    from .piecewise import ELU, Hardsigmoid, Hardswish, Hardtanh, ReLU6, Softplus
+    from .prelu import PReLU
     from .recurrent import GRU, LSTM, RNN, RNNOutput
 else:
     __getattr__, __dir__ = _names_late(globals(), {
         "axes": ("LastStep", "Permute"),
-        "piecewise": (
-            "ELU", "Hardsigmoid", "Hardswish", "Hardtanh", "LocalResponseNorm", "ReLU6", "Softplus",
-        ),
+        "local_response": ("LocalResponseNorm",),
+        "piecewise": ("ELU", "Hardsigmoid", "Hardswish", "Hardtanh", "ReLU6", "Softplus"),
+        "prelu": ("PReLU",),
         "recurrent": ("GRU", "LSTM", "RNN", "RNNOutput"),
     })

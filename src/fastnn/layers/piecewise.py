@@ -1,4 +1,4 @@
-"""Activations made of pieces, and normalisation by neighbouring channels; torch.nn's names and arguments."""
+"""Activations made of pieces; torch.nn's names and arguments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
-from ..functional import local_response as N
 from ..functional import piecewise as F
 from .activation import _FromInput
 
@@ -83,25 +82,3 @@ class Softplus(_FromInput):
     def __init__(self, beta: float = 1.0, threshold: float = 20.0, *, dtype: Any = np.float32):
         super().__init__(dtype=dtype)
         self.beta, self.threshold = F.softplus_numbers("Softplus", beta, threshold)
-
-
-class LocalResponseNorm(_FromInput):
-    """Each channel divided by (k + alpha / size sum x^2)^beta, the sum over `size` neighbouring channels.
-
-    Parameters
-    ----------
-    size : int
-    alpha, beta, k : float, default 1e-4, 0.75, 1
-    """
-
-    _function = staticmethod(N.local_response_norm)
-    _gradient = staticmethod(N.local_response_norm_backward)
-    _names = ("size", "alpha", "beta", "k")
-
-    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, *,
-                 dtype: Any = np.float32):
-        super().__init__(dtype=dtype)
-        name = "LocalResponseNorm"
-        self.size = _checks.integer(f"{name}: size", size)
-        self.alpha, self.beta = _checks.real(f"{name}: alpha", alpha), _checks.real(f"{name}: beta", beta)
-        self.k = _checks.real(f"{name}: k", k)
