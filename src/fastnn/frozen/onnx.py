@@ -24,7 +24,7 @@ _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 def graph_of_onnx(model: OnnxModel) -> Graph:
     """Return the graph of a model; its weights are copied."""
-    session = Session(False, lambda key, build: build(), model._buffers(), None)
+    session = Session(False, False, lambda key, build: build(), model._buffers(), None)
     constants = {name: np.array(array, order="C")
                  for name, array in model._static_values(session).items() if name in model._program.constant}
     graph = Graph([Input(*(value.name, value.dtype, value.shape)) for value in model.inputs.values()],

@@ -41,7 +41,7 @@ def onnx_steps(build, node, *operands):
 
 
 def _run(step, names, rng, *arrays):
-    session = Session(False, lambda key, build: build(), {}, rng)
+    session = Session(False, False, lambda key, build: build(), {}, rng)
     values = dict(zip(names, arrays, strict=True))
     with np.errstate(all="ignore"):
         outputs = step.run(values, session).outputs
