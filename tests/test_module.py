@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from plain_layers import PlainCounter, PlainLinear, PlainTanh
 
+import fastnn
 from fastnn import Module, ModuleList, Parameter, Sequential
 from fastnn.layers.module import coalesce
 
@@ -209,6 +210,16 @@ def test_a_part_in_eval_mode_is_recorded_while_the_network_is_trained():
     assert all(module.recording for module in net.train().modules())
 
 
+def test_what_was_a_part_of_something_that_is_gone_stands_by_itself():
+    net, old = Sequential(PlainLinear(2, 2), PlainLinear(2, 2)), PlainLinear(2, 2)
+    whole = Sequential(net, old)
+    assert net.eval().recording
+    whole[1] = PlainLinear(2, 2)
+    assert not old.eval().recording
+    del whole
+    assert not any(module.recording for module in net.eval().modules())
+
+
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
 def test_copies_know_what_is_a_part(duplicate):
     net = Sequential(PlainLinear(2, 2), Net())
@@ -285,6 +296,39 @@ def test_what_is_packed_while_weights_change_is_not_kept():
 
     assert layer._cached("weights", build).any()
     assert not layer._cached("weights", lambda: layer.weight.data).any()
+
+
+def test_a_reader_that_comes_while_caches_are_dropped_is_told_of_the_next_change():
+    a, b = PlainLinear(2, 2), PlainLinear(2, 2, seed=1)
+    net, x = Sequential(a, b).eval(), np.eye(2, dtype=np.float32)
+    net.parameters()
+    a(x)
+    drop, called = a._drop_cache, []
+
+    def drop_slowly():
+        drop()
+        if not called:
+            called.append(b(x))  # by another thread, for the first time
+
+    a.__dict__["_drop_cache"] = drop_slowly
+    a.weight = np.zeros((2, 2), np.float32)
+    del a.__dict__["_drop_cache"]
+    b.weight = np.zeros((2, 2), np.float32)
+    assert called
+    assert (b(x) == b.bias.data).all()
+
+
+def test_a_step_of_an_optimizer_is_seen_by_a_layer_that_was_called_meanwhile():
+    trained, served = PlainLinear(2, 2), PlainLinear(2, 2).eval()
+    served.weight = trained.weight
+    x = np.eye(2, dtype=np.float32)
+    trained(x)
+    trained.backward(x)
+    optimizer = fastnn.optim.SGD(trained.parameters(), lr=1.0)
+    update = optimizer.update
+    optimizer.update = lambda *arguments: (served(x), update(*arguments))
+    optimizer.step()
+    assert (served(x) == x @ trained.weight.data.T + served.bias.data).all()
 
 
 def test_one_model_serves_many_threads():

@@ -360,6 +360,7 @@ IMAGE = np.zeros((1, 2, 4, 4), np.float32)
         (ValueError, "divisor_override must not be 0", lambda: F.avg_pool2d(IMAGE, 2, divisor_override=0)),
         (TypeError, "divisor_override must be an", lambda: F.avg_pool2d(IMAGE, 2, divisor_override=.5)),
         (ValueError, "output_size must be at least 1", lambda: F.adaptive_avg_pool2d(IMAGE, 0)),
+        (ValueError, "output_size must be at most 4194304", lambda: F.adaptive_avg_pool2d(IMAGE, 2**30)),
         (ValueError, "output_size must be one number or", lambda: F.adaptive_avg_pool2d(IMAGE, (1, 2, 3))),
         (ValueError, "output_size must be one number,", lambda: F.adaptive_avg_pool1d(IMAGE[0], (1, 2))),
         (ValueError, "MaxPool2d: kernel_size must be at least 1", lambda: fn.MaxPool2d(-1)),

@@ -846,3 +846,36 @@ def test_a_part_of_a_network_that_is_trained_predicts_without_recording():
         assert all(layer.training for layer in net)
     net(x)
     assert net.backward(grad_y).shape == x.shape
+
+
+@pytest.mark.parametrize("before", [fn.ReLU(), fn.GELU(), fn.PReLU(), fn.LayerNorm(3), fn.Softmax(),
+                                    fn.RNNOutput(3, 3), fn.GRU(3, 3, batch_first=True)], ids=repr)
+def test_time_is_seen_behind_layers_that_keep_it(before):
+    with pytest.raises(ValueError, match="for time"):
+        fn.Sequential(before, fn.LSTM(3, 2)).predict(np.ones((6, 2, 3), np.float32))
+
+
+def test_a_train_of_the_model_s_own_freezes_its_parts():
+    class Frozen(fn.Sequential):
+        def train(self, mode=True):
+            super().train(mode)
+            self[1].eval()
+            return self
+
+    net = Frozen(fn.Linear(3, 4, rng=0), fn.BatchNorm1d(4), fn.Linear(4, 2, rng=1))
+    x, y = np.ones((6, 3), np.float32), np.ones((6, 2), np.float32)
+    net.fit(x, y, loss=fn.losses.MSELoss(), optimizer=fn.optim.SGD(net.parameters(), lr=0.1), progress=False)
+    assert net[1].num_batches_tracked == 0
+
+
+def test_a_callback_may_replace_a_layer_and_leave_eval_mode():
+    class Replace(fn.training.Callback):
+        def on_epoch_end(self, model, history):
+            model[1] = fn.Tanh()
+            model.eval()
+
+    net = fn.Sequential(fn.Linear(3, 4, rng=0), fn.ReLU(), fn.Linear(4, 2, rng=1))
+    x, y = np.ones((6, 3), np.float32), np.ones((6, 2), np.float32)
+    history = net.fit(x, y, loss=fn.losses.MSELoss(), epochs=3,
+                      optimizer=fn.optim.SGD(net.parameters(), lr=0.1), callbacks=[Replace()], progress=False)
+    assert history.epochs == 3

@@ -52,13 +52,18 @@ def sliding(name: str, dims: int, kernel_size: Any, stride: Any, padding: Any, d
     )
 
 
+# Parts of an axis: each has a row of a table, of which 2**31 took all memory.
+_MOST_PARTS = 1 << 22
+
+
 def adaptive(name: str, dims: int, output_size: Any, argument: str = "output_size") -> Adaptive:
     """Check the argument of a pooling to a given size."""
     sizes = tuple(output_size) if isinstance(output_size, tuple | list) else (output_size,) * dims
     if len(sizes) != dims:
         expected = "one number or two" if dims == 2 else "one number"
         raise ValueError(f"{name}: output_size must be {expected}, integers or None, got {output_size!r}")
-    p, q = (None if n is None else _checks.integer(f"{name}: {argument}", n) for n in (1, *sizes)[-2:])
+    p, q = (None if n is None else _checks.integer(f"{name}: {argument}", n, 1, _MOST_PARTS)
+            for n in (1, *sizes)[-2:])
     return Adaptive(dims, (p, q))
 
 

@@ -43,7 +43,7 @@ class _ModuleSequence(_Container):
             raise ValueError(f"{kind}: a layer's name must be a string without a dot, got {name!r}")
         if hasattr(type(self), name) or name in self.__dict__:
             raise ValueError(f"{kind}: a layer cannot be named {name!r}, an attribute of {kind}")
-        layer.__dict__["_is_child"] = True
+        layer._become_part_of(self)
         self._layers[name] = layer
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
@@ -68,9 +68,10 @@ class _ModuleSequence(_Container):
     def __setitem__(self, index: int, layer: Module) -> None:
         self._put(self._name_at(index), layer)
 
-    def _part(self, part: _ModuleSequence) -> _ModuleSequence:
-        """A slice, in the modes of the whole and, as its layers, a part of it."""
-        part.training, part.recording, part.__dict__["_is_child"] = self.training, self.recording, True
+    def _part(self, part: _ModuleSequence, layers: Iterable[tuple[str, Module]]) -> _ModuleSequence:
+        """A slice, in the modes of the whole, of which alone its layers remain parts."""
+        part.training, part.recording = self.training, self.recording
+        part._layers.update(layers)
         return part
 
     def _name_at(self, index: int) -> str:
@@ -109,7 +110,7 @@ class ModuleList(_ModuleSequence):
     def __getitem__(self, index: int | slice) -> Any:
         if not isinstance(index, slice):
             return super().__getitem__(index)
-        return self._part(ModuleList(list(self)[index]))
+        return self._part(ModuleList(), [(str(i), m) for i, m in enumerate(list(self)[index])])
 
 
 class Sequential(_ModuleSequence):
@@ -131,7 +132,7 @@ class Sequential(_ModuleSequence):
     def __getitem__(self, index: int | slice) -> Any:
         if not isinstance(index, slice):
             return super().__getitem__(index)
-        return self._part(Sequential(dict(list(self._layers.items())[index])))
+        return self._part(Sequential(), list(self._layers.items())[index])
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the output of the last layer."""

@@ -6,6 +6,7 @@ arrays that are state but not trained registered by `register_buffer`.  See `Par
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import lru_cache
 from inspect import signature
@@ -67,7 +68,7 @@ class Module:
 
     training: bool = True
     recording: bool = True
-    _is_child: bool = False
+    _parents: tuple[weakref.ref[Module], ...] = ()
     _saved: tuple[Any, ...] | None = None
     _cache: dict[Hashable, Any]
 
@@ -141,7 +142,7 @@ class Module:
         # Registered first: if another thread changes the parameters meanwhile the cache is dropped, and this
         # dict, the old one, takes what was built of them along.
         for _, p in self._own(Parameter):
-            p._buffer.readers.add(self)
+            p._read_by(self)
         packed_for_isa.add(self)
         value = cache[key] = build()
         return value
@@ -164,7 +165,7 @@ class Module:
         elif value is not None and name in self.__dict__.get("_buffer_names", ()):
             value = np.array(value)
         elif isinstance(value, Module):
-            value.__dict__["_is_child"] = True
+            value._become_part_of(self)
         object.__setattr__(self, name, value)
         if "_cache" in self.__dict__:
             self._drop_cache()
@@ -271,8 +272,8 @@ class Module:
         """Set training mode (or eval mode) for this module and all below it; return self."""
         mode = _checks.flag("train: mode", mode)
         for module in self.modules():
-            # A part of a network cannot tell whether the rest is trained; if so, gradients come through it.
-            module._set_mode(mode, mode or (self._is_child and module.recording))
+            # Parents come before their children: what is above a part says whether gradients come through it.
+            module._set_mode(mode, mode or (module.recording and module._is_part_of_recording()))
         return self
 
     def eval(self: M) -> M:
@@ -283,6 +284,13 @@ class Module:
         that was in eval mode before it became a part records from the next ``net.train()`` on, and in `fit`.
         """
         return self.train(False)
+
+    def _become_part_of(self, parent: Module) -> None:
+        self.__dict__["_parents"] = (*(p for p in self._parents if p() is not None), weakref.ref(parent))
+
+    def _is_part_of_recording(self) -> bool:
+        parents = (parent() for parent in self._parents)
+        return any(p is not None and p.recording and any(c is self for c in p.children()) for p in parents)
 
     def _set_mode(self, training: bool, recording: bool) -> None:
         """Set the modes of this module alone."""
@@ -347,14 +355,14 @@ class Module:
         # Copies and pickles leave behind what belongs to a call under way and what can be made again.
         state = self.__dict__.copy()
         state.pop("_saved", None)
-        state.pop("_is_child", None)  # a copy of a part stands by itself
+        state.pop("_parents", None)  # a copy of a part stands by itself
         state["_cache"] = {}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         for child in self.children():
-            child.__dict__["_is_child"] = True
+            child._become_part_of(self)
 
     # --- Training
 

@@ -24,7 +24,8 @@ class FlatBuffer:
     """A 1-D array of parameters and one of their gradients, with the modules that hold copies of them.
 
     In eval mode a module may cache what it has worked out of its parameters (packed weights).  It enters
-    itself in `readers`, and whoever is about to write calls `drop_caches` first.
+    itself by `register`, and whoever writes calls `drop_caches`.  Threads may do either at any time, without
+    a lock, which a forked child might find taken for good.
     """
 
     __slots__ = ("data", "grad", "readers")
@@ -32,14 +33,22 @@ class FlatBuffer:
     def __init__(self, size: int, dtype: np.dtype):
         self.data = np.empty(size, dtype)
         self.grad = np.zeros(size, dtype)
-        self.readers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.readers: list[weakref.ref[Any]] = []
 
     def drop_caches(self) -> None:
         """Make every module forget what it has worked out of these parameters."""
         if self.readers:
-            for module in list(self.readers):
-                module._drop_cache()
-            self.readers.clear()
+            readers, self.readers = self.readers, []
+            for reader in readers:  # and whoever enters this list meanwhile
+                if (module := reader()) is not None:
+                    module._drop_cache()
+
+    def register(self, module: Any) -> None:
+        """Have `module` forget what it is about to work out when these parameters change."""
+        reader, entered = weakref.ref(module), None
+        while entered is not self.readers:  # the list was taken away before the module was in it, perhaps
+            entered = self.readers
+            entered.append(reader)
 
 
 class Parameter:
@@ -91,6 +100,12 @@ class Parameter:
         before = self._buffer
         self._enter(buffer, offset, self._data, self._grad)
         before.drop_caches()  # only now: what is worked out meanwhile, of the old array, goes too
+
+    def _read_by(self, module: Any) -> None:
+        buffer = None
+        while buffer is not self._buffer:  # another thread moved the parameter meanwhile
+            buffer = self._buffer
+            buffer.register(module)
 
     @property
     def data(self) -> np.ndarray:

@@ -108,6 +108,8 @@ class Optimizer:
                 state = [self._state_array(index, name, data.dtype)[start : start + data.size]
                          for name in self.state_names]
                 self.update(data, grad, state, group, self.state["step"])
+            for p in group["params"]:
+                p._buffer.drop_caches()  # again: a layer that shares them may have been called meanwhile
 
     def _state_array(self, index, name, dtype):
         key = f"{index}.{name}.{dtype}"

@@ -115,8 +115,8 @@ def fit(
     Notes
     -----
     Ctrl-C ends the training, and so does a loss that is not finite, with a RuntimeWarning. Then the best
-    weights so far, by validation loss where there is one and training loss else, are left in the model with
-    the buffers of that moment; those of the start where no epoch has ended with a finite loss.
+    weights so far are left in the model with the buffers of that moment, by validation loss where there is
+    one and by training loss else; those of the start where no epoch has ended with that loss finite.
 
     A model in eval mode is trained in training mode. Of a model in training mode, the modules that are in
     eval mode stay in it, as a frozen BatchNorm. Afterwards every module is in the mode it was in before.
@@ -156,6 +156,7 @@ def fit(
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
             if not model.training:  # a callback used the model
+                record(model)
                 restore(while_training)
             order = rng.permutation(samples) if shuffle else None
             mean = _Mean(loss)

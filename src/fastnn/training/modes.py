@@ -27,7 +27,7 @@ def record(model: Module) -> None:
 
     Parts in eval mode of a model in training mode stay in it.
     """
-    if not model.training:
+    if not model.training or type(model).train is not Module.train:  # which may freeze parts of its own
         model.train()
     restore({module: (mode, True) for module, (mode, _) in modes_of(model).items()})
 
@@ -39,8 +39,8 @@ def eval_mode(model: Module) -> Iterator[None]:
     A model already in it is left alone: threads may share it.
     """
     before = modes_of(model)
-    restore(dict.fromkeys(before, (False, False)))
     try:
+        restore(dict.fromkeys(before, (False, False)))
         yield
     finally:
         restore(before)

@@ -7,11 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from ..layers import Dropout, Embedding, Identity, Linear, Module, Sequential
+from ..layers import (
+    Dropout,
+    Embedding,
+    Identity,
+    LayerNorm,
+    Linear,
+    LogSoftmax,
+    Module,
+    PReLU,
+    ReLU,
+    RNNOutput,
+    Sequential,
+    Softmax,
+)
+from ..layers.activation import _FromInput, _FromOutput
 from ..layers.recurrent import _Recurrent
 
-# Layers that treat the numbers along the last axis, or each number, alike wherever it stands in the others.
-_KEEP_FIRST_AXES = (Dropout, Embedding, Identity, Linear)
+# Layers that leave the first axis what it is.
+_KEEP_FIRST_AXES = (Dropout, Embedding, Identity, LayerNorm, Linear, LogSoftmax, PReLU, ReLU, RNNOutput,
+                    Softmax, _FromInput, _FromOutput)
 
 
 def samples_of(name: str, model: Any, x: Any) -> tuple[tuple[np.ndarray, ...], int]:
@@ -40,7 +55,7 @@ def _check_not_time(name: str, model: Any, x: np.ndarray) -> None:
                 raise ValueError(f"{name}: {layer!r} takes the first axis of x, of shape {x.shape}, for "
                                  "time, and batches are cut along it; give the layer batch_first=True and x "
                                  "samples along the first axis, or train with fit_sequence")
-            return
+            continue
         if not any(_runs_as(layer, kind) for kind in _KEEP_FIRST_AXES):
             return
         ndim += isinstance(layer, Embedding)
