@@ -8,6 +8,7 @@ import numpy as np
 
 from . import _checks
 from . import functional as F
+from .functional.loss import huber_delta
 
 __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HalfSquaredError", "HuberLoss", "L1Loss", "Loss",
@@ -124,10 +125,7 @@ class HuberLoss(Loss):
     _gradient = staticmethod(F.huber_loss_backward)
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0):
-        delta = _checks.real("HuberLoss: delta", delta, 0.0)
-        if not delta:
-            raise ValueError("HuberLoss: delta must be more than 0, got 0")
-        super().__init__(reduction, delta=delta)
+        super().__init__(reduction, delta=huber_delta("HuberLoss", delta))
 
 
 class _ClassLoss(Loss):

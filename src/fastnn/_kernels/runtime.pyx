@@ -231,7 +231,7 @@ def _from_environment():
 
 
 def _counts(text):
-    return text.isascii() and text.isdigit() and 0 < len(text) < 1000 and int(text) > 0
+    return text.isascii() and text.isdigit() and len(text) < 1000 and int(text) > 0
 
 
 _from_environment()

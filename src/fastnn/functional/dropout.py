@@ -82,11 +82,10 @@ def dropout(x: np.ndarray, p: float = 0.5, training: bool = True, *, rng: Any = 
     return_mask = _checks.flag("dropout: return_mask", return_mask)
     generator = as_generator("dropout: rng", rng)
     mask = _mask(x.shape, p, generator, x.dtype) if training else None
-    y = x if mask is None else np.asarray(x * mask)
+    y = x if mask is None else masked(x, mask)
     return (y, mask) if return_mask else y
 
 
-@in_default_environment
 def dropout_backward(grad_y: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     """grad_y mask; grad_y itself of no mask, as without training."""
     if mask is None:
@@ -94,4 +93,4 @@ def dropout_backward(grad_y: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     mask = _checks.as_float_array("dropout_backward: mask", mask)
     grad_y = _checks.as_float_array("dropout_backward: grad_y", grad_y, None, mask.dtype)
     _checks.same_shape("dropout_backward: grad_y", grad_y, mask.shape, "as the mask has")
-    return np.asarray(grad_y * mask)
+    return masked(grad_y, mask)

@@ -124,11 +124,17 @@ def smooth_l1_loss_backward(y, target, reduction="mean", beta=1.0):
     return _elementwise_backward(_kernel.HUBER, gradient_scale(reduction, y.size), y, target, **bend)
 
 
-def _huber(name, y, target, reduction, delta):
-    y, target = _both(name, y, target, reduction)
+def huber_delta(name, delta):
+    """Check the edge of a Huber loss."""
     delta = _checks.real(f"{name}: delta", delta, 0.0)
     if not delta:
         raise ValueError(f"{name}: delta must be more than 0, got 0")
+    return delta
+
+
+def _huber(name, y, target, reduction, delta):
+    y, target = _both(name, y, target, reduction)
+    delta = huber_delta(name, delta)
     return y, target, _bend(y.dtype, delta, delta)
 
 

@@ -11,6 +11,20 @@ from .._kernels.runtime import in_default_environment
 from .module import Module
 
 
+def final_steps(name: str, x: np.ndarray, batch_first: bool, bidirectional: bool) -> list[np.ndarray]:
+    """Views of what a LastStep takes of x: the last step, or of each direction its half of where it ended."""
+    steps = x.swapaxes(0, 1) if batch_first and x.ndim == 3 else x
+    if not len(steps):
+        raise ValueError(f"{name}: x has shape {x.shape}, expected at least one step")
+    if not bidirectional:
+        return [steps[-1]]
+    if x.shape[-1] % 2:
+        raise ValueError(f"{name}: x has shape {x.shape}, expected an even number of features, half of "
+                         "them of each direction")
+    half = x.shape[-1] // 2
+    return [steps[-1, ..., :half], steps[0, ..., half:]]
+
+
 class LastStep(Module):
     """The last time step of a recurrent layer's output, to classify sequences by.
 
@@ -59,36 +73,22 @@ class LastStep(Module):
             A view of `x`, but with `bidirectional` a new array.
         """
         x = _checks.as_float_array("LastStep: x", x, (2, 3))
-        steps = self._by_time(x)
-        if not len(steps):
-            raise ValueError(f"LastStep: x has shape {x.shape}, expected at least one step")
-        half = x.shape[-1] // 2
-        if self.bidirectional and x.shape[-1] % 2:
-            raise ValueError(f"LastStep: x has shape {x.shape}, expected an even number of features, half of "
-                             "them of each direction")
+        parts = final_steps("LastStep", x, self.batch_first, self.bidirectional)
         self._save(x.shape, x.dtype)
-        if not self.bidirectional:
-            return steps[-1]
-        return np.concatenate([steps[-1, ..., :half], steps[0, ..., half:]], -1)
+        return np.concatenate(parts, -1) if self.bidirectional else parts[0]
 
     @in_default_environment
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray:
         """Return the gradient of all steps, zero but where `forward` took from."""
         shape, dtype = self._take()
         grad_x = np.zeros(shape, dtype)
-        steps, half = self._by_time(grad_x), shape[-1] // 2
+        parts = final_steps("LastStep.backward", grad_x, self.batch_first, self.bidirectional)
         grad_y = _checks.as_float_array("LastStep.backward: grad_y", grad_y, None, dtype)
-        _checks.same_shape("LastStep.backward: grad_y", grad_y, steps.shape[1:], "as the output has")
-        if self.bidirectional:
-            steps[-1, ..., :half] = grad_y[..., :half]
-            steps[0, ..., half:] = grad_y[..., half:]
-        else:
-            steps[-1] = grad_y
+        _checks.same_shape("LastStep.backward: grad_y", grad_y, (*parts[0].shape[:-1], shape[-1]),
+                           "as the output has")
+        for part, grad in zip(parts, np.split(grad_y, len(parts), -1), strict=True):
+            part[...] = grad
         return grad_x
-
-    def _by_time(self, x: np.ndarray) -> np.ndarray:
-        """The sequences, time first."""
-        return x.swapaxes(0, 1) if self.batch_first and x.ndim == 3 else x
 
     def extra_repr(self) -> str:
         return f"batch_first={self.batch_first}, bidirectional={self.bidirectional}"

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ..._kernels import elementwise as _elementwise
+from ...layers.axes import final_steps
 from .registry import Known, check_float, contiguous, empty_as, steps_of
 
 # --- Views
@@ -61,17 +62,12 @@ def last_step_steps(build, node, x):
     check_float(node, x)
     if x.ndim not in (2, 3):
         raise ValueError(f"{node.label}: x has {x.ndim} dimensions (shape {x.shape}), expected 2 or 3")
-    steps = x.swapaxes(0, 1) if node.attributes["batch_first"] and x.ndim == 3 else x
-    if not len(steps):
-        raise ValueError(f"{node.label}: x has shape {x.shape}, expected at least one step")
-    if not node.attributes["bidirectional"]:
-        return _kept(build, steps[-1])
-    if x.shape[-1] % 2:
-        raise ValueError(f"{node.label}: x has shape {x.shape}, expected an even number of features")
-    half = x.shape[-1] // 2
-    y = build.empty(steps.shape[1:], x.dtype)
-    build.step(np.copyto, y[..., :half], steps[-1, ..., :half])
-    build.step(np.copyto, y[..., half:], steps[0, ..., half:])
+    parts = final_steps(node.label, x, node.attributes["batch_first"], node.attributes["bidirectional"])
+    if len(parts) == 1:
+        return _kept(build, parts[0])
+    y = build.empty((*parts[0].shape[:-1], x.shape[-1]), x.dtype)
+    for half, part in zip(np.split(y, 2, -1), parts, strict=True):
+        build.step(np.copyto, half, part)
     return y
 
 

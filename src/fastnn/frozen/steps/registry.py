@@ -165,11 +165,8 @@ def prelu_steps(build, node, x, slope):
 
 
 def _prelu_by_channel(build: Any, x: np.ndarray, slope: np.ndarray) -> np.ndarray:
-    last = (0, *range(2, x.ndim), 1)
-    rows = x.transpose(last)
-    y = rows if rows.flags.c_contiguous and build.overwrites(0) else build.empty(rows.shape, x.dtype)
-    if not rows.flags.c_contiguous:
-        build.step(np.copyto, y, rows)
-        rows = y
+    pixels = np.moveaxis(x, 1, -1)
+    rows = contiguous(build, pixels)
+    y = rows if rows is not pixels or build.overwrites(0) else build.empty(rows.shape, x.dtype)
     build.step(_elementwise.prelu, rows, slope_rows(len(slope), slope), y)
-    return y.transpose(np.argsort(last))
+    return np.moveaxis(y, -1, 1)
