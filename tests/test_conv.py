@@ -365,6 +365,27 @@ def test_without_bias_without_batch_and_without_gradient_of_the_input(dtype):
                      [None, grad_weight, grad_bias])
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [32, 40])
+def test_outputs_beyond_the_caches_have_the_bits_of_single_images(isa, threads, dtype, stride, channels):
+    """8 MB are written past the caches, outputs with stride 1, gradients of the input with both."""
+    n, size = -(-2**23 // (channels * 95 * 97 * np.dtype(dtype).itemsize)), (95, 97)
+    x, weight, bias = Case(n, channels, *size, channels, groups=channels).arrays(dtype)
+    options = {"stride": stride, "padding": 1, "groups": channels, "activation": "relu"}
+    threads(2)
+    y = functional.conv2d(x, weight, bias, **options)
+    grad_y = np.random.default_rng(1).standard_normal(y.shape).astype(dtype)
+    grad_x, *_ = functional.conv2d_backward(grad_y, x, weight, bias, y=y, **options)
+    threads(3)
+    again = functional.conv2d_backward(grad_y, x, weight, bias, y=y, **options)[0]
+    threads(1)
+    assert_same_bits([functional.conv2d(x, weight, bias, **options), again], [y, grad_x])
+    for i in (0, n - 1):
+        assert_same_bits([functional.conv2d(x[i], weight, bias, **options)], [y[i]])
+        alone, *_ = functional.conv2d_backward(grad_y[i], x[i], weight, bias, y=y[i], **options)
+        assert_same_bits([alone], [grad_x[i]])
+
+
 def test_long_sums_keep_their_accuracy():
     """More pixels and channels than one block of the kernels takes, with numbers that do not cancel.
 

@@ -135,6 +135,7 @@ cdef extern from "kernels.h" nogil:
         int accumulate
         int relu
         int far
+        int past
 
     int fnn_tile_outputs(int size)
     int fnn_tile_factors(int size)

@@ -138,6 +138,8 @@ INLINE vec NAME(permute2)(vec x, vec y, mask from) {
  *     quotient        x / (a + rest), where rest is what a sum a lost in rounding
  *     ratio           x / a
  *     root            the square root
+ *     store_past      store past the caches; p is a multiple of VBYTES
+ *     stored_past     to be called before others read it
  *
  * WHOLE is so large that a number added to it loses its fraction; the last bits of the sum are the whole number.
  */
@@ -193,6 +195,8 @@ INLINE vec NAME(ratio)(vec x, vec a) { return x / a; }
 #endif
 
 #if VBYTES < 32
+INLINE void NAME(store_past)(real *p, vec v) { NAME(store)(p, v); }
+INLINE void NAME(stored_past)(void) {}
 INLINE vec NAME(root)(vec x) {
     vec y;
     for (int i = 0; i < VLEN; i++) y[i] = FLOAT ? (real)__builtin_sqrtf((float)x[i]) : (real)__builtin_sqrt(x[i]);
