@@ -12,10 +12,10 @@
  * 223 -> 155 us, 192 x 28 x 28 68 -> 65 -> 58, stride 2, 96 x 112 x 112 298 -> 264 -> 214. Where another thread shares
  * the processor instructions are what counts: for 4 x 2 vectors of outputs 275 -> 224, MobileNetV2 1.05 times as fast.
  *
- * Outputs that would fill the caches are written past them, but for a row's edges: a line that is written by and by is
- * first read. 16 x 144 x 56 x 56 6.1 -> 3.6 ms, with two threads 4.2 -> 2.4; the input's gradient under stride 2, 16 x 96
- * x 112 x 112, .7 of the time. Not so 1 x 1 convolutions and Winograd's, whose products hide it; and where a line is
- * written in halves, with something to compute between them, as GELU would, it took up to 1.7 times as long.
+ * Outputs that would fill the caches are written past them, but for a row's edges: a line that is written otherwise is
+ * first read. 16 x 144 x 56 x 56, one thread or two, .77 of the time, the input's gradient under stride 2, 16 x 96 x 112
+ * x 112, .75. Products hide it: 1 x 1 convolutions gain nothing, and Winograd's, which write 16 lines by turns, would
+ * take twice as long; so would GELU, which has much to compute between two halves of a line.
  *
  * Filters of fewer taps are those of the input's gradient under a stride: of the 3 x 3 of stride 2, each pixel
  * sees 1 x 1, 1 x 2, 2 x 1 or 2 x 2 (96 channels of 112 x 112: 589 us with a load of each tap for each output,
@@ -168,9 +168,11 @@ INLINE void NAME(row)(const fnn_row *t, int vectors, int height, int width, int 
     }
 #pragma GCC unroll 3
     for (int r = 0; r < height; r++) image.row[r] = t->rows[r] ? (const real *)t->rows[r] + c : NULL;
-    NAME(span)(t, &image, vectors, height, width, stride, 0, gradient, 0, q0, bias, f);
-    NAME(span)(t, &image, vectors, height, width, stride, 1, gradient, q0, q1, bias, f);
-    NAME(span)(t, &image, vectors, height, width, stride, 0, gradient, q1, t->q, bias, f);
+#pragma GCC unroll 1
+    for (int right = 0; right < 2; right++) { /* both edges by the same code, which is long */
+        NAME(span)(t, &image, vectors, height, width, stride, 0, gradient, right ? q1 : 0, right ? t->q : q0, bias, f);
+        if (!right) NAME(span)(t, &image, vectors, height, width, stride, 1, gradient, q0, q1, bias, f);
+    }
     if (gradient) {
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
