@@ -204,18 +204,23 @@ def test_rmsprop_groups_that_differ():
         np.testing.assert_allclose(p.data, expected, rtol=2e-5, atol=1e-5)
 
 
-def test_rmsprop_takes_a_state_with_all_arrays():
+@pytest.mark.parametrize("kind, kept, names", [
+    (RMSprop, "square", ("buffer", "average")), (SGD, None, ("momentum",)), (Adam, "first", ("largest",)),
+])
+def test_a_state_may_have_arrays_of_options_that_are_off(kind, kept, names):
+    """As of a momentum that was switched off since."""
     one, two = network(), network()
     steps = gradients(one)
-    optimizer = RMSprop(one, lr=0.1)
+    optimizer = kind(one, lr=0.1)
     run(one, optimizer, steps[:2])
-    run(two, RMSprop(two, lr=0.1), steps[:2])
+    run(two, kind(two, lr=0.1), steps[:2])
     saved = optimizer.state_dict()
-    for name in ("buffer", "average"):  # as of a momentum that was switched off since
-        saved["state"][f"0.{name}.float32"] = np.ones_like(saved["state"]["0.square.float32"])
-    second = RMSprop(two)
+    keys = set(saved["state"])
+    for name in names:
+        saved["state"][f"0.{name}.float32"] = np.ones(sum(p.size for p in one.parameters()), np.float32)
+    second = kind(two)
     second.load_state_dict(saved)
-    assert second.state.keys() == {"step", "0.square.float32"}
+    assert second.state.keys() == keys and (kept is None or f"0.{kept}.float32" in keys)
     run(one, optimizer, steps[2:])
     run(two, second, steps[2:])
     for p, q in zip(one.parameters(), two.parameters(), strict=True):
@@ -345,3 +350,15 @@ def test_clip_grad_value():
     net.weight.grad[...] = [[np.nan, -np.inf]]
     clip_grad_value_(net, 1.0)
     np.testing.assert_array_equal(net.weight.grad, [[np.nan, -1]])
+
+
+def test_a_state_of_another_size_is_refused_and_nothing_changes():
+    p = fn.Parameter(np.ones(5, np.float32))
+    p.grad[...] = 1
+    for optimizer, name in ((SGD([p], momentum=0.5), "momentum"), (Adam([p]), "first"), (RMSprop([p]), "square")):
+        optimizer.step()
+        before = p.data.copy()
+        optimizer.state[f"0.{name}.float32"] = np.zeros(4, np.float32)
+        with pytest.raises(ValueError, match="16 bytes.* 20"):
+            optimizer.step()
+        assert np.array_equal(p.data, before)

@@ -1,14 +1,10 @@
 # Made by tools/make_stubs.py.
 from typing import Any
 
-from numpy.typing import NDArray
-
-Array = NDArray[Any]
-
 def sgd(
-    data: Array,
-    grad: Array,
-    velocity: Array,
+    data: Any,
+    grad: Any,
+    velocity: Any,
     lr: float,
     momentum: float,
     dampening: float,
@@ -18,11 +14,11 @@ def sgd(
     first: bool,
 ) -> None: ...
 def adam(
-    data: Array,
-    grad: Array,
-    first: Array,
-    second: Array,
-    largest: Array,
+    data: Any,
+    grad: Any,
+    first: Any,
+    second: Any,
+    largest: Any,
     lr: float,
     beta1: float,
     beta2: float,
@@ -33,11 +29,11 @@ def adam(
     step: int,
 ) -> None: ...
 def rmsprop(
-    data: Array,
-    grad: Array,
-    square: Array,
-    buffer: Array,
-    average: Array,
+    data: Any,
+    grad: Any,
+    square: Any,
+    buffer: Any,
+    average: Any,
     lr: float,
     alpha: float,
     eps: float,

@@ -1,58 +1,88 @@
 """Steps of the optimizers: one pass over the flat buffers of parameters, gradients and states.
 
 A run is cut in blocks, which threads share; every number is changed by itself, so the cut changes no bit.
+Arrays come as they are (arrays.pxd): contiguous and of one dtype, which optim/ has seen to.
 """
 
-from cython.parallel cimport prange
-
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
-    FNN_ADAM,
-    FNN_RMSPROP,
-    FNN_SGD,
-    ceil_div,
-    fnn_kernels,
-    fnn_step,
-    kernels,
-    real,
-    team_size,
-    work_done,
+    FNN_ADAM, FNN_RMSPROP, FNN_SGD, ceil_div, fnn_kernels, fnn_step, kernels, raise_interrupt
 )
+from fastnn._kernels.share cimport share
 
 cdef Py_ssize_t BLOCK = 8192        # elements
 cdef double NS_ELEMENT = 1.0        # up to seven numbers read and written
 
 
-cdef void run(int kind, const fnn_step* options, real[::1] data, const real[::1] grad, real[::1] state0,
-              real[::1] state1, real[::1] state2) noexcept nogil:
-    cdef const fnn_kernels* k = kernels(sizeof(real))
-    cdef Py_ssize_t n = data.shape[0], block, i
-    cdef int threads = team_size(NS_ELEMENT * n)
-    for block in prange(ceil_div(n, BLOCK), schedule="static", num_threads=threads):
-        i = block * BLOCK
-        k.optimizer[kind](min(BLOCK, n - i), &data[i], &grad[i],
-                          &state0[i] if state0.shape[0] else NULL,
-                          &state1[i] if state1.shape[0] else NULL,
-                          &state2[i] if state2.shape[0] else NULL, options)
-    work_done(threads > 1)
+cdef struct Step:
+    const fnn_kernels* kern
+    int kind
+    const fnn_step* options
+    Py_ssize_t itemsize, size
+    char* data
+    const char* grad
+    char* state[3]              # NULL: not kept
 
 
-def sgd(real[::1] data, const real[::1] grad, real[::1] velocity, double lr, double momentum,
-        double dampening, double decay, bint nesterov, bint maximize, bint first):
-    """data -= lr v; v = momentum v + (1 - dampening) g, in the first step v = g. velocity may be empty."""
+cdef char* after(char* state, Py_ssize_t offset) noexcept nogil:
+    return NULL if state is NULL else state + offset
+
+
+cdef void step_blocks(const void* step_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    cdef const Step* job = <const Step*>step_
+    cdef Py_ssize_t block, at
+    for block in range(first, last):
+        at = block * BLOCK * job.itemsize
+        job.kern.optimizer[job.kind](min(BLOCK, job.size - block * BLOCK), job.data + at, job.grad + at,
+                                     after(job.state[0], at), after(job.state[1], at),
+                                     after(job.state[2], at), job.options)
+
+
+cdef int run(int kind, const fnn_step* options, data, grad, state0, state1, state2) except -1:
+    """The step of `kind`; a state of None is not kept."""
+    cdef Arrays arrays
+    cdef Step job
+    cdef int i
+    arrays.count = 0
+    try:
+        acquire(&arrays, data, True)
+        acquire(&arrays, grad, False)
+        for state in (state0, state1, state2):
+            acquire_or_none(&arrays, state, True)
+        for i in range(1, arrays.count):
+            if arrays.item[i].buf is not NULL and arrays.item[i].len != arrays.item[0].len:
+                raise ValueError(f"optim: array {i} has {arrays.item[i].len} bytes, those of the parameters "
+                                 f"{arrays.item[0].len}")
+        job.kind, job.options = kind, options
+        job.itemsize = arrays.item[0].itemsize
+        job.size = arrays.item[0].len // job.itemsize
+        job.kern = kernels(job.itemsize)
+        job.data, job.grad = <char*>arrays.item[0].buf, <const char*>arrays.item[1].buf
+        for i in range(3):
+            job.state[i] = <char*>arrays.item[2 + i].buf
+        with nogil:
+            share(step_blocks, &job, ceil_div(job.size, BLOCK), NS_ELEMENT * job.size)
+    finally:
+        release(&arrays)
+    raise_interrupt()
+    return 0
+
+
+def sgd(data, grad, velocity, double lr, double momentum, double dampening, double decay, bint nesterov,
+        bint maximize, bint first):
+    """data -= lr v; v = momentum v + (1 - dampening) g, in the first step v = g. velocity may be None."""
     cdef Environment _caller = default_environment()
     cdef fnn_step o
     o.lr, o.momentum, o.decay, o.nesterov, o.maximize = lr, momentum, decay, nesterov, maximize
     o.keep = 0 if first else momentum
     o.take = 1 if first else 1 - dampening
-    with nogil:
-        run(FNN_SGD, &o, data, grad, velocity, data[:0], data[:0])
+    run(FNN_SGD, &o, data, grad, velocity, None, None)
 
 
-def adam(real[::1] data, const real[::1] grad, real[::1] first, real[::1] second, real[::1] largest,
-         double lr, double beta1, double beta2, double eps, double decay, bint decoupled, bint maximize,
-         Py_ssize_t step):
-    """Adam's step number `step`, AdamW's where the decay is decoupled; largest may be empty."""
+def adam(data, grad, first, second, largest, double lr, double beta1, double beta2, double eps, double decay,
+         bint decoupled, bint maximize, Py_ssize_t step):
+    """Adam's step number `step`, AdamW's where the decay is decoupled; largest may be None."""
     cdef Environment _caller = default_environment()
     cdef fnn_step o
     o.decay = 0 if decoupled else decay
@@ -61,19 +91,17 @@ def adam(real[::1] data, const real[::1] grad, real[::1] first, real[::1] second
     o.scale = (1 - beta2 ** step) ** -0.5
     o.eps, o.maximize = eps, maximize
     o.keep, o.take, o.square_keep, o.square_take = beta1, 1 - beta1, beta2, 1 - beta2
-    with nogil:
-        run(FNN_ADAM, &o, data, grad, first, second, largest)
+    run(FNN_ADAM, &o, data, grad, first, second, largest)
 
 
-def rmsprop(real[::1] data, const real[::1] grad, real[::1] square, real[::1] buffer, real[::1] average,
-            double lr, double alpha, double eps, double decay, double momentum, bint maximize):
+def rmsprop(data, grad, square, buffer, average, double lr, double alpha, double eps, double decay,
+            double momentum, bint maximize):
     """data -= lr g / (sqrt(v) + eps), with the moving variance v where there is an average.
 
-    buffer may be empty, as may be average.
+    buffer may be None, as may be average.
     """
     cdef Environment _caller = default_environment()
     cdef fnn_step o
     o.lr, o.eps, o.decay, o.momentum, o.maximize = lr, eps, decay, momentum, maximize
     o.square_keep, o.square_take = alpha, 1 - alpha
-    with nogil:
-        run(FNN_RMSPROP, &o, data, grad, square, buffer, average)
+    run(FNN_RMSPROP, &o, data, grad, square, buffer, average)

@@ -6,10 +6,7 @@ from typing import Any
 
 from .. import _checks
 from .._kernels import optim as _kernel
-from ..functional._layout import by_dtype
 from .optimizer import Optimizer
-
-_step = by_dtype(_kernel.adam)
 
 
 class Adam(Optimizer):
@@ -34,6 +31,7 @@ class Adam(Optimizer):
     """
 
     decoupled = False
+    optional_states = frozenset({"largest"})
 
     def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
                  eps: float = 1e-8, weight_decay: float = 0.0, amsgrad: bool = False, *,
@@ -61,9 +59,9 @@ class Adam(Optimizer):
 
     def update(self, data, grad, state, group, step):
         first, second = state[:2]
-        largest = state[2] if group["amsgrad"] else data[:0]
-        _step[data.dtype](data, grad, first, second, largest, group["lr"], *group["betas"], group["eps"],
-                          group["weight_decay"], self.decoupled, group["maximize"], step)
+        largest = state[2] if group["amsgrad"] else None
+        _kernel.adam(data, grad, first, second, largest, group["lr"], *group["betas"], group["eps"],
+                     group["weight_decay"], self.decoupled, group["maximize"], step)
 
 
 class AdamW(Adam):

@@ -37,6 +37,8 @@ class Optimizer:
 
     # The names of the arrays that the rule keeps for each parameter, such as a momentum.
     state_names: tuple[str, ...] = ()
+    # Those of them that an option asks for: a state may have them from a time when it was on.
+    optional_states: frozenset[str] = frozenset()
 
     def __init__(self, params: Module | Iterable[Any], defaults: dict[str, Any]):
         name = type(self).__name__
@@ -108,8 +110,8 @@ class Optimizer:
                 state = [self._state_array(index, name, data.dtype)[start : start + data.size]
                          for name in self.state_names]
                 self.update(data, grad, state, group, self.state["step"])
-            for p in group["params"]:
-                p._buffer.drop_caches()  # again: a layer that shares them may have been called meanwhile
+            for buffer in {p._buffer for p in group["params"]}:
+                buffer.drop_caches()  # again: a layer that shares them may have been called meanwhile
 
     def _state_array(self, index, name, dtype):
         key = f"{index}.{name}.{dtype}"
@@ -159,7 +161,10 @@ class Optimizer:
                     key = f"{index}.{what}.{p.dtype}"
                     sizes[key] = sizes.get(key, 0) + p.size
         state: dict[str, Any] = {"step": _checks.integer(f"{name}: step", found.get("step"), 0)}
+        unused = self.optional_states.difference(self.state_names)
         for key in found.keys() - {"step"}:
+            if unused.intersection(str(key).split(".")[1:2]):
+                continue
             if key not in sizes:
                 raise ValueError(f"{name}.load_state_dict: state has {key}, expected only {sorted(sizes)}")
             array = np.array(found[key], key.rpartition(".")[2])

@@ -6,10 +6,7 @@ from typing import Any
 
 from .. import _checks
 from .._kernels import optim as _kernel
-from ..functional._layout import by_dtype
 from .optimizer import Optimizer
-
-_step = by_dtype(_kernel.rmsprop)
 
 
 class RMSprop(Optimizer):
@@ -32,6 +29,8 @@ class RMSprop(Optimizer):
     maximize : bool, default False
     """
 
+    optional_states = frozenset({"buffer", "average"})
+
     def __init__(self, params: Any, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
                  weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False, *,
                  maximize: bool = False):
@@ -53,14 +52,7 @@ class RMSprop(Optimizer):
         _checks.flag("RMSprop: centered", group["centered"])
 
     def update(self, data, grad, state, group, step):
-        buffer = state[1] if group["momentum"] else data[:0]
-        average = state[-1] if group["centered"] else data[:0]
-        _step[data.dtype](data, grad, state[0], buffer, average, group["lr"], group["alpha"], group["eps"],
-                          group["weight_decay"], group["momentum"], group["maximize"])
-
-    def _checked_state(self, found):
-        # Where an option was on when the state was saved, or a group's was switched off since, the state has
-        # an array that is not needed now.
-        unused = {"buffer", "average"}.difference(self.state_names)
-        return super()._checked_state({key: value for key, value in found.items()
-                                       if not unused.intersection(str(key).split(".")[1:2])})
+        buffer = state[1] if group["momentum"] else None
+        average = state[-1] if group["centered"] else None
+        _kernel.rmsprop(data, grad, state[0], buffer, average, group["lr"], group["alpha"], group["eps"],
+                        group["weight_decay"], group["momentum"], group["maximize"])

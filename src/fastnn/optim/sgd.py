@@ -6,10 +6,7 @@ from typing import Any
 
 from .. import _checks
 from .._kernels import optim as _kernel
-from ..functional._layout import by_dtype
 from .optimizer import Optimizer
-
-_step = by_dtype(_kernel.sgd)
 
 
 class SGD(Optimizer):
@@ -32,6 +29,8 @@ class SGD(Optimizer):
         Go up instead of down.
     """
 
+    optional_states = frozenset({"momentum"})
+
     def __init__(self, params: Any, lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
                  weight_decay: float = 0.0, nesterov: bool = False, *, maximize: bool = False):
         super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening,
@@ -52,6 +51,6 @@ class SGD(Optimizer):
                              f"momentum {group['momentum']}, dampening {group['dampening']}")
 
     def update(self, data, grad, state, group, step):
-        velocity = state[0] if group["momentum"] else data[:0]
-        _step[data.dtype](data, grad, velocity, group["lr"], group["momentum"], group["dampening"],
-                          group["weight_decay"], group["nesterov"], group["maximize"], step == 1)
+        velocity = state[0] if group["momentum"] else None
+        _kernel.sgd(data, grad, velocity, group["lr"], group["momentum"], group["dampening"],
+                    group["weight_decay"], group["nesterov"], group["maximize"], step == 1)
