@@ -204,10 +204,10 @@ def test_rmsprop_groups_that_differ():
         np.testing.assert_allclose(p.data, expected, rtol=2e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind, kept, names", [
-    (RMSprop, "square", ("buffer", "average")), (SGD, None, ("momentum",)), (Adam, "first", ("largest",)),
+@pytest.mark.parametrize(("kind", "names"), [
+    (RMSprop, ("buffer", "average")), (SGD, ("momentum",)), (Adam, ("largest",)),
 ])
-def test_a_state_may_have_arrays_of_options_that_are_off(kind, kept, names):
+def test_a_state_may_have_arrays_of_options_that_are_off(kind, names):
     """As of a momentum that was switched off since."""
     one, two = network(), network()
     steps = gradients(one)
@@ -220,7 +220,7 @@ def test_a_state_may_have_arrays_of_options_that_are_off(kind, kept, names):
         saved["state"][f"0.{name}.float32"] = np.ones(sum(p.size for p in one.parameters()), np.float32)
     second = kind(two)
     second.load_state_dict(saved)
-    assert second.state.keys() == keys and (kept is None or f"0.{kept}.float32" in keys)
+    assert second.state.keys() == keys
     run(one, optimizer, steps[2:])
     run(two, second, steps[2:])
     for p, q in zip(one.parameters(), two.parameters(), strict=True):
@@ -355,10 +355,11 @@ def test_clip_grad_value():
 def test_a_state_of_another_size_is_refused_and_nothing_changes():
     p = fn.Parameter(np.ones(5, np.float32))
     p.grad[...] = 1
-    for optimizer, name in ((SGD([p], momentum=0.5), "momentum"), (Adam([p]), "first"), (RMSprop([p]), "square")):
+    optimizers = {"momentum": SGD([p], momentum=0.5), "first": Adam([p]), "square": RMSprop([p])}
+    for name, optimizer in optimizers.items():
         optimizer.step()
         before = p.data.copy()
         optimizer.state[f"0.{name}.float32"] = np.zeros(4, np.float32)
-        with pytest.raises(ValueError, match="16 bytes.* 20"):
+        with pytest.raises(ValueError, match=r"16 bytes.* 20"):
             optimizer.step()
         assert np.array_equal(p.data, before)

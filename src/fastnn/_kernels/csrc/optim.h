@@ -89,7 +89,10 @@ INLINE void NAME(optimizer_run)(int rule, ptrdiff_t n, real *w, const real *g, r
 }
 
 static void NAME(sgd)(ptrdiff_t n, void *w, const void *g, void *v, void *b, void *c, const fnn_step *step) {
-    NAME(optimizer_run)(FNN_SGD, n, w, g, v, b, c, step);
+    if (v)
+        NAME(optimizer_run)(FNN_SGD, n, w, g, v, b, c, step);
+    else
+        NAME(optimizer_run)(FNN_SGD, n, w, g, NULL, b, c, step);
 }
 static void NAME(adam)(ptrdiff_t n, void *w, const void *g, void *m, void *v, void *largest, const fnn_step *step) {
     if (largest)
