@@ -352,14 +352,19 @@ def test_clip_grad_value():
     np.testing.assert_array_equal(net.weight.grad, [[np.nan, -1]])
 
 
-def test_a_state_of_another_size_is_refused_and_nothing_changes():
+def test_a_state_of_another_size_or_dtype_is_refused_and_nothing_changes():
     p = fn.Parameter(np.ones(5, np.float32))
     p.grad[...] = 1
     optimizers = {"momentum": SGD([p], momentum=0.5), "first": Adam([p]), "square": RMSprop([p])}
     for name, optimizer in optimizers.items():
         optimizer.step()
         before = p.data.copy()
-        optimizer.state[f"0.{name}.float32"] = np.zeros(4, np.float32)
-        with pytest.raises(ValueError, match=r"16 bytes.* 20"):
+        for state, message in ((np.zeros(4, np.float32), "20 bytes.* got 16"),
+                               (np.zeros(10, np.float32)[::2], "contiguous")):
+            optimizer.state[f"0.{name}.float32"] = state
+            with pytest.raises(ValueError, match=message):
+                optimizer.step()
+        optimizer.state[f"0.{name}.float32"] = np.zeros(5, np.int32)
+        with pytest.raises(TypeError, match=f"{name}.* must be float32, got int32"):
             optimizer.step()
         assert np.array_equal(p.data, before)

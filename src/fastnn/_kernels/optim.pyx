@@ -1,15 +1,18 @@
 """Steps of the optimizers: one pass over the flat buffers of parameters, gradients and states.
 
 A run is cut in blocks, which threads share; every number is changed by itself, so the cut changes no bit.
-Arrays come as they are (arrays.pxd): contiguous and of one dtype, which optim/ has seen to.
+Ctrl-C waits for the end: of a network half of which had taken the step nobody could go on.
+Arrays come as they are (arrays.pxd): of one dtype, which optim/ has seen to.
 """
+
+from cpython.buffer cimport PyBuffer_IsContiguous
+from cython.parallel cimport prange
 
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
-    FNN_ADAM, FNN_RMSPROP, FNN_SGD, ceil_div, fnn_kernels, fnn_step, kernels, raise_interrupt
+    FNN_ADAM, FNN_RMSPROP, FNN_SGD, ceil_div, fnn_kernels, fnn_step, kernels, team_size, work_done
 )
-from fastnn._kernels.share cimport share
 
 cdef Py_ssize_t BLOCK = 8192        # elements
 cdef double NS_ELEMENT = 1.0        # up to seven numbers read and written
@@ -29,14 +32,19 @@ cdef char* after(char* state, Py_ssize_t offset) noexcept nogil:
     return NULL if state is NULL else state + offset
 
 
-cdef void step_blocks(const void* step_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
-    cdef const Step* job = <const Step*>step_
-    cdef Py_ssize_t block, at
-    for block in range(first, last):
-        at = block * BLOCK * job.itemsize
-        job.kern.optimizer[job.kind](min(BLOCK, job.size - block * BLOCK), job.data + at, job.grad + at,
-                                     after(job.state[0], at), after(job.state[1], at),
-                                     after(job.state[2], at), job.options)
+cdef void step_block(const Step* job, Py_ssize_t block) noexcept nogil:
+    cdef Py_ssize_t at = block * BLOCK * job.itemsize
+    job.kern.optimizer[job.kind](min(BLOCK, job.size - block * BLOCK), job.data + at, job.grad + at,
+                                 after(job.state[0], at), after(job.state[1], at), after(job.state[2], at),
+                                 job.options)
+
+
+cdef void all_blocks(const Step* job) noexcept nogil:
+    cdef int threads = team_size(NS_ELEMENT * job.size)
+    cdef Py_ssize_t block
+    for block in prange(ceil_div(job.size, BLOCK), schedule="static", num_threads=threads):
+        step_block(job, block)
+    work_done(threads > 1)
 
 
 cdef int run(int kind, const fnn_step* options, data, grad, state0, state1, state2) except -1:
@@ -51,9 +59,10 @@ cdef int run(int kind, const fnn_step* options, data, grad, state0, state1, stat
         for state in (state0, state1, state2):
             acquire_or_none(&arrays, state, True)
         for i in range(1, arrays.count):
-            if arrays.item[i].buf is not NULL and arrays.item[i].len != arrays.item[0].len:
-                raise ValueError(f"optim: array {i} has {arrays.item[i].len} bytes, those of the parameters "
-                                 f"{arrays.item[0].len}")
+            if arrays.item[i].buf is not NULL and (arrays.item[i].len != arrays.item[0].len
+                                                   or not PyBuffer_IsContiguous(&arrays.item[i], b"C")):
+                raise ValueError(f"optimizer: {'gradient' if i == 1 else 'state'} must be contiguous and of "
+                                 f"{arrays.item[0].len} bytes, as the parameters; got {arrays.item[i].len}")
         job.kind, job.options = kind, options
         job.itemsize = arrays.item[0].itemsize
         job.size = arrays.item[0].len // job.itemsize
@@ -62,10 +71,9 @@ cdef int run(int kind, const fnn_step* options, data, grad, state0, state1, stat
         for i in range(3):
             job.state[i] = <char*>arrays.item[2 + i].buf
         with nogil:
-            share(step_blocks, &job, ceil_div(job.size, BLOCK), NS_ELEMENT * job.size)
+            all_blocks(&job)
     finally:
         release(&arrays)
-    raise_interrupt()
     return 0
 
 

@@ -118,7 +118,10 @@ class Optimizer:
         if key not in self.state:
             size = sum(p.size for p in self.param_groups[index]["params"] if p.dtype == dtype)
             self.state[key] = np.zeros(size, dtype)
-        return self.state[key]
+        array = self.state[key]
+        if array.dtype != dtype:
+            raise TypeError(f"{type(self).__name__}: state {key} must be {dtype}, got {array.dtype}")
+        return array
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of the state and the options of the groups, without the parameters."""
