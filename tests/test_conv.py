@@ -368,7 +368,10 @@ def test_without_bias_without_batch_and_without_gradient_of_the_input(dtype):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("channels", [32, 40])
 def test_outputs_beyond_the_caches_have_the_bits_of_single_images(isa, threads, dtype, stride, channels):
-    """8 MB are written past the caches, outputs with stride 1, gradients of the input with both."""
+    """8 MB are written past the caches, outputs with stride 1, gradients of the input with both.
+
+    But not pixels of 40 numbers of 4 bytes, which are no whole cache lines.
+    """
     n, size = -(-2**23 // (channels * 95 * 97 * np.dtype(dtype).itemsize)), (95, 97)
     x, weight, bias = Case(n, channels, *size, channels, groups=channels).arrays(dtype)
     options = {"stride": stride, "padding": 1, "groups": channels, "activation": "relu"}

@@ -7,6 +7,7 @@ import pytest
 from plain_layers import PlainLinear
 
 import fastnn as fn
+from fastnn._kernels import optim as kernel
 from fastnn.optim import SGD, Adam, AdamW, RMSprop, clip_grad_norm_, clip_grad_value_
 
 # The formulas below compute in float64; the optimizers in the dtype of the parameters, over several steps.
@@ -220,7 +221,9 @@ def test_a_state_may_have_arrays_of_options_that_are_off(kind, names):
         saved["state"][f"0.{name}.float32"] = np.ones(sum(p.size for p in one.parameters()), np.float32)
     second = kind(two)
     second.load_state_dict(saved)
-    assert second.state.keys() == keys
+    assert second.state.keys() == keys | {f"0.{name}.float32" for name in names}  # kept, but not asked for
+    with pytest.raises(ValueError, match="state has 1"):
+        second.load_state_dict({**saved, "state": {**saved["state"], f"1.{names[0]}.float32": np.ones(1)}})
     run(one, optimizer, steps[2:])
     run(two, second, steps[2:])
     for p, q in zip(one.parameters(), two.parameters(), strict=True):
@@ -352,19 +355,47 @@ def test_clip_grad_value():
     np.testing.assert_array_equal(net.weight.grad, [[np.nan, -1]])
 
 
-def test_a_state_of_another_size_or_dtype_is_refused_and_nothing_changes():
-    p = fn.Parameter(np.ones(5, np.float32))
-    p.grad[...] = 1
-    optimizers = {"momentum": SGD([p], momentum=0.5), "first": Adam([p]), "square": RMSprop([p])}
-    for name, optimizer in optimizers.items():
+@pytest.mark.parametrize(("kind", "name"), [(SGD, "momentum"), (Adam, "first"), (RMSprop, "square")])
+@pytest.mark.parametrize(("state", "error", "message"), [
+    (np.zeros(4, np.float32), ValueError, r"\(4,\), expected \(5,\)"),
+    (np.zeros(6, np.float32), ValueError, r"\(6,\), expected \(5,\)"),
+    (np.zeros((5, 1), np.float32), ValueError, r"\(5, 1\), expected \(5,\)"),
+    (np.zeros(10, np.float32)[::2], ValueError, "contiguous"), (np.zeros(5, np.int32), TypeError, "int32"),
+    ([0.0] * 5, TypeError, "list"),
+])
+def test_a_state_that_does_not_fit_is_refused_before_anything_changes(kind, name, state, error, message):
+    """It is the second group's; the first would have been changed before it."""
+    params = [fn.Parameter(np.ones(n, np.float32)) for n in (3, 5)]
+    optimizer = kind([{"params": [p]} for p in params], **({"momentum": 0.5} if kind is SGD else {}))
+    for p in params:
+        p.grad[...] = 1
+    optimizer.step()
+    before = [p.data.copy() for p in params]
+    optimizer.state[f"1.{name}.float32"] = state
+    with pytest.raises(error, match=f"{kind.__name__}: state 1.{name}.float32 .*{message}"):
         optimizer.step()
-        before = p.data.copy()
-        for state, message in ((np.zeros(4, np.float32), "20 bytes.* got 16"),
-                               (np.zeros(10, np.float32)[::2], "contiguous")):
-            optimizer.state[f"0.{name}.float32"] = state
-            with pytest.raises(ValueError, match=message):
-                optimizer.step()
-        optimizer.state[f"0.{name}.float32"] = np.zeros(5, np.int32)
-        with pytest.raises(TypeError, match=f"{name}.* must be float32, got int32"):
-            optimizer.step()
-        assert np.array_equal(p.data, before)
+    assert optimizer.state["step"] == 1
+    for p, old in zip(params, before, strict=True):
+        np.testing.assert_array_equal(p.data, old)
+
+
+@pytest.mark.parametrize(("kind", "needed", "options"), [
+    (kernel.sgd, 0, (1e-3, 0.0, 0.0, 0.0, False, False, True)),
+    (kernel.adam, 2, (1e-3, 0.9, 0.999, 1e-8, 0.0, False, False, 1)),
+    (kernel.rmsprop, 1, (1e-2, 0.99, 1e-8, 0.0, 0.0, False)),
+])
+def test_kernels_refuse_arrays_that_do_not_lie_alike(kind, needed, options):
+    states = 1 if kind is kernel.sgd else 3
+    for i in range(2 + states):
+        for wrong in (np.zeros(4, np.float32), np.zeros(5, np.float64), np.zeros(10, np.float32)[::2],
+                      np.zeros(5, np.float32)[::-1], np.zeros((2, 0), np.float32)):
+            arrays = [np.ones(5, np.float32) for _ in range(2 + states)]
+            arrays[i] = wrong
+            with pytest.raises(ValueError, match="contiguous and of one size"):
+                kind(*arrays, *options)
+        if i < 2 + needed:
+            arrays[i] = None
+            with pytest.raises(TypeError):
+                kind(*arrays, *options)
+    assert kind(*[np.ones(5, np.float32)] * 2, *[np.ones(5, np.float32)] * needed,
+                *[None] * (states - needed), *options) is None

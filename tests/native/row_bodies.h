@@ -57,8 +57,11 @@ static void *rows_of(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int fir
         void *memory = draw(outputs * channels, 4), *y = memory;
         /* Whole cache lines are written past the caches, from 64 bytes on: malloc's 16 do not do. */
         const int past = group == 1 && !gradient && channels * itemsize % 64 == 0;
-        if (past) y = memcpy(aligned_alloc(64, (size_t)(outputs * channels * itemsize)), memory,
-                             (size_t)(outputs * channels * itemsize));
+        if (past) {
+            y = aligned_alloc(64, (size_t)(outputs * channels * itemsize));
+            if (!y) exit(2);
+            memcpy(y, memory, (size_t)(outputs * channels * itemsize));
+        }
         const void *rows[3];
         ptrdiff_t tap_w[5];
         for (ptrdiff_t r = 0; r < 3; r++) rows[r] = at(x, r * PIXELS * channels);

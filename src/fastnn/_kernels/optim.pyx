@@ -1,7 +1,7 @@
 """Steps of the optimizers: one pass over the flat buffers of parameters, gradients and states.
 
 A run is cut in blocks, which threads share; every number is changed by itself, so the cut changes no bit.
-Ctrl-C waits for the end: of a network half of which had taken the step nobody could go on.
+Ctrl-C waits for the end of a run: with parameters of which half had taken the step nobody could go on.
 Arrays come as they are (arrays.pxd): of one dtype, which optim/ has seen to.
 """
 
@@ -47,8 +47,13 @@ cdef void all_blocks(const Step* job) noexcept nogil:
     work_done(threads > 1)
 
 
-cdef int run(int kind, const fnn_step* options, data, grad, state0, state1, state2) except -1:
-    """The step of `kind`; a state of None is not kept."""
+cdef bint alike(Py_buffer* array, const Py_buffer* data) noexcept:
+    return (array.len == data.len and array.itemsize == data.itemsize
+            and PyBuffer_IsContiguous(array, b"C"))
+
+
+cdef int run(int kind, const fnn_step* options, int needed, data, grad, state0, state1, state2) except -1:
+    """The step of `kind`. The first states, as many as are needed, are arrays; others may be None."""
     cdef Arrays arrays
     cdef Step job
     cdef int i
@@ -57,12 +62,14 @@ cdef int run(int kind, const fnn_step* options, data, grad, state0, state1, stat
         acquire(&arrays, data, True)
         acquire(&arrays, grad, False)
         for state in (state0, state1, state2):
-            acquire_or_none(&arrays, state, True)
-        for i in range(1, arrays.count):
-            if arrays.item[i].buf is not NULL and (arrays.item[i].len != arrays.item[0].len
-                                                   or not PyBuffer_IsContiguous(&arrays.item[i], b"C")):
-                raise ValueError(f"optimizer: {'gradient' if i == 1 else 'state'} must be contiguous and of "
-                                 f"{arrays.item[0].len} bytes, as the parameters; got {arrays.item[i].len}")
+            if arrays.count < 2 + needed:
+                acquire(&arrays, state, True)
+            else:
+                acquire_or_none(&arrays, state, True)
+        for i in range(arrays.count):
+            if arrays.item[i].itemsize and not alike(&arrays.item[i], &arrays.item[0]):
+                raise ValueError("optimizer: parameters, gradient and states must be contiguous and "
+                                 "of one size")
         job.kind, job.options = kind, options
         job.itemsize = arrays.item[0].itemsize
         job.size = arrays.item[0].len // job.itemsize
@@ -85,7 +92,7 @@ def sgd(data, grad, velocity, double lr, double momentum, double dampening, doub
     o.lr, o.momentum, o.decay, o.nesterov, o.maximize = lr, momentum, decay, nesterov, maximize
     o.keep = 0 if first else momentum
     o.take = 1 if first else 1 - dampening
-    run(FNN_SGD, &o, data, grad, velocity, None, None)
+    run(FNN_SGD, &o, 0, data, grad, velocity, None, None)
 
 
 def adam(data, grad, first, second, largest, double lr, double beta1, double beta2, double eps, double decay,
@@ -99,7 +106,7 @@ def adam(data, grad, first, second, largest, double lr, double beta1, double bet
     o.scale = (1 - beta2 ** step) ** -0.5
     o.eps, o.maximize = eps, maximize
     o.keep, o.take, o.square_keep, o.square_take = beta1, 1 - beta1, beta2, 1 - beta2
-    run(FNN_ADAM, &o, data, grad, first, second, largest)
+    run(FNN_ADAM, &o, 2, data, grad, first, second, largest)
 
 
 def rmsprop(data, grad, square, buffer, average, double lr, double alpha, double eps, double decay,
@@ -112,4 +119,4 @@ def rmsprop(data, grad, square, buffer, average, double lr, double alpha, double
     cdef fnn_step o
     o.lr, o.eps, o.decay, o.momentum, o.maximize = lr, eps, decay, momentum, maximize
     o.square_keep, o.square_take = alpha, 1 - alpha
-    run(FNN_RMSPROP, &o, data, grad, square, buffer, average)
+    run(FNN_RMSPROP, &o, 1, data, grad, square, buffer, average)

@@ -142,7 +142,8 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
 cdef bint goes_past(const Walk* walk, Py_ssize_t channels, const real* y) noexcept nogil:
     """Whether outputs are written past the caches: their array would fill these, and pixels are whole lines.
 
-    An array of 4 MB that was written through them and read again took as long, one of 8 MB 1.2 times (Zen 3).
+    It is the array that counts, of which a stride's classes, or convolutions side by side, write parts. To
+    write and read again 4 MB took as long through the caches as past them, 8 MB 1.2 times (Zen 3).
     """
     cdef Py_ssize_t size = sizeof(real), steps = (channels | walk.y_q | walk.y_p | walk.y_n) * size
     return (walk.n * walk.y_n * size >= PAST_BYTES

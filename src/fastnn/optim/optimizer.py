@@ -37,7 +37,7 @@ class Optimizer:
 
     # The names of the arrays that the rule keeps for each parameter, such as a momentum.
     state_names: tuple[str, ...] = ()
-    # Those of them that an option asks for: a state may have them from a time when it was on.
+    # Those that options ask for, where they are on; a state keeps its arrays of the others.
     optional_states: frozenset[str] = frozenset()
 
     def __init__(self, params: Module | Iterable[Any], defaults: dict[str, Any]):
@@ -101,26 +101,42 @@ class Optimizer:
             gradients = [grad for _, grad in coalesce(self.parameters)]
             for hook in self._hooks:
                 hook(gradients)
+        runs = self._runs()  # what fails does so before anything has changed
         self.state["step"] += 1
-        for index, group in enumerate(self.param_groups):
-            offsets: dict[np.dtype, int] = {}
-            for data, grad in coalesce(group["params"]):
-                start = offsets.get(data.dtype, 0)
-                offsets[data.dtype] = start + data.size
-                state = [self._state_array(index, name, data.dtype)[start : start + data.size]
-                         for name in self.state_names]
+        try:
+            for data, grad, state, group in runs:
                 self.update(data, grad, state, group, self.state["step"])
-            for buffer in {p._buffer for p in group["params"]}:
-                buffer.drop_caches()  # again: a layer that shares them may have been called meanwhile
+        finally:  # again: a layer that shares them may have been called meanwhile
+            for buffer in {p._buffer for p in self.parameters}:
+                buffer.drop_caches()
 
-    def _state_array(self, index, name, dtype):
-        key = f"{index}.{name}.{dtype}"
+    def _runs(self):
+        """List (data, grad, state, group) of each run of parameters that lie side by side."""
+        runs = []
+        for index, group in enumerate(self.param_groups):
+            pairs = coalesce(group["params"])
+            sizes: dict[np.dtype, int] = {}
+            for data, _ in pairs:
+                sizes[data.dtype] = sizes.get(data.dtype, 0) + data.size
+            arrays = {dtype: [self._state_array(f"{index}.{name}.{dtype}", size, dtype)
+                              for name in self.state_names] for dtype, size in sizes.items()}
+            start = dict.fromkeys(sizes, 0)
+            for data, grad in pairs:
+                i, j = start[data.dtype], start[data.dtype] + data.size
+                start[data.dtype] = j
+                runs.append((data, grad, [array[i:j] for array in arrays[data.dtype]], group))
+        return runs
+
+    def _state_array(self, key, size, dtype):
         if key not in self.state:
-            size = sum(p.size for p in self.param_groups[index]["params"] if p.dtype == dtype)
             self.state[key] = np.zeros(size, dtype)
-        array = self.state[key]
-        if array.dtype != dtype:
-            raise TypeError(f"{type(self).__name__}: state {key} must be {dtype}, got {array.dtype}")
+        array, name = self.state[key], f"{type(self).__name__}: state {key}"
+        if not isinstance(array, np.ndarray) or array.dtype != dtype:
+            kind = getattr(array, "dtype", type(array).__name__)
+            raise TypeError(f"{name} must be an array of {dtype}, got {kind}")
+        _checks.same_shape(name, array, (size,))
+        if not array.flags.c_contiguous:
+            raise ValueError(f"{name} must be contiguous, got strides {array.strides}")
         return array
 
     def state_dict(self) -> dict[str, Any]:
@@ -160,14 +176,11 @@ class Optimizer:
         sizes: dict[str, int] = {}
         for index, group in enumerate(self.param_groups):
             for p in group["params"]:
-                for what in self.state_names:
+                for what in {*self.state_names, *self.optional_states}:
                     key = f"{index}.{what}.{p.dtype}"
                     sizes[key] = sizes.get(key, 0) + p.size
         state: dict[str, Any] = {"step": _checks.integer(f"{name}: step", found.get("step"), 0)}
-        unused = self.optional_states.difference(self.state_names)
         for key in found.keys() - {"step"}:
-            if unused.intersection(str(key).split(".")[1:2]):
-                continue
             if key not in sizes:
                 raise ValueError(f"{name}.load_state_dict: state has {key}, expected only {sorted(sizes)}")
             array = np.array(found[key], key.rpartition(".")[2])

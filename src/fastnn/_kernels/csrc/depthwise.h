@@ -12,10 +12,11 @@
  * 223 -> 155 us, 192 x 28 x 28 68 -> 65 -> 58, stride 2, 96 x 112 x 112 298 -> 264 -> 214. Where another thread shares
  * the processor instructions are what counts: for 4 x 2 vectors of outputs 275 -> 224, MobileNetV2 1.05 times as fast.
  *
- * Outputs that would fill the caches are written past them, but for a row's edges: a line that is written otherwise
- * is first read. 16 x 144 x 56 x 56, one thread or two, .77 of the time; the input's gradient under stride 2, 16 x 96 x
- * 112 x 112, .75. Products hide it: 1 x 1 convolutions gain nothing, and Winograd's, which write 16 lines by turns,
- * would take twice as long; so would GELU, which has much to compute between two halves of a line.
+ * Of these sizes, outputs that would fill the caches are written past them, where ABREAST are computed at once: a line
+ * that is written otherwise is first read. 16 x 144 x 56 x 56, one thread or two, .77 of the time; the input's gradient
+ * under stride 2, 16 x 96 x 112 x 112, .75. In 1 x 1 convolutions the products hide that reading: they gain nothing.
+ * Winograd's, which write 16 lines by turns, would take twice as long; so would GELU, which has much to compute between
+ * two halves of a line.
  *
  * Filters of fewer taps are those of the input's gradient under a stride: of the 3 x 3 of stride 2, each pixel
  * sees 1 x 1, 1 x 2, 2 x 1 or 2 x 2 (96 channels of 112 x 112: 589 us with a load of each tap for each output,

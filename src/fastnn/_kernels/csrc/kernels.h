@@ -55,7 +55,7 @@ typedef struct {
     int accumulate;          /* y already holds numbers: add to them                                   */
     int relu;
     int far;                 /* even_tile.h: pixels lie beyond L2, those of the next tile are fetched  */
-    int past;                /* depthwise.h: outputs are whole cache lines, written past the caches    */
+    int past;                /* depthwise.h: pixels are whole cache lines, to be written past the caches */
 } fnn_row;
 
 /* The functions of elementwise.h. */

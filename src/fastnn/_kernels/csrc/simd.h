@@ -139,7 +139,7 @@ INLINE vec NAME(permute2)(vec x, vec y, mask from) {
  *     ratio           x / a
  *     root            the square root
  *     store_past      store past the caches; p is a multiple of VBYTES
- *     stored_past     to be called before others read it
+ *     stored_past     to be called before other threads read it
  *
  * WHOLE is so large that a number added to it loses its fraction; the last bits of the sum are the whole number.
  */
