@@ -115,6 +115,9 @@ class Optimizer:
         runs = []
         for index, group in enumerate(self.param_groups):
             pairs = coalesce(group["params"])
+            if not self.state_names:
+                runs += [(data, grad, [], group) for data, grad in pairs]
+                continue
             sizes: dict[np.dtype, int] = {}
             for data, _ in pairs:
                 sizes[data.dtype] = sizes.get(data.dtype, 0) + data.size
