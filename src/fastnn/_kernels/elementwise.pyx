@@ -9,7 +9,7 @@ Arrays come as they are (arrays.pxd): contiguous and of one dtype, which functio
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, release
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, at, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, raise_interrupt
 from fastnn._kernels.share cimport share
@@ -53,15 +53,14 @@ cdef double cost(int op, Py_ssize_t n) noexcept nogil:
 
 cdef void map_blocks(const void* map_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
     cdef const Map* job = <const Map*>map_
-    cdef Py_ssize_t block, n, at
+    cdef Py_ssize_t block, n, o
     for block in range(first, last):
         n = min(BLOCK, job.size - block * BLOCK)
-        at = block * BLOCK * job.itemsize
+        o = block * BLOCK * job.itemsize
         if job.grad_y is NULL:
-            job.kern.map(job.op, n, job.alpha, job.beta, job.x + at, job.y + at)
+            job.kern.map(job.op, n, job.alpha, job.beta, job.x + o, job.y + o)
         else:
-            job.kern.map_backward(job.op, n, job.alpha, job.beta, job.grad_y + at, job.x + at,
-                                  job.y + at)
+            job.kern.map_backward(job.op, n, job.alpha, job.beta, job.grad_y + o, job.x + o, job.y + o)
 
 
 cdef void run_map(int op, double alpha, double beta, const Py_buffer* grad_y, const Py_buffer* x,
@@ -198,10 +197,6 @@ cdef struct Losses:
     const char* pos_weight
     char* out                   # losses, or NULL; the gradient
     double* totals              # of the blocks, or NULL for the gradient
-
-
-cdef const char* at(const char* array, Py_ssize_t offset) noexcept nogil:
-    return NULL if array is NULL else array + offset
 
 
 cdef void loss_blocks(const void* losses_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:

@@ -11,7 +11,7 @@ from libc.math cimport isfinite, sqrt
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, finish, release
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, at, finish, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, raise_interrupt, real
 from fastnn._kernels.share cimport share
@@ -22,10 +22,6 @@ cdef enum:
     WHOLE_VECTORS = 16  # the most numbers of a vector
 
 cdef double NS_ELEMENT = 0.15   # an element of memory-bound work
-
-
-cdef const char* at(const char* array, Py_ssize_t offset) noexcept nogil:
-    return NULL if array is NULL else array + offset
 
 
 cdef void add_blocks(const real* parts, Py_ssize_t blocks, Py_ssize_t width, double* total) noexcept nogil:

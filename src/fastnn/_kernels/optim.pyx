@@ -8,7 +8,7 @@ Arrays come as they are (arrays.pxd): of one dtype, which optim/ has seen to.
 from cpython.buffer cimport PyBuffer_IsContiguous
 from cython.parallel cimport prange
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, release
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, at, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
     FNN_ADAM, FNN_RMSPROP, FNN_SGD, ceil_div, fnn_kernels, fnn_step, kernels, team_size, work_done
@@ -28,15 +28,10 @@ cdef struct Step:
     char* state[3]              # NULL: not kept
 
 
-cdef char* after(char* state, Py_ssize_t offset) noexcept nogil:
-    return NULL if state is NULL else state + offset
-
-
 cdef void step_block(const Step* job, Py_ssize_t block) noexcept nogil:
-    cdef Py_ssize_t at = block * BLOCK * job.itemsize
-    job.kern.optimizer[job.kind](min(BLOCK, job.size - block * BLOCK), job.data + at, job.grad + at,
-                                 after(job.state[0], at), after(job.state[1], at), after(job.state[2], at),
-                                 job.options)
+    cdef Py_ssize_t o = block * BLOCK * job.itemsize
+    job.kern.optimizer[job.kind](min(BLOCK, job.size - block * BLOCK), job.data + o, job.grad + o,
+                                 at(job.state[0], o), at(job.state[1], o), at(job.state[2], o), job.options)
 
 
 cdef void all_blocks(const Step* job) noexcept nogil:
