@@ -18,7 +18,7 @@ from fastnn._kernels.share cimport share
 
 cdef enum:
     BLOCK = 64
-    LONG_ROW = 64       # numbers, of batch norm's affine map
+    LONG_ROW = 256      # numbers, of batch norm's affine map
     WHOLE_VECTORS = 16  # the most numbers of a vector
 
 cdef double NS_ELEMENT = 0.15   # an element of memory-bound work

@@ -112,7 +112,7 @@ INLINE void NAME(tile_step)(int rows, int vectors, int panels, const fnn_tile *t
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) {
             bk[v] = load(b + p * t->b_panel + v * VLEN);
-            if (rows > 4 && v * VBYTES % 64 == 0)
+            if (rows > 3 && v * VBYTES % 64 == 0)
                 __builtin_prefetch(b + p * t->b_panel + v * VLEN + AHEAD(rows) * NR);
         }
 #pragma GCC unroll 16
