@@ -67,10 +67,11 @@ static void *rows_of(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int fir
         for (ptrdiff_t r = 0; r < 3; r++) rows[r] = at(x, r * PIXELS * channels);
         for (ptrdiff_t s = 0; s < 5; s++) tap_w[s] = s * FILTERS[i].dilation - 1;
         if (FILTERS[i].r > 1) rows[0] = NULL;
-        fnn_row row = {.rows = rows, .ahead = FILTERS[i].stride == 1 ? x : NULL, .r = FILTERS[i].r,
+        fnn_row row = {.rows = rows, .ahead = {x, FILTERS[i].stride == 1 ? NULL : x}, .r = FILTERS[i].r,
                        .s = FILTERS[i].s, .group = group, .w = PIXELS, .channels = channels, .x_pixel = channels,
                        .q = outputs, .y_pixel = channels, .stride = FILTERS[i].stride, .tap_w = tap_w,
                        .filters = filters, .filter_step = channels, .bias = gradient ? NULL : bias, .y = y,
+                       .y_ahead = y,
                        .accumulate = !gradient && i % 2, .relu = gradient ? 0 : i % 3, .past = past};
         if (group == 1)
             (gradient ? k->depthwise_gradient : k->depthwise_row)(&row);

@@ -22,8 +22,8 @@ from libc.string cimport memset
 from fastnn._kernels.gemm cimport add_slices
 from fastnn._kernels.pack cimport PLACES, pack_columns, pack_panels
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, go_on, kernels, like_parts,
-    next_task, real, start, team_size
+    CACHE_LINE, FNN_ROWS_AHEAD, Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, go_on, kernels,
+    like_parts, next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk
 
@@ -33,7 +33,7 @@ cdef enum:
     PANEL_BYTES = 24 * 1024  # of a panel of filters that stays in L1, beside pixels
     PART_BYTES = 128 * 1024  # of a part of a row of outputs that stays in L2 while panels pass over it
     PART_TILES = 16          # in it, at least
-    PAST_BYTES = 8 * 1024 * 1024  # of outputs that would fill the caches
+    FAR_BYTES = 8 * 1024 * 1024  # of an array that does not stay in the caches: images, outputs
     MAX_SLICES = 8           # of rows
     PARTS = 4                # of a row's channels, at most, where there is one slice ...
     PART_CHANNELS = 32       # ... of so many at least, whole cache lines
@@ -85,19 +85,21 @@ cdef void pack_narrow_transposed(const real* weight, const Py_ssize_t* places, P
 
 cdef void point_rows(const Walk* walk, fnn_row* task, const real* image, Py_ssize_t p,
                      const void** table) noexcept nogil:
-    """The input rows under row p of the outputs, and the one that row p + 1 reads besides.
+    """The input rows under row p of the outputs, and those that row p + 1 reads besides, to be fetched.
 
-    That one is fetched where it is the only one: 8 images of 144 channels of 56 x 56 out of memory,
-    3033 -> 1849 us. Under a stride it was slower, 8 of 96 x 112 x 112 3365 -> 4103 us.
+    These where the images are far: 8 of 144 channels of 56 x 56 3033 -> 1849 us (Zen 3), under a stride of 2
+    16 of them 1763 -> 1040 (Zen 5); but of one image, out of L2, 38.9 -> 43.
     """
-    cdef Py_ssize_t r, h = 0
+    cdef Py_ssize_t r, h, last = 0, ahead = 0
     for r in range(task.r):
-        h = p * walk.stride_h + walk.tap_h[r * task.s]
-        table[r] = image + h * walk.x_h if 0 <= h < walk.h else NULL
-    h += walk.stride_h
-    task.ahead = NULL
-    if walk.stride_h == 1 and 0 <= h < walk.h and p + 1 < walk.p:
-        task.ahead = image + h * walk.x_h
+        last = p * walk.stride_h + walk.tap_h[r * task.s]
+        table[r] = image + last * walk.x_h if 0 <= last < walk.h else NULL
+    task.ahead[0] = task.ahead[1] = NULL
+    for r in range(task.r if task.far and p + 1 < walk.p else 0):
+        h = (p + 1) * walk.stride_h + walk.tap_h[r * task.s]
+        if max(last, <Py_ssize_t>-1) < h < walk.h and ahead < FNN_ROWS_AHEAD:
+            task.ahead[ahead] = image + h * walk.x_h
+            ahead += 1
 
 
 cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssize_t group) noexcept nogil:
@@ -135,8 +137,14 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
     shared.bias = bias
     shared.accumulate, shared.relu = accumulate, relu
     shared.past = not accumulate and goes_past(walk, channels, y)
+    shared.far = is_far(walk, sizeof(real))
     return all_rows(walk, &shared, kern.depthwise_row if group == 1 else kern.grouped_row, x, filters, y, 1,
                     0.05 * walk.q * channels * group * walk.taps)
+
+
+cdef inline bint is_far(const Walk* walk, Py_ssize_t itemsize) noexcept nogil:
+    """Whether images come from beyond the caches."""
+    return walk.n * walk.x_n * itemsize >= FAR_BYTES
 
 
 cdef bint goes_past(const Walk* walk, Py_ssize_t channels, const real* y) noexcept nogil:
@@ -146,7 +154,7 @@ cdef bint goes_past(const Walk* walk, Py_ssize_t channels, const real* y) noexce
     write and read again 4 MB took as long through the caches as past them, 8 MB 1.2 times (Zen 3).
     """
     cdef Py_ssize_t size = sizeof(real), steps = (channels | walk.y_q | walk.y_p | walk.y_n) * size
-    return (walk.n * walk.y_n * size >= PAST_BYTES
+    return (walk.n * walk.y_n * size >= FAR_BYTES
             and (<Py_ssize_t>(y + walk.y_start) | steps) % CACHE_LINE == 0)
 
 
@@ -241,6 +249,7 @@ cdef void band_task(void (*body)(const fnn_row*) noexcept nogil, const Walk* wal
         q0 = i % parts * walk.q // parts
         point_rows(walk, &task, x + n * walk.x_n, p, table)
         task.y = y + walk.y_start + n * walk.y_n + p * walk.y_p + q0 * walk.y_q
+        task.y_ahead = <real*>task.y + walk.y_p
         if parts > 1:
             task.q = (i % parts + 1) * walk.q // parts - q0
             for r in range(task.r):
@@ -270,6 +279,7 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
         free(sums)
         return -1
     describe_groups(walk, &shared, channels, group, walk.taps, sizeof(real))
+    shared.far = is_far(walk, sizeof(real))
     shared.bias = NULL
     shared.accumulate = shared.relu = False
     start(&watch)

@@ -115,9 +115,11 @@ cdef extern from "kernels.h" nogil:
         void* y
         void* y_places
 
+    enum: FNN_ROWS_AHEAD
     ctypedef struct fnn_row:
         const void* const* rows
-        const void* ahead
+        const void* ahead[FNN_ROWS_AHEAD]
+        const void* y_ahead
         Py_ssize_t r
         Py_ssize_t s
         Py_ssize_t group

@@ -34,11 +34,13 @@ typedef struct {
     int relu;              /* before the store: 1 clip at zero, 2 at six, too; 0 neither           */
 } fnn_tile;
 
+enum { FNN_ROWS_AHEAD = 2 };
+
 /* One row of outputs of a convolution whose groups are narrow: depthwise.h, grouped.h; or whose taps are runs of
  * `group` numbers, even_tile.h: s = 1 then, and `channels` are those of the output. */
 typedef struct {
     const void *const *rows; /* the input row under each row of the filter, or NULL where there is none */
-    const void *ahead;       /* an input row that is wanted next, or NULL                              */
+    const void *ahead[FNN_ROWS_AHEAD]; /* input rows that are wanted next; fewer end with NULL         */
     ptrdiff_t r, s;          /* the filter: rows x columns                                             */
     ptrdiff_t group;         /* channels of a group, and its filters                                   */
     ptrdiff_t w, channels;   /* the input row: pixels and channels                                     */
@@ -52,9 +54,11 @@ typedef struct {
     ptrdiff_t filter_step;   /* elements from one tap's channels, or one panel, to the next            */
     const void *bias;        /* [channels] or NULL                                                     */
     void *y;                 /* outputs, or their gradient                                             */
+    const void *y_ahead;     /* of a gradient its next row, where `ahead` has rows                     */
     int accumulate;          /* y already holds numbers: add to them                                   */
     int relu;
-    int far;                 /* even_tile.h: pixels lie beyond L2, those of the next tile are fetched  */
+    int far;                 /* pixels come from beyond L2, even_tile.h, or all caches, depthwise.h:   */
+                             /* what is wanted next is fetched                                         */
     int past;                /* depthwise.h: pixels are whole cache lines, to be written past the caches */
 } fnn_row;
 
