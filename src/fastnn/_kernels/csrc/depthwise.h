@@ -64,7 +64,7 @@ INLINE void NAME(columns)(const fnn_row *t, const NAME(image) * image, int width
         const int there = inside || (0 <= w + j && w + j < t->w);
         const int halves = abreast > 1 && stride == 1 && image->n >= VLEN;
         const real *p = abreast > 1 ? NAME(place)(&place, j) : from + j * image->pixel;
-        x[j] = !there ? (vec){0} : halves ? load_far(p) : NAME(load_first)(p, image->n);
+        x[j] = !there ? (vec){0} : halves ? load_across(p) : NAME(load_first)(p, image->n);
 #if VBYTES == 32
         if (abreast > 1 && 0 < j && j < columns - 1 && j % stride + stride < width) __asm__("" : "+x"(x[j]));
 #endif

@@ -88,9 +88,14 @@ INLINE vec NAME(gradient)(int op, vec g, vec s, real alpha, real beta) {
  * two lines waits for stores around it (Zen 3, 1024 x 1024: relu 144 us one by one, 111 so). Vectors of
  * 16 bytes do not lie across lines, and of double the code of so many terms is long. */
 enum { NAME(AHEAD) = VBYTES > 16 && sizeof(real) == sizeof(float) ? 2 : 1 };
-INLINE void NAME(load_ahead)(vec *v, const real *x) {
+INLINE vec NAME(load_of)(int op, const real *x) { /* where a function is a few instructions memory is the limit */
+    const int is_short = op == FNN_RELU || op == FNN_LEAKY_RELU || op == FNN_HARDTANH || op == FNN_HARDSIGMOID
+                         || op == FNN_HARDSWISH;
+    return is_short ? load_across(x) : load(x);
+}
+INLINE void NAME(load_ahead)(int op, vec *v, const real *x) {
 #pragma GCC unroll 2
-    for (int j = 0; j < NAME(AHEAD); j++) v[j] = load(x + j * VLEN);
+    for (int j = 0; j < NAME(AHEAD); j++) v[j] = NAME(load_of)(op, x + j * VLEN);
 }
 
 /* Tanh, and what comes of a sigmoid, of whole blocks in two loops; returns how far it came. Their instructions wait
@@ -105,7 +110,7 @@ INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
     for (; i + NAME(STAGE) * VLEN <= n; i += NAME(STAGE) * VLEN) {
         for (int k = 0; k < NAME(STAGE); k += NAME(AHEAD)) {
             vec v[NAME(AHEAD)];
-            NAME(load_ahead)(v, x + i + k * VLEN);
+            NAME(load_ahead)(op, v, x + i + k * VLEN);
 #pragma GCC unroll 2
             for (int j = 0; j < NAME(AHEAD); j++)
                 e[k + j] = op == FNN_TANH ? NAME(tanh_exp)(v[j]).m
@@ -131,7 +136,7 @@ INLINE void NAME(map_run)(int op, ptrdiff_t n, real alpha, real beta, const real
     ptrdiff_t i = in_blocks ? NAME(map_blocks)(op, n, x, y) : 0;
     for (; i + NAME(AHEAD) * VLEN <= n; i += NAME(AHEAD) * VLEN) {
         vec v[NAME(AHEAD)];
-        NAME(load_ahead)(v, x + i);
+        NAME(load_ahead)(op, v, x + i);
 #pragma GCC unroll 2
         for (int j = 0; j < NAME(AHEAD); j++) store(y + i + j * VLEN, NAME(function)(op, v[j], alpha, beta));
     }
@@ -142,8 +147,10 @@ INLINE void NAME(map_run)(int op, ptrdiff_t n, real alpha, real beta, const real
 INLINE void NAME(map_backward_run)(int op, ptrdiff_t n, real alpha, real beta, const real *grad_y, const real *s,
                                    real *grad_x) {
     ptrdiff_t i = 0;
-    for (; i + VLEN <= n; i += VLEN)
-        store(grad_x + i, NAME(gradient)(op, load(grad_y + i), load(s + i), alpha, beta));
+    for (; i + VLEN <= n; i += VLEN) {
+        const vec g = NAME(load_of)(op, grad_y + i), of = NAME(load_of)(op, s + i);
+        store(grad_x + i, NAME(gradient)(op, g, of, alpha, beta));
+    }
     if (i < n)
         store_part(grad_x + i,
                    NAME(gradient)(op, load_part(grad_y + i, n - i), load_part(s + i, n - i), alpha, beta), n - i);

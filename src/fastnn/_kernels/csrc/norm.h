@@ -15,11 +15,11 @@ INLINE void NAME(moments_of)(int wide, ptrdiff_t m, ptrdiff_t c, ptrdiff_t j, co
     for (ptrdiff_t i = 0; i < m; i++, x += c) {
 #pragma GCC unroll 4
         for (int v = 0; v < wide; v++) {
-            const vec d = (wide > 1 ? load_far(x + v * VLEN) : NAME(load_first)(x, n)) - mean[v];
+            const vec d = (wide > 1 ? load_across(x + v * VLEN) : NAME(load_first)(x, n)) - mean[v];
             deviation[v] += d;
             if (g) {
                 const real *at = g + i * c + j + v * VLEN;
-                const vec w = wide > 1 ? load_far(at) : NAME(load_first)(at, n);
+                const vec w = wide > 1 ? load_across(at) : NAME(load_first)(at, n);
                 product[v] += d * w;
                 total[v] += w;
             } else {
@@ -48,8 +48,8 @@ static void NAME(column_moments)(ptrdiff_t m, ptrdiff_t c, const void *x, const 
 /* (x - center) a + b, or with g: ... + d g, of the vector at j. */
 INLINE vec NAME(affine_at)(ptrdiff_t j, const real *x, const real *center, const real *a, const real *b,
                            const real *g, const real *d) {
-    const vec v = (load_far(x + j) - load(center + j)) * load(a + j) + load(b + j);
-    return g ? v + load_far(g + j) * load(d + j) : v;
+    const vec v = (load_across(x + j) - load(center + j)) * load(a + j) + load(b + j);
+    return g ? v + load_across(g + j) * load(d + j) : v;
 }
 
 /* y_ij = (x_ij - center_j) a_j + b_j, or with g: ... + d_j g_ij. The center is taken off first, where nothing

@@ -50,12 +50,16 @@ INLINE NAME(winner) NAME(winner2)(NAME(winner) a, NAME(winner) b) {
     return (NAME(winner)){select(stays, a.best, b.best), (mask)select(stay, (vec)a.where, (vec)b.where)};
 }
 
+INLINE vec NAME(load_pixel)(const real *x, ptrdiff_t n) {
+    return n >= VLEN ? load_across(x) : NAME(load_first)(x, n);
+}
+
 /* x[0] op x[step] op ..., `taps` vectors of which n elements are used; `seen` is NULL, or takes their sum. */
 INLINE vec NAME(fold)(vec (*op)(vec, vec), NAME(seen) *seen, ptrdiff_t taps, ptrdiff_t step, const real *x,
                       ptrdiff_t n) {
-    vec v = NAME(load_first)(x, n), sum = v;
+    vec v = NAME(load_pixel)(x, n), sum = v;
     for (ptrdiff_t tap = 1; tap < taps; tap++) {
-        const vec next = NAME(load_first)(x + tap * step, n);
+        const vec next = NAME(load_pixel)(x + tap * step, n);
         v = op(v, next);
         if (seen) sum = NAME(also)(sum, next, seen);
     }

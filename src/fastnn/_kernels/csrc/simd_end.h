@@ -10,7 +10,7 @@
 #undef load
 #undef store
 #undef splat
-#undef load_far
+#undef load_across
 #undef load_part
 #undef store_part
 #undef select
