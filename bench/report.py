@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import re
 import statistics
 from pathlib import Path
 
@@ -67,9 +68,10 @@ def chart(ratios, path, title):
 
 
 def processor():
-    """The name of the processor."""
+    """The processor's name, and the family and model that a virtual machine's name may not tell."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+        first = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+        known = dict(re.findall(r"^(.*?)\s*: (.*)$", first, re.MULTILINE))
+        return f"{known['model name']} (family {known['cpu family']}, model {known['model']})"
+    except (OSError, KeyError):
         return platform.processor() or platform.machine()

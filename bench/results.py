@@ -21,9 +21,9 @@ HEAD = """# Results
 
 Ratios to the best of the other libraries, each in a process of its own, taking turns. Above 1 fastnn is
 faster; losses are in bold. Every table says on which machine, with which versions, at which commit and by
-which command it was measured; tables without a commit are older, those of AVX-512 by many steps, and of
-another machine. A table of a few rounds on a machine that others share is good to a tenth; at
-two threads single rows of two runs were up to 2.5 times apart.
+which command it was measured. Those of a processor of family 26, which is a Zen 5, are the newest; without
+a family they are of a Zen 3, without a commit older still. A table of a few rounds on a machine that others
+share is good to a tenth; at two threads single rows of two runs were up to 2.5 times apart.
 """
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import fastnn as fn
 from fastnn._kernels import runtime
+from fastnn._kernels.memory import empty
 
 
 def test_show_config(capsys):
@@ -135,6 +136,20 @@ def test_large_outputs_use_memory_that_was_given_back_and_never_memory_in_use():
     assert fn.functional.conv2d(x, weight).__array_interface__["data"][0] == place
     fn.empty_cache()
     assert (second == 2).all()
+
+
+def test_what_is_kept_makes_room_for_what_is_in_use():
+    """Blocks of another size, which nobody asks for any more, do not keep a large one from being kept."""
+    fn.empty_cache()
+    stale = [empty((n << 20,), np.dtype(np.uint8)) for n in (41, 42, 43, 44, 45)]
+    del stale
+    for _ in range(2):
+        array = empty((200 << 20,), np.dtype(np.uint8))
+        fresh = array[0] != 7  # new memory is zeros
+        array[0] = 7
+        del array
+    assert not fresh
+    fn.empty_cache()
 
 
 @pytest.mark.parametrize(("variables", "spins", "shown"), [

@@ -384,10 +384,31 @@ def test_outputs_beyond_the_caches_have_the_bits_of_single_images(isa, threads, 
     assert_same_bits(functional.conv2d_backward(grad_y, x, weight, bias, y=y, **options), grads)
     threads(1)
     assert_same_bits([functional.conv2d(x, weight, bias, **options)], [y])
+    assert_same_bits(functional.conv2d_backward(grad_y, x, weight, bias, y=y, **options), grads)
     for i in (0, n - 1):
         assert_same_bits([functional.conv2d(x[i], weight, bias, **options)], [y[i]])
         alone, *_ = functional.conv2d_backward(grad_y[i], x[i], weight, bias, y=y[i], **options)
         assert_same_bits([alone], [grad_x[i]])
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 2), (2, 3), (3, 1), ((2, 1), 1), ((1, 2), (3, 1))])
+def test_images_beyond_the_caches_have_the_bits_of_single_images(isa, threads, stride, dilation):
+    """The rows that are fetched ahead are within the image, whatever the filter's rows are apart."""
+    channels, n, size = 64, 4, (95, 97)
+    x, weight, bias = Case(n, channels, *size, channels, groups=channels).arrays(np.float32)
+    assert x.nbytes >= 2**23
+    options = {"stride": stride, "padding": 1, "dilation": dilation, "groups": channels}
+    threads(2)
+    y = functional.conv2d(x, weight, bias, **options)
+    grad_x, grad_weight, _ = functional.conv2d_backward(y, x, weight, bias, **options)
+    threads(1)
+    total = np.zeros(weight.shape)
+    for i in range(n):
+        assert_same_bits([functional.conv2d(x[i], weight, bias, **options)], [y[i]])
+        alone = functional.conv2d_backward(y[i], x[i], weight, bias, **options)
+        assert_same_bits([alone[0]], [grad_x[i]])
+        total += alone[1]
+    np.testing.assert_allclose(grad_weight, total, rtol=0, atol=2e-5 * np.abs(total).max())
 
 
 def test_long_sums_keep_their_accuracy():

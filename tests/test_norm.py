@@ -61,10 +61,11 @@ def test_batch_norm(isa, dtype, shape):
         check(run_batch, x, mean, var + dtype(0.1), weight, None, training=training)
 
 
-@pytest.mark.parametrize("channels", [1, 3, 16, 33, 63, 64])
-def test_batch_norm_of_a_row_is_the_same_wherever_it_stands(isa, dtype, channels):
+@pytest.mark.parametrize("m", [1, 2, 7, 131, 1031])
+@pytest.mark.parametrize("channels", [1, 3, 16, 33, 63, 64, 65, 255, 256])
+def test_batch_norm_of_a_row_is_the_same_wherever_it_stands(isa, dtype, channels, m):
     # Of few channels many rows are taken as one, and the rest by themselves.
-    x, weight, bias = arguments((131, channels), dtype)
+    x, weight, bias = arguments((m, channels), dtype)
     mean, var = functional.batch_norm_stats(x)
     y = functional.batch_norm(x, mean, var, weight, bias)
     rows = [functional.batch_norm(row, mean, var, weight, bias) for row in np.split(x, len(x))]

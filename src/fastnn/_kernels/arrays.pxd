@@ -29,7 +29,7 @@ cdef inline int acquire_or_none(Arrays* arrays, object array, bint writable) exc
     arrays.count += 1
     return 0
 
-cdef inline char* at(const char* array, Py_ssize_t offset) noexcept nogil:
+cdef inline char* at(const void* array, Py_ssize_t offset) noexcept nogil:
     """So many bytes on; of an array at NULL, NULL."""
     return NULL if array is NULL else <char*>array + offset
 

@@ -9,7 +9,7 @@ H states belongs to each sequence and step ::
             sums = x W_ih^T + b
             for each step of the chunk
                 for each run of columns            to and fro: the last ones of a step are still in L1
-                    sums += h W_hh^T
+                    sums += h W_hh^T           of a single sequence strip by strip, to and fro as well
                     h, c, y = cell(sums, h, c)     csrc/recurrent.h
 
 A sequence never meets another within a step, so the bits of a sequence depend neither on its block nor on
@@ -31,6 +31,7 @@ from cython.parallel cimport parallel
 from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
 
+from fastnn._kernels.arrays cimport at
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC, multiply_task, panel_elements
 from fastnn._kernels.memory cimport give, take
@@ -67,7 +68,7 @@ cdef enum:
     CHUNK_TILES = 2             # of the rows of a chunk: sums that hardly leave L1
     BLOCK_ROWS = 18             # sequences of a block of a single thread: three tiles with AVX2
     PART_VECTORS = 8            # of the columns of a part, at least: sums enough to keep the multipliers busy
-    STRIP_ROWS = 2              # up to which a product reads so many columns at once
+    STRIP_PANELS = 4            # of the columns of a strip: what the tile takes at once of a single row
     RUN_VECTORS = 32            # of the columns of a run, at most
 
 cdef double NS_PER_MULTIPLY = 0.04   # 50 GFLOP/s, gates and edges included
@@ -82,10 +83,6 @@ CELLS = {
     "lstm": (FNN_LSTM, 4, 4),
     "gru": (FNN_GRU, 3, 4),
 }
-
-cdef inline void* at(void* array, Py_ssize_t elements, Py_ssize_t itemsize) noexcept nogil:
-    return NULL if array is NULL else <char*>array + elements * itemsize
-
 
 cdef inline Py_ssize_t state_pitch(Py_ssize_t hidden, Py_ssize_t lanes) noexcept nogil:
     """Elements from row to row of the states: whole vectors, and no power of two, see gemm.rows_collide."""
@@ -152,11 +149,11 @@ cdef void state_product(const Pass* p, const Layer* layer, const real* state, Py
                         real* sums) noexcept nogil:
     """sums += h W_hh^T in columns c0 .. c1, of the GRU sums =; `backwards`: the last ones first.
 
-    Few rows take some columns at a time, as the tile does: the first of a step are the last ones of the step
-    before, and lie in L1 (Zen 5, one sequence of an LSTM with H = 128, 209 -> 192 us).
+    A single row takes them in strips: the first of a step are the last ones of the step before, and lie in L1
+    (Zen 5, an LSTM of 100 steps with H = 128, 209 -> 192 us).
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t strip = PART_VECTORS * kern.lanes if rows <= STRIP_ROWS else c1 - c0
+    cdef Py_ssize_t strip = STRIP_PANELS * kern.nr if rows == 1 else c1 - c0
     cdef Py_ssize_t strips = ceil_div(c1 - c0, strip), i, c
     for i in range(strips):
         c = c0 + (strips - 1 - i if backwards else i) * strip
@@ -184,7 +181,7 @@ cdef void take_block(Pass* p, const Layer* layer, Py_ssize_t block, int part, in
     cdef fnn_cell step
     step.hidden, step.sums_stride, step.h, step.h_stride = hidden, p.columns, state, pitch
     step.y_stride, step.gates_stride = p.y_stride, p.gates_stride
-    step.c, step.state_sums = at(layer.c, n0 * hidden, sizeof(real)), state_sums
+    step.c, step.state_sums = at(layer.c, n0 * hidden * sizeof(real)), state_sums
     if p.cell == FNN_GRU:
         state_bias = <const real*>layer.bias + p.columns
     for s in range(p.steps):
@@ -203,9 +200,9 @@ cdef void take_block(Pass* p, const Layer* layer, Py_ssize_t block, int part, in
                 memcpy(<real*>layer.h_prev + (row + i) * hidden + j0, state + i * pitch + j0,
                        (j1 - j0) * sizeof(real))
         step.sums = row_of_sums(p, layer, s, s0, s1, sums)
-        step.c_prev = at(layer.c_prev, row * hidden, sizeof(real))
+        step.c_prev = at(layer.c_prev, row * hidden * sizeof(real))
         step.y = <real*>layer.y + row * p.y_stride
-        step.gates = at(layer.gates, row * p.gates_stride, sizeof(real))
+        step.gates = at(layer.gates, row * p.gates_stride * sizeof(real))
         products = state_sums if p.cell == FNN_GRU else <real*>step.sums
         for i in range(run1 - run0 if step.rows else 0):
             r = run1 - 1 - i if s % 2 else run0 + i

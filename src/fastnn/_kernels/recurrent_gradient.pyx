@@ -25,6 +25,7 @@ gradients are columns 0 .. G H, the state's the last G H of W.
 from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
+from fastnn._kernels.arrays cimport at
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC, add_slices, column_sums, column_tiles, multiply, multiply_task
 from fastnn._kernels.memory cimport give, take
@@ -95,10 +96,6 @@ cdef struct Gradient:
     Py_ssize_t block            # columns of the gates
 
 
-cdef inline const void* at(const void* array, Py_ssize_t elements, Py_ssize_t itemsize) noexcept nogil:
-    return NULL if array is NULL else <const char*>array + elements * itemsize
-
-
 cdef inline Py_ssize_t first_column(Py_ssize_t columns, Py_ssize_t nr, int part, int parts) noexcept nogil:
     """Where the share of `part` begins, in whole panels; that of part + 1 is where it ends."""
     return min(columns, ceil_div(columns, nr) * part // parts * nr)
@@ -136,7 +133,7 @@ cdef void backward_steps(const Layer* layer, Py_ssize_t n0, Py_ssize_t n1, int p
     step.gates_stride = width
     step.y_stride = layer.y_stride
     step.grad_h = grad_h
-    step.grad_c = <void*>at(layer.grad_c, n0 * hidden, sizeof(real))
+    step.grad_c = at(layer.grad_c, n0 * hidden * sizeof(real))
     for s in range(layer.steps):
         if not go_on(layer.watch) and parts == 1:
             return
@@ -148,9 +145,9 @@ cdef void backward_steps(const Layer* layer, Py_ssize_t n0, Py_ssize_t n1, int p
         grad_gates = <real*>layer.grad_gates + row * width
         step.gates = <const real*>layer.gates + row * width
         step.grad_gates = grad_gates
-        step.h_prev = at(layer.h_prev, row * hidden, sizeof(real))
-        step.c_prev = at(layer.c_prev, row * hidden, sizeof(real))
-        step.grad_y = at(layer.grad_y, row * step.y_stride, sizeof(real))
+        step.h_prev = at(layer.h_prev, row * hidden * sizeof(real))
+        step.c_prev = at(layer.c_prev, row * hidden * sizeof(real))
+        step.grad_y = at(layer.grad_y, row * step.y_stride * sizeof(real))
         kern.cell_backward[layer.cell](&step)
         if parts > 1 and meet(barrier, parts, &layer.watch.interrupted):
             return

@@ -7,8 +7,9 @@ all, whose images are copied with their padding (conv.pyx), a row is a product o
 panels of filters (csrc/even_tile.h).
 
 A task is a band of rows of outputs; a row is computed at all channels, of depthwise ones while the input
-row that the next one reads besides is fetched into L2. Going down the band with a block of channels that
-stays in L1 was slower on images of 56 and more pixels: memory is read best as it lies.
+rows that the next one reads besides are fetched into L2, if images come from beyond the caches. Going down
+the band with a block of channels that stays in L1 was slower on images of 56 and more pixels: memory is read
+best as it lies.
 
 The gradient of the filters is the same walk with the filters as sums, a set of them for each slice of rows,
 added in order at the end; the rows of a small image are cut in parts instead. The cut depends on the shapes
@@ -33,7 +34,7 @@ cdef enum:
     PANEL_BYTES = 24 * 1024  # of a panel of filters that stays in L1, beside pixels
     PART_BYTES = 128 * 1024  # of a part of a row of outputs that stays in L2 while panels pass over it
     PART_TILES = 16          # in it, at least
-    FAR_BYTES = 8 * 1024 * 1024  # of an array that does not stay in the caches: images, outputs
+    LARGE_BYTES = 8 * 1024 * 1024  # of images, or outputs, that do not stay in the caches
     MAX_SLICES = 8           # of rows
     PARTS = 4                # of a row's channels, at most, where there is one slice ...
     PART_CHANNELS = 32       # ... of so many at least, whole cache lines
@@ -85,16 +86,17 @@ cdef void pack_narrow_transposed(const real* weight, const Py_ssize_t* places, P
 
 cdef void point_rows(const Walk* walk, fnn_row* task, const real* image, Py_ssize_t p,
                      const void** table) noexcept nogil:
-    """The input rows under row p of the outputs, and those that row p + 1 reads besides, to be fetched.
+    """The input rows under row p of the outputs, and the next ones below them that row p + 1 reads.
 
-    These where the images are far: 8 of 144 channels of 56 x 56 3033 -> 1849 us (Zen 3), under a stride of 2
-    16 of them 1763 -> 1040 (Zen 5); but of one image, out of L2, 38.9 -> 43.
+    These, to be fetched, where the images are far: 8 of 144 channels of 56 x 56 3033 -> 1849 us (Zen 3),
+    under a stride of 2 16 of them 1763 -> 1040 (Zen 5); but of one image, out of L2, 38.9 -> 43.
     """
     cdef Py_ssize_t r, h, last = 0, ahead = 0
     for r in range(task.r):
         last = p * walk.stride_h + walk.tap_h[r * task.s]
         table[r] = image + last * walk.x_h if 0 <= last < walk.h else NULL
-    task.ahead[0] = task.ahead[1] = NULL
+    for r in range(FNN_ROWS_AHEAD):
+        task.ahead[r] = NULL
     for r in range(task.r if task.far and p + 1 < walk.p else 0):
         h = (p + 1) * walk.stride_h + walk.tap_h[r * task.s]
         if max(last, <Py_ssize_t>-1) < h < walk.h and ahead < FNN_ROWS_AHEAD:
@@ -137,14 +139,9 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
     shared.bias = bias
     shared.accumulate, shared.relu = accumulate, relu
     shared.past = not accumulate and goes_past(walk, channels, y)
-    shared.far = is_far(walk, sizeof(real))
+    shared.far = group == 1 and walk.n * walk.x_n * <Py_ssize_t>sizeof(real) >= LARGE_BYTES
     return all_rows(walk, &shared, kern.depthwise_row if group == 1 else kern.grouped_row, x, filters, y, 1,
                     0.05 * walk.q * channels * group * walk.taps)
-
-
-cdef inline bint is_far(const Walk* walk, Py_ssize_t itemsize) noexcept nogil:
-    """Whether images come from beyond the caches."""
-    return walk.n * walk.x_n * itemsize >= FAR_BYTES
 
 
 cdef bint goes_past(const Walk* walk, Py_ssize_t channels, const real* y) noexcept nogil:
@@ -154,7 +151,7 @@ cdef bint goes_past(const Walk* walk, Py_ssize_t channels, const real* y) noexce
     write and read again 4 MB took as long through the caches as past them, 8 MB 1.2 times (Zen 3).
     """
     cdef Py_ssize_t size = sizeof(real), steps = (channels | walk.y_q | walk.y_p | walk.y_n) * size
-    return (walk.n * walk.y_n * size >= FAR_BYTES
+    return (walk.n * walk.y_n * size >= LARGE_BYTES
             and (<Py_ssize_t>(y + walk.y_start) | steps) % CACHE_LINE == 0)
 
 
@@ -249,7 +246,7 @@ cdef void band_task(void (*body)(const fnn_row*) noexcept nogil, const Walk* wal
         q0 = i % parts * walk.q // parts
         point_rows(walk, &task, x + n * walk.x_n, p, table)
         task.y = y + walk.y_start + n * walk.y_n + p * walk.y_p + q0 * walk.y_q
-        task.y_ahead = <real*>task.y + walk.y_p
+        task.y_ahead = NULL if task.ahead[0] is NULL else <real*>task.y + walk.y_p
         if parts > 1:
             task.q = (i % parts + 1) * walk.q // parts - q0
             for r in range(task.r):
@@ -279,7 +276,7 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
         free(sums)
         return -1
     describe_groups(walk, &shared, channels, group, walk.taps, sizeof(real))
-    shared.far = is_far(walk, sizeof(real))
+    shared.far = group == 1 and walk.n * walk.x_n * <Py_ssize_t>sizeof(real) >= LARGE_BYTES
     shared.bias = NULL
     shared.accumulate = shared.relu = False
     start(&watch)

@@ -62,9 +62,11 @@ INLINE void NAME(columns)(const fnn_row *t, const NAME(image) * image, int width
 #pragma GCC unroll 9
     for (int j = 0; j < columns; j++) {
         const int there = inside || (0 <= w + j && w + j < t->w);
-        const int halves = abreast > 1 && stride == 1 && image->n >= VLEN;
         const real *p = abreast > 1 ? NAME(place)(&place, j) : from + j * image->pixel;
-        x[j] = !there ? (vec){0} : halves ? load_across(p) : NAME(load_first)(p, image->n);
+        if (!there)
+            x[j] = (vec){0};
+        else
+            x[j] = abreast > 1 && stride == 1 ? NAME(load_first_across)(p, image->n) : NAME(load_first)(p, image->n);
 #if VBYTES == 32
         if (abreast > 1 && 0 < j && j < columns - 1 && j % stride + stride < width) __asm__("" : "+x"(x[j]));
 #endif
@@ -73,6 +75,7 @@ INLINE void NAME(columns)(const fnn_row *t, const NAME(image) * image, int width
 
 /* Fetch what the next row of outputs reads besides, under as many of them. */
 INLINE void NAME(fetch_rows)(const fnn_row *t, const NAME(image) * image, int stride, int abreast, ptrdiff_t offset) {
+    if (image->c * (ptrdiff_t)sizeof(real) % 64) return; /* vectors of a part of a line ask for it once */
 #pragma GCC unroll 1
     for (int r = 0; r < FNN_ROWS_AHEAD && t->ahead[r]; r++) {
         const NAME(places) ahead =

@@ -40,7 +40,7 @@ enum { FNN_ROWS_AHEAD = 2 };
  * `group` numbers, even_tile.h: s = 1 then, and `channels` are those of the output. */
 typedef struct {
     const void *const *rows; /* the input row under each row of the filter, or NULL where there is none */
-    const void *ahead[FNN_ROWS_AHEAD]; /* input rows that are wanted next; fewer end with NULL         */
+    const void *ahead[FNN_ROWS_AHEAD]; /* depthwise.h: input rows wanted next; fewer end with NULL     */
     ptrdiff_t r, s;          /* the filter: rows x columns                                             */
     ptrdiff_t group;         /* channels of a group, and its filters                                   */
     ptrdiff_t w, channels;   /* the input row: pixels and channels                                     */
@@ -54,11 +54,11 @@ typedef struct {
     ptrdiff_t filter_step;   /* elements from one tap's channels, or one panel, to the next            */
     const void *bias;        /* [channels] or NULL                                                     */
     void *y;                 /* outputs, or their gradient                                             */
-    const void *y_ahead;     /* of a gradient its next row, where `ahead` has rows                     */
+    const void *y_ahead;     /* the next row of them, where there is an input row ahead                */
     int accumulate;          /* y already holds numbers: add to them                                   */
     int relu;
-    int far;                 /* pixels come from beyond L2, even_tile.h, or all caches, depthwise.h:   */
-                             /* what is wanted next is fetched                                         */
+    int far;                 /* even_tile.h: pixels lie beyond L2, those of the next tile are fetched; */
+                             /* of depthwise rows, whether `ahead` is to be                            */
     int past;                /* depthwise.h: pixels are whole cache lines, to be written past the caches */
 } fnn_row;
 

@@ -50,16 +50,12 @@ INLINE NAME(winner) NAME(winner2)(NAME(winner) a, NAME(winner) b) {
     return (NAME(winner)){select(stays, a.best, b.best), (mask)select(stay, (vec)a.where, (vec)b.where)};
 }
 
-INLINE vec NAME(load_pixel)(const real *x, ptrdiff_t n) {
-    return n >= VLEN ? load_across(x) : NAME(load_first)(x, n);
-}
-
 /* x[0] op x[step] op ..., `taps` vectors of which n elements are used; `seen` is NULL, or takes their sum. */
 INLINE vec NAME(fold)(vec (*op)(vec, vec), NAME(seen) *seen, ptrdiff_t taps, ptrdiff_t step, const real *x,
                       ptrdiff_t n) {
-    vec v = NAME(load_pixel)(x, n), sum = v;
+    vec v = NAME(load_first_across)(x, n), sum = v;
     for (ptrdiff_t tap = 1; tap < taps; tap++) {
-        const vec next = NAME(load_pixel)(x + tap * step, n);
+        const vec next = NAME(load_first_across)(x + tap * step, n);
         v = op(v, next);
         if (seen) sum = NAME(also)(sum, next, seen);
     }
@@ -68,9 +64,9 @@ INLINE vec NAME(fold)(vec (*op)(vec, vec), NAME(seen) *seen, ptrdiff_t taps, ptr
 }
 INLINE NAME(winner) NAME(arg_fold)(ptrdiff_t taps, ptrdiff_t step, const real *x, ptrdiff_t n, ptrdiff_t place,
                                    ptrdiff_t place_step) {
-    NAME(winner) w = {NAME(load_first)(x, n), NAME(splat_bits)(place)};
+    NAME(winner) w = {NAME(load_first_across)(x, n), NAME(splat_bits)(place)};
     for (ptrdiff_t tap = 1; tap < taps; tap++)
-        take_larger(&w.best, &w.where, NAME(load_first)(x + tap * step, n),
+        take_larger(&w.best, &w.where, NAME(load_first_across)(x + tap * step, n),
                     NAME(splat_bits)(place + tap * place_step));
     return w;
 }

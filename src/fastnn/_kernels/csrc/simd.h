@@ -108,6 +108,9 @@ INLINE void NAME(store_part)(real *p, vec v, ptrdiff_t n) {
 INLINE vec NAME(load_first)(const real *p, ptrdiff_t n) {
     return n >= VLEN ? NAME(load)(p) : n > 0 ? NAME(load_part)(p, n) : (vec){0};
 }
+INLINE vec NAME(load_first_across)(const real *p, ptrdiff_t n) {
+    return n >= VLEN ? NAME(load_across)(p) : NAME(load_first)(p, n);
+}
 INLINE void NAME(store_first)(real *p, vec v, ptrdiff_t n) {
     if (n >= VLEN)
         NAME(store)(p, v);
