@@ -64,9 +64,9 @@ INLINE vec NAME(fold)(vec (*op)(vec, vec), NAME(seen) *seen, ptrdiff_t taps, ptr
 }
 INLINE NAME(winner) NAME(arg_fold)(ptrdiff_t taps, ptrdiff_t step, const real *x, ptrdiff_t n, ptrdiff_t place,
                                    ptrdiff_t place_step) {
-    NAME(winner) w = {NAME(load_first_across)(x, n), NAME(splat_bits)(place)};
+    NAME(winner) w = {NAME(load_first)(x, n), NAME(splat_bits)(place)};
     for (ptrdiff_t tap = 1; tap < taps; tap++)
-        take_larger(&w.best, &w.where, NAME(load_first_across)(x + tap * step, n),
+        take_larger(&w.best, &w.where, NAME(load_first)(x + tap * step, n),
                     NAME(splat_bits)(place + tap * place_step));
     return w;
 }
