@@ -1,6 +1,6 @@
 """What a pass forward over one layer is told, and what the two ways through a recurrence share."""
 
-from fastnn._kernels.runtime cimport Watch, fnn_tasks, real
+from fastnn._kernels.runtime cimport Watch, fnn_kernels, fnn_tasks, real
 
 cdef extern from "barrier.h" nogil:
     ctypedef struct fnn_barrier:
@@ -48,6 +48,10 @@ cdef struct Pass:
     char* workspace
     Py_ssize_t share            # bytes of it for each thread
     Watch watch
+
+cdef void multiply_columns(const fnn_kernels* kern, const real* a, Py_ssize_t a_stride, const real* panels,
+                           const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t rows, Py_ssize_t c0,
+                           Py_ssize_t c1, Py_ssize_t k, bint accumulate, bint backwards) noexcept nogil
 
 cdef int step_parts(double step_ns, int threads, Py_ssize_t tasks) noexcept nogil
 

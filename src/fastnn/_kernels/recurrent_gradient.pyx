@@ -27,12 +27,12 @@ from libc.string cimport memset
 
 from fastnn._kernels.arrays cimport at
 from fastnn._kernels.environment cimport Environment, default_environment
-from fastnn._kernels.gemm cimport NC, add_slices, column_sums, column_tiles, multiply, multiply_task
+from fastnn._kernels.gemm cimport NC, add_slices, column_sums, column_tiles, multiply
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack, pack_by_all, pack_ns
 from fastnn._kernels.recurrent cimport (
     MAX_DIRECTIONS, MAX_SHARED, NS_PER_MULTIPLY, adjourn, count_blocks, first_sequence, fnn_barrier, meet,
-    step_parts
+    multiply_columns, step_parts
 )
 from fastnn._kernels.runtime cimport (
     FNN_GRU,
@@ -101,17 +101,6 @@ cdef inline Py_ssize_t first_column(Py_ssize_t columns, Py_ssize_t nr, int part,
     return min(columns, ceil_div(columns, nr) * part // parts * nr)
 
 
-cdef void multiply_columns(const fnn_kernels* kern, const real* a, Py_ssize_t a_stride, const real* panels,
-                           real* c, Py_ssize_t c_stride, Py_ssize_t rows, Py_ssize_t c0, Py_ssize_t c1,
-                           Py_ssize_t k, bint accumulate) noexcept nogil:
-    """Columns c0 .. c1 of a product, a few panels at a time through all of k."""
-    cdef Py_ssize_t width = 4 * kern.nr, i, j
-    for i in range(ceil_div(c1 - c0, width)):
-        j = c0 + i * width
-        multiply_task(kern, a, a_stride, panels, <const real*>NULL, c, c_stride, 0, rows, j,
-                      min(c1, j + width), k, accumulate, False)
-
-
 cdef void backward_steps(const Layer* layer, Py_ssize_t n0, Py_ssize_t n1, int part, int parts,
                          fnn_barrier* barrier, const real* of_dtype) noexcept nogil:
     """All steps, last one first, of the sequences n0 .. n1: all columns, or the share of `part` of `parts`.
@@ -152,11 +141,12 @@ cdef void backward_steps(const Layer* layer, Py_ssize_t n0, Py_ssize_t n1, int p
         if parts > 1 and meet(barrier, parts, &layer.watch.interrupted):
             return
         multiply_columns(kern, grad_gates + width - layer.products, width, <const real*>layer.state_panels,
-                         grad_h, hidden, step.rows, j0, j1, layer.products, layer.cell == FNN_GRU)
+                         <const real*>NULL, grad_h, hidden, step.rows, j0, j1, layer.products,
+                         layer.cell == FNN_GRU, s % 2)
         if layer.grad_x is not NULL:  # while the gates' gradients are in L1
-            multiply_columns(kern, grad_gates, width, <const real*>layer.input_panels,
+            multiply_columns(kern, grad_gates, width, <const real*>layer.input_panels, <const real*>NULL,
                              <real*>layer.grad_x + row * layer.depth, layer.depth, step.rows, d0, d1,
-                             layer.products, False)
+                             layer.products, False, s % 2)
         # Truncation: no gradient through the state that passed between times boundary - 1 and boundary.
         boundary = t + 1 if layer.reverse else t
         if layer.truncate and 0 < boundary < layer.steps and boundary % layer.truncate == 0:
