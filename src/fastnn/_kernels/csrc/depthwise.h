@@ -73,7 +73,8 @@ INLINE void NAME(columns)(const fnn_row *t, const NAME(image) * image, int width
     }
 }
 
-/* Fetch what the next row of outputs reads besides, under as many of them. */
+/* Fetch what the next row of outputs reads besides, under as many of them. The few at the edges do without: more
+ * instances of it would be 30 KB. */
 INLINE void NAME(fetch_rows)(const fnn_row *t, const NAME(image) * image, int stride, int abreast, ptrdiff_t offset) {
     if (image->c * (ptrdiff_t)sizeof(real) % 64) return; /* vectors of a part of a line ask for it once */
 #pragma GCC unroll 1
@@ -105,7 +106,7 @@ INLINE void NAME(outputs)(const fnn_row *t, const NAME(image) * image, int lane,
 #pragma GCC unroll 4
             for (int i = 0; i < abreast; i++) sum[i] += f[r * width + s] * x[i * stride + s];
     }
-    if (lane == 0) NAME(fetch_rows)(t, image, stride, abreast, offset);
+    if (abreast > 1 && lane == 0) NAME(fetch_rows)(t, image, stride, abreast, offset);
 #pragma GCC unroll 4
     for (int i = 0; i < abreast; i++) {
         real *to = (real *)NAME(place)(&y, i) + lane;
@@ -128,7 +129,7 @@ INLINE void NAME(add_gradient)(const fnn_row *t, const NAME(image) * image, int 
 #pragma GCC unroll 3
         for (int s = 0; s < width; s++) f[r * width + s] += g * x[s];
     }
-    if (lane == 0 && t->ahead[0]) {
+    if (inside && lane == 0 && t->ahead[0]) {
         NAME(fetch_rows)(t, image, stride, 1, offset);
         __builtin_prefetch((const real *)t->y_ahead + q * t->y_pixel + image->c, 0, 2);
     }
