@@ -122,6 +122,7 @@ cdef void describe_groups(const Walk* walk, fnn_row* task, Py_ssize_t channels, 
                           Py_ssize_t panel_taps, Py_ssize_t itemsize) noexcept nogil:
     """What all rows share of a convolution whose panels of filters hold so many taps."""
     describe(walk, task, channels, group)
+    task.far = group == 1 and walk.n * walk.x_n * itemsize >= LARGE_BYTES
     if group > 1:
         task.filter_step = panel_taps * group * panel_channels(channels, group, itemsize)
 
@@ -139,7 +140,6 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
     shared.bias = bias
     shared.accumulate, shared.relu = accumulate, relu
     shared.past = not accumulate and goes_past(walk, channels, y)
-    shared.far = group == 1 and walk.n * walk.x_n * <Py_ssize_t>sizeof(real) >= LARGE_BYTES
     return all_rows(walk, &shared, kern.depthwise_row if group == 1 else kern.grouped_row, x, filters, y, 1,
                     0.05 * walk.q * channels * group * walk.taps)
 
@@ -276,7 +276,6 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
         free(sums)
         return -1
     describe_groups(walk, &shared, channels, group, walk.taps, sizeof(real))
-    shared.far = group == 1 and walk.n * walk.x_n * <Py_ssize_t>sizeof(real) >= LARGE_BYTES
     shared.bias = NULL
     shared.accumulate = shared.relu = False
     start(&watch)
