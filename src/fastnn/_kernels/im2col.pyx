@@ -20,7 +20,7 @@ from libc.string cimport memcpy
 
 from fastnn._kernels.gemm cimport MAX_MR
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts, next_task, real,
+    Watch, apart, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts, next_task, real,
     start, team_size
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
@@ -99,7 +99,7 @@ cdef int filter_gradient_by_filters(const Walk* walk, const real* x, const real*
                                     Py_ssize_t depth, Py_ssize_t columns, real* grad_weight) noexcept nogil:
     """grad_weight [group * columns][depth][taps]. Returns -1 when memory is short or Ctrl-C was pressed."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t total = walk.n * walk.p * walk.q, blocks, task, c0
+    cdef Py_ssize_t total = walk.n * walk.p * walk.q, blocks, task, c0, table_size, size
     cdef int threads = team_size(0.02 * total * columns * groups * depth * walk.taps)
     cdef Block block
     cdef const void** tables
@@ -117,8 +117,10 @@ cdef int filter_gradient_by_filters(const Walk* walk, const real* x, const real*
     block.run = 2 * block.channels * walk.taps
     block.panel = ceil_div(block.channels * walk.taps, kern.nr) * kern.nr * block.pixels
     blocks = ceil_div(depth, block.channels)
-    tables = <const void**>malloc(threads * walk.taps * sizeof(void*))
-    workspace = <real*>calloc(threads * (block.run + block.panel), sizeof(real))
+    table_size = apart(walk.taps, sizeof(void*))
+    size = apart(block.run + block.panel, sizeof(real))
+    tables = <const void**>malloc(threads * table_size * sizeof(void*))
+    workspace = <real*>calloc(threads * size, sizeof(real))
     if tables is NULL or workspace is NULL or zeros is NULL:
         free(tables)
         free(workspace)
@@ -133,8 +135,8 @@ cdef int filter_gradient_by_filters(const Walk* walk, const real* x, const real*
             block_task(kern, walk, &block, x + task // blocks * depth + c0, zeros,
                        grad_y + task // blocks * columns, groups * columns, min(block.channels, depth - c0),
                        grad_weight + (task // blocks * columns * depth + c0) * walk.taps,
-                       tables + thread * walk.taps, workspace + thread * (block.run + block.panel),
-                       workspace + thread * (block.run + block.panel) + block.run, &watch)
+                       tables + thread * table_size, workspace + thread * size,
+                       workspace + thread * size + block.run, &watch)
             task = next_task(&tasks, thread, &watch)
     free(tables)
     free(workspace)

@@ -23,7 +23,7 @@ from libc.string cimport memset
 from fastnn._kernels.gemm cimport add_slices
 from fastnn._kernels.pack cimport PLACES, pack_columns, pack_panels
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, FNN_ROWS_AHEAD, Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, go_on, kernels,
+    CACHE_LINE, FNN_ROWS_AHEAD, Watch, apart, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, go_on, kernels,
     like_parts, next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk
@@ -197,7 +197,8 @@ cdef int all_rows(const Walk* walk, const fnn_row* shared, void (*body)(const fn
     cdef Py_ssize_t bands = like_parts(rows * parts, max(<Py_ssize_t>1, <Py_ssize_t>min(
         <double>BAND, BAND_NS * parts / cost)))
     cdef int threads = team_size(rows * cost)
-    cdef const void** tables = <const void**>malloc(threads * (walk.taps + 1) * sizeof(void*))
+    cdef Py_ssize_t table_size = apart(walk.taps + 1, sizeof(void*))
+    cdef const void** tables = <const void**>malloc(threads * table_size * sizeof(void*))
     cdef fnn_tasks tasks
     cdef Watch watch
     cdef int thread
@@ -210,7 +211,7 @@ cdef int all_rows(const Walk* walk, const fnn_row* shared, void (*body)(const fn
     else:
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
             convolve_share(&tasks, thread, &watch, body, walk, shared, x, y, filters, parts, bands,
-                           tables + thread * (walk.taps + 1))
+                           tables + thread * table_size)
     free(tables)
     return -1 if watch.interrupted else 0
 
@@ -265,7 +266,8 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
     cdef Py_ssize_t slices = max(<Py_ssize_t>1, min(<Py_ssize_t>MAX_SLICES, rows // BAND))
     cdef Py_ssize_t parts = min(<Py_ssize_t>PARTS, ceil_div(channels, PART_CHANNELS)) if slices == 1 else 1
     cdef int threads = team_size(0.1 * rows * walk.q * channels * group * walk.taps)
-    cdef const void** tables = <const void**>malloc(threads * (walk.taps + 1) * sizeof(void*))
+    cdef Py_ssize_t table_size = apart(walk.taps + 1, sizeof(void*))
+    cdef const void** tables = <const void**>malloc(threads * table_size * sizeof(void*))
     cdef real* sums = <real*>calloc(slices * size, sizeof(real))
     cdef fnn_row shared
     cdef fnn_tasks tasks
@@ -285,7 +287,7 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
     else:
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
             gradient_share(&tasks, thread, walk, &shared, x, grad_y, sums, slices, parts,
-                           tables + thread * (walk.taps + 1), &watch)
+                           tables + thread * table_size, &watch)
     add_slices(sums, sums + size, slices - 1, size)
     filters_of_channels(sums, walk.taps, channels, group, grad_weight)
     free(tables)

@@ -239,6 +239,14 @@ cdef inline Py_ssize_t whole_lines(Py_ssize_t size) noexcept nogil:
     """So many bytes, and what is missing to the end of a cache line."""
     return ceil_div(size, CACHE_LINE) * CACHE_LINE
 
+cdef inline Py_ssize_t apart(Py_ssize_t n, Py_ssize_t itemsize) noexcept nogil:
+    """From one thread's n elements to the next one's such that no cache line is of both, wherever they begin.
+
+    A line that one thread writes and the other reads goes to and fro between them: with their tables of three
+    pointers side by side, 32 images of 1 x 28 x 28 -> 32 filters took two threads 75 or 150 us, one thread 100.
+    """
+    return (whole_lines(n * itemsize) + CACHE_LINE) // itemsize
+
 cdef inline Py_ssize_t odd_lines(Py_ssize_t n, Py_ssize_t itemsize) noexcept nogil:
     """From one row of n elements to the next such that a column of them uses all sets of a cache."""
     return (ceil_div(n * itemsize, CACHE_LINE) | 1) * CACHE_LINE // itemsize

@@ -33,7 +33,7 @@ from fastnn._kernels.gemm cimport (
 )
 from fastnn._kernels.pack cimport pack, pack_by_all, panel_elements
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task,
+    CACHE_LINE, Watch, apart, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task,
     odd_lines, raise_interrupt, real, start, team_size
 )
 
@@ -80,7 +80,7 @@ cdef Py_ssize_t unpacked_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bin
     if m >= MANY_ROWS:
         return panel_elements(n, k, itemsize)
     block = block_of(kernels(itemsize), m, n, k, columns_lie)
-    return threads * block.depth * block.columns
+    return threads * apart(block.depth * block.columns, itemsize)
 
 
 cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride,
@@ -113,7 +113,8 @@ cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, P
     else:
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
             unpacked_share(&tasks, thread, kern, a, a_stride, b, depth_stride, n_stride, bias, c, c_stride, m,
-                           n, k, &block, relu, workspace + thread * block.depth * block.columns, watch)
+                           n, k, &block, relu,
+                           workspace + thread * apart(block.depth * block.columns, sizeof(real)), watch)
 
 
 cdef void unpacked_share(fnn_tasks* tasks, int thread, const fnn_kernels* kern, const real* a,
@@ -216,7 +217,7 @@ cdef Cut cut_transposed(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t ite
 
 cdef Py_ssize_t thread_elements(const Cut* cut, Py_ssize_t itemsize) noexcept nogil:
     """Elements of a thread's workspace: a packed block of B, and copied columns of A."""
-    return cut.length * (cut.width + copied_pitch(itemsize))
+    return apart(cut.length * (cut.width + copied_pitch(itemsize)), itemsize)
 
 
 cdef Py_ssize_t copied_pitch(Py_ssize_t itemsize) noexcept nogil:

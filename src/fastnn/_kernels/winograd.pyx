@@ -32,7 +32,7 @@ from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
-    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile_factors, fnn_tile_outputs, go_on,
+    Watch, apart, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile_factors, fnn_tile_outputs, go_on,
     kernels, next_task, raise_interrupt, real, start, team_size, thread_id
 )
 from fastnn._kernels.walk cimport Pixel
@@ -241,7 +241,7 @@ cdef int convolve_winograd(const Tiling* tiling, const real* x, const real* pane
     # A task takes all filters of its tiles, but where all tiles are one block.
     cdef Py_ssize_t k_task = plan.filters if blocks == 1 else k
     cdef Py_ssize_t k_tasks = ceil_div(k, k_task), task
-    cdef Py_ssize_t room = matrix_room(&plan, c) + matrix_room(&plan, plan.filters)
+    cdef Py_ssize_t room = apart(matrix_room(&plan, c) + matrix_room(&plan, plan.filters), sizeof(real))
     cdef int threads = team_size(0.02 * plan.products * tiles * c * k)
     cdef real* workspace = <real*>malloc(threads * room * sizeof(real))
     cdef real* zeros = <real*>calloc(c, sizeof(real))
@@ -310,7 +310,8 @@ def pack_filters(int size, const real[:, :, :, ::1] weight, bint transposed, rea
     cdef Py_ssize_t nr = kern.nr, matrix = matrix_elements(k, c, sizeof(real)), panel
     cdef int threads = team_size(8.0 * k * c)
     cdef Watch watch
-    cdef real* taps = <real*>malloc(threads * 9 * CHANNELS * nr * sizeof(real))
+    cdef Py_ssize_t room = apart(9 * CHANNELS * nr, sizeof(real))
+    cdef real* taps = <real*>malloc(threads * room * sizeof(real))
     if taps is NULL:
         raise MemoryError("conv2d: no memory to transform the filters")
     start(&watch)
@@ -318,7 +319,7 @@ def pack_filters(int size, const real[:, :, :, ::1] weight, bint transposed, rea
         if go_on(&watch):
             pack_panel(kern, size, &weight[0, 0, 0, 0] + panel * nr * k_stride, k_stride, c_stride,
                        transposed, c, min(nr, k - panel * nr), matrix, &panels[panel * nr * c],
-                       taps + thread_id() * 9 * CHANNELS * nr)
+                       taps + thread_id() * room)
     free(taps)
     raise_interrupt()
 

@@ -12,13 +12,15 @@
 
 enum { FNN_RUNS = 64, FNN_CACHE_LINE = 64 };
 
+/* Twice a cache line apart, no two lie in one, wherever the first begins. */
 typedef struct {
     ptrdiff_t next, end;
-    char apart[FNN_CACHE_LINE - 2 * sizeof(ptrdiff_t)];
+    char apart[2 * FNN_CACHE_LINE - 2 * sizeof(ptrdiff_t)];
 } fnn_run;
 
 typedef struct {
     int runs, done; /* done: threads that found no more tasks */
+    char apart[2 * FNN_CACHE_LINE - 2 * sizeof(int)];
     fnn_run run[FNN_RUNS];
 } fnn_tasks;
 
