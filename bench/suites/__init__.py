@@ -1,6 +1,6 @@
 """What compare.py can compare: families of functions, their shapes, each library's way to call them."""
 
-from .convolution import Convolutions
+from .convolution import Convolutions, ConvolutionsInOrder
 from .layers import Activations, Linears, Norms, Pools
 from .networks import Networks, TrainingSteps
 from .recurrent import Recurrences
@@ -11,6 +11,7 @@ from .training import Losses, Optimizers
 SUITES: dict[str, Suite] = {
     "forward": Convolutions(),
     "backward": Convolutions(backward=True),
+    "order": ConvolutionsInOrder(),
     "pool": Pools(),
     "pool_backward": Pools(backward=True),
     "recurrent": Recurrences(),

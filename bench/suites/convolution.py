@@ -48,3 +48,19 @@ class Convolutions(Suite):
                 {"strides": [shape.stride] * 2, "pads": [shape.padding] * 4,
                  "dilations": [shape.dilation] * 2, "group": shape.groups})
         return [node], weights, {"x": self.inputs(shape)[0]}
+
+
+class ConvolutionsInOrder(Convolutions):
+    """The table's shapes on arrays (N, C, H, W) in C order, which fastnn copies first.
+
+    What comes out lies in each library's own order.
+    """
+
+    title = "Convolution of arrays in C order"
+    peers = ("torch", *RUNTIMES)
+
+    def with_batches(self, batches):
+        self.shapes = list(TABLE)
+
+    def layout(self, shape, x):
+        return x

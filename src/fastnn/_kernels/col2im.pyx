@@ -23,7 +23,8 @@ from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
-    Watch, apart, ceil_div, deal, fnn_kernels, fnn_tasks, go_on, kernels, next_task, real, start, team_size
+    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, go_on, kernels, lines_apart, next_task, real, start,
+    team_size
 )
 
 cdef enum:
@@ -113,8 +114,8 @@ cdef int input_gradient(const Image* image, const real* grad_y, const real* weig
     cdef Bands bands = cut(image)
     cdef Py_ssize_t pixels = min(bands.lines, image.p) * image.q, bands_in_all = image.n * bands.count, task
     cdef Py_ssize_t panel_size = panel_elements(pixels, image.k, sizeof(real)), row_size = image.w * image.c
-    cdef Py_ssize_t size = apart(max(panel_size + bands.terms * pixels, 2 * bands.planes * bands.width),
-                                 sizeof(real)), row
+    cdef Py_ssize_t row, size = lines_apart(
+        max(panel_size + bands.terms * pixels, 2 * bands.planes * bands.width), sizeof(real))
     cdef int threads = team_size(0.03 * image.n * image.p * image.q * image.k * bands.terms)
     cdef real* terms = <real*>malloc(bands.terms * image.k * sizeof(real))
     cdef size_t sums_size = bands_in_all * bands.size * sizeof(real)

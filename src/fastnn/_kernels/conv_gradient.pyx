@@ -13,8 +13,8 @@ from fastnn._kernels.gemm cimport column_tiles, copy_columns
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport finish_gradients, pack, panel_elements
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, Watch, apart, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts,
-    next_task, odd_lines, real, start, team_size
+    CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts,
+    lines_apart, next_task, odd_lines, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
@@ -110,8 +110,8 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     cdef Slices cut = gradient_slices(kern, pixels, walk.taps, depth, columns)
     cdef Py_ssize_t row_tiles = walk.taps * ceil_div(depth, kern.mr)
     cdef Py_ssize_t pitch = copied_pitch(kern, walk, depth, columns, sizeof(real))
-    cdef Py_ssize_t panel_size = apart(panel_elements(columns, GRADIENT_PIXELS, sizeof(real))
-                                       + GRADIENT_PIXELS * pitch, sizeof(real))
+    cdef Py_ssize_t panel_size = lines_apart(
+        panel_elements(columns, GRADIENT_PIXELS, sizeof(real)) + GRADIENT_PIXELS * pitch, sizeof(real))
     cdef Py_ssize_t task
     cdef int threads = team_size(0.02 * pixels * columns * groups * rows)
     cdef fnn_tasks tasks

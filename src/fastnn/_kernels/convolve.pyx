@@ -19,8 +19,8 @@ from fastnn._kernels.gemm cimport (
 )
 from fastnn._kernels.pack cimport panel_elements
 from fastnn._kernels.runtime cimport (
-    Watch, apart, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, like_parts, next_task, real,
-    start, team_size
+    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, like_parts, lines_apart, next_task,
+    real, start, team_size
 )
 from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_rows, target_rows
 
@@ -220,7 +220,7 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     cdef Py_ssize_t pixels = walk.n * walk.p * walk.q
     cdef Py_ssize_t m_tasks = like_parts(pixels, MC // kern.mr * kern.mr)
     cdef Py_ssize_t count = ceil_div(columns, kern.nr), n_tasks = like_parts(count, NC // kern.nr)
-    cdef Py_ssize_t table_size = apart(max(walk.taps, <Py_ssize_t>1) * kern.mr, sizeof(void*))
+    cdef Py_ssize_t table_size = lines_apart(max(walk.taps, <Py_ssize_t>1) * kern.mr, sizeof(void*))
     cdef Py_ssize_t together = groups_together(panel_taps * depth, columns, groups, sizeof(real))
     cdef Py_ssize_t clusters = groups // together
     cdef int threads = team_size(pixels * columns * groups * (0.02 * walk.taps * depth + 0.12))

@@ -20,8 +20,8 @@ from libc.string cimport memcpy
 
 from fastnn._kernels.gemm cimport MAX_MR
 from fastnn._kernels.runtime cimport (
-    Watch, apart, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts, next_task, real,
-    start, team_size
+    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts, lines_apart,
+    next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
@@ -117,8 +117,8 @@ cdef int filter_gradient_by_filters(const Walk* walk, const real* x, const real*
     block.run = 2 * block.channels * walk.taps
     block.panel = ceil_div(block.channels * walk.taps, kern.nr) * kern.nr * block.pixels
     blocks = ceil_div(depth, block.channels)
-    table_size = apart(walk.taps, sizeof(void*))
-    size = apart(block.run + block.panel, sizeof(real))
+    table_size = lines_apart(walk.taps, sizeof(void*))
+    size = lines_apart(block.run + block.panel, sizeof(real))
     tables = <const void**>malloc(threads * table_size * sizeof(void*))
     workspace = <real*>calloc(threads * size, sizeof(real))
     if tables is NULL or workspace is NULL or zeros is NULL:

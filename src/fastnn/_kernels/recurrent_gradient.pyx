@@ -37,7 +37,6 @@ from fastnn._kernels.recurrent cimport (
 from fastnn._kernels.runtime cimport (
     FNN_GRU,
     Watch,
-    apart,
     ceil_div,
     deal,
     fnn_cell_grad,
@@ -46,6 +45,7 @@ from fastnn._kernels.runtime cimport (
     fnn_tile,
     go_on,
     kernels,
+    lines_apart,
     next_task,
     raise_interrupt,
     real,
@@ -347,7 +347,7 @@ def gradients(Py_ssize_t products, const real[:, ::1] grad_gates, const real[:, 
     size = products * (g.depth + g.hidden)
     g.slices = 1 if size > MOST_SUMS else min(ceil_div(g.rows, SLICE_ROWS), <Py_ssize_t>8)
     threads = team_size(NS_PER_MULTIPLY * g.rows * size)
-    panels = apart(GRADIENT_ROWS * min(g.block, ceil_div(products, kern.nr) * kern.nr), sizeof(real))
+    panels = lines_apart(GRADIENT_ROWS * min(g.block, ceil_div(products, kern.nr) * kern.nr), sizeof(real))
     workspace = <real*>take((threads * panels + g.slices * size) * sizeof(real))
     if workspace is NULL:
         raise MemoryError(f"recurrent backward: no memory for a workspace of {g.slices * size} elements")

@@ -23,8 +23,8 @@ from libc.string cimport memset
 from fastnn._kernels.gemm cimport add_slices
 from fastnn._kernels.pack cimport PLACES, pack_columns, pack_panels
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, FNN_ROWS_AHEAD, Watch, apart, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, go_on, kernels,
-    like_parts, next_task, real, start, team_size
+    CACHE_LINE, FNN_ROWS_AHEAD, Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, go_on, kernels,
+    like_parts, lines_apart, next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk
 
@@ -197,7 +197,7 @@ cdef int all_rows(const Walk* walk, const fnn_row* shared, void (*body)(const fn
     cdef Py_ssize_t bands = like_parts(rows * parts, max(<Py_ssize_t>1, <Py_ssize_t>min(
         <double>BAND, BAND_NS * parts / cost)))
     cdef int threads = team_size(rows * cost)
-    cdef Py_ssize_t table_size = apart(walk.taps + 1, sizeof(void*))
+    cdef Py_ssize_t table_size = lines_apart(walk.taps + 1, sizeof(void*))
     cdef const void** tables = <const void**>malloc(threads * table_size * sizeof(void*))
     cdef fnn_tasks tasks
     cdef Watch watch
@@ -266,7 +266,7 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
     cdef Py_ssize_t slices = max(<Py_ssize_t>1, min(<Py_ssize_t>MAX_SLICES, rows // BAND))
     cdef Py_ssize_t parts = min(<Py_ssize_t>PARTS, ceil_div(channels, PART_CHANNELS)) if slices == 1 else 1
     cdef int threads = team_size(0.1 * rows * walk.q * channels * group * walk.taps)
-    cdef Py_ssize_t table_size = apart(walk.taps + 1, sizeof(void*))
+    cdef Py_ssize_t table_size = lines_apart(walk.taps + 1, sizeof(void*))
     cdef const void** tables = <const void**>malloc(threads * table_size * sizeof(void*))
     cdef real* sums = <real*>calloc(slices * size, sizeof(real))
     cdef fnn_row shared

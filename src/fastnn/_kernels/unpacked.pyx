@@ -33,8 +33,8 @@ from fastnn._kernels.gemm cimport (
 )
 from fastnn._kernels.pack cimport pack, pack_by_all, panel_elements
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, Watch, apart, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, next_task,
-    odd_lines, raise_interrupt, real, start, team_size
+    CACHE_LINE, Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels,
+    lines_apart, next_task, odd_lines, raise_interrupt, real, start, team_size
 )
 
 cdef enum:
@@ -80,7 +80,7 @@ cdef Py_ssize_t unpacked_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bin
     if m >= MANY_ROWS:
         return panel_elements(n, k, itemsize)
     block = block_of(kernels(itemsize), m, n, k, columns_lie)
-    return threads * apart(block.depth * block.columns, itemsize)
+    return threads * lines_apart(block.depth * block.columns, itemsize)
 
 
 cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride,
@@ -114,7 +114,7 @@ cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, P
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
             unpacked_share(&tasks, thread, kern, a, a_stride, b, depth_stride, n_stride, bias, c, c_stride, m,
                            n, k, &block, relu,
-                           workspace + thread * apart(block.depth * block.columns, sizeof(real)), watch)
+                           workspace + thread * lines_apart(block.depth * block.columns, sizeof(real)), watch)
 
 
 cdef void unpacked_share(fnn_tasks* tasks, int thread, const fnn_kernels* kern, const real* a,
@@ -217,7 +217,7 @@ cdef Cut cut_transposed(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t ite
 
 cdef Py_ssize_t thread_elements(const Cut* cut, Py_ssize_t itemsize) noexcept nogil:
     """Elements of a thread's workspace: a packed block of B, and copied columns of A."""
-    return apart(cut.length * (cut.width + copied_pitch(itemsize)), itemsize)
+    return lines_apart(cut.length * (cut.width + copied_pitch(itemsize)), itemsize)
 
 
 cdef Py_ssize_t copied_pitch(Py_ssize_t itemsize) noexcept nogil:

@@ -32,8 +32,8 @@ from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
-    Watch, apart, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile_factors, fnn_tile_outputs, go_on,
-    kernels, next_task, raise_interrupt, real, start, team_size, thread_id
+    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile_factors, fnn_tile_outputs, go_on,
+    kernels, lines_apart, next_task, raise_interrupt, real, start, team_size, thread_id
 )
 from fastnn._kernels.walk cimport Pixel
 
@@ -241,7 +241,7 @@ cdef int convolve_winograd(const Tiling* tiling, const real* x, const real* pane
     # A task takes all filters of its tiles, but where all tiles are one block.
     cdef Py_ssize_t k_task = plan.filters if blocks == 1 else k
     cdef Py_ssize_t k_tasks = ceil_div(k, k_task), task
-    cdef Py_ssize_t room = apart(matrix_room(&plan, c) + matrix_room(&plan, plan.filters), sizeof(real))
+    cdef Py_ssize_t room = lines_apart(matrix_room(&plan, c) + matrix_room(&plan, plan.filters), sizeof(real))
     cdef int threads = team_size(0.02 * plan.products * tiles * c * k)
     cdef real* workspace = <real*>malloc(threads * room * sizeof(real))
     cdef real* zeros = <real*>calloc(c, sizeof(real))
@@ -310,7 +310,7 @@ def pack_filters(int size, const real[:, :, :, ::1] weight, bint transposed, rea
     cdef Py_ssize_t nr = kern.nr, matrix = matrix_elements(k, c, sizeof(real)), panel
     cdef int threads = team_size(8.0 * k * c)
     cdef Watch watch
-    cdef Py_ssize_t room = apart(9 * CHANNELS * nr, sizeof(real))
+    cdef Py_ssize_t room = lines_apart(9 * CHANNELS * nr, sizeof(real))
     cdef real* taps = <real*>malloc(threads * room * sizeof(real))
     if taps is NULL:
         raise MemoryError("conv2d: no memory to transform the filters")

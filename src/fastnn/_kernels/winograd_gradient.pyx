@@ -28,8 +28,8 @@ from fastnn._kernels.gemm cimport column_tiles
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, Watch, apart, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, fnn_tile_factors, go_on,
-    kernels, like_parts, next_task, odd_lines, real, start, team_size
+    CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, fnn_tile_factors, go_on, kernels,
+    like_parts, lines_apart, next_task, odd_lines, real, start, team_size
 )
 from fastnn._kernels.walk cimport Pixel
 from fastnn._kernels.winograd cimport (
@@ -158,7 +158,7 @@ cdef void transform_back(Job* job, Py_ssize_t group, int thread, const real* of_
     """grad_weight of a few channels."""
     cdef Py_ssize_t c0 = group * CHANNELS, channels = min(<Py_ssize_t>CHANNELS, job.c - c0)
     cdef Py_ssize_t n = channels * job.k, i
-    cdef real* taps = <real*>job.taps + thread * apart(9 * CHANNELS * job.k, sizeof(real))
+    cdef real* taps = <real*>job.taps + thread * lines_apart(9 * CHANNELS * job.k, sizeof(real))
     cdef real* sums = <real*>job.sums + c0 * job.k
     for i in range(job.factors):
         job.kern.add_rows(job.slices - 1, n, sums + (job.factors + i) * job.matrix,
@@ -198,7 +198,7 @@ cdef int filter_gradient(const Tiling* tiling, const real* x, const real* grad_y
     cdef Py_ssize_t tiles = tiling.n * tiling.rows * tiling.columns, bytes
     cdef int threads = team_size(0.02 * tiling.size * tiling.size * tiles * c * k)
     cdef real* memory
-    cdef real* taps = <real*>malloc(threads * apart(9 * CHANNELS * k, sizeof(real)) * sizeof(real))
+    cdef real* taps = <real*>malloc(threads * lines_apart(9 * CHANNELS * k, sizeof(real)) * sizeof(real))
     cdef real* zeros = <real*>calloc(c, sizeof(real))
     plan(&job, kernels(sizeof(real)), tiling, tiles, c, k, sizeof(real))
     bytes = (job.products * (job.v_stride + job.z_stride)

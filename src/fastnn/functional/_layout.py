@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .._kernels.memory import empty
+from .._kernels.memory import copy_in_order, empty
 
 # Bytes that are copied between two looks for Ctrl-C: some 0.1 s.
 AT_ONCE = 64 << 20
@@ -32,22 +32,25 @@ def by_dtype(kernel):
 def to_channels_last(x: np.ndarray) -> np.ndarray:
     """View (N, C, H, W) as (N, H, W, C), copied only where channels are not contiguous."""
     y = x.transpose(0, 2, 3, 1)
-    return y if y.strides[3] == y.itemsize or y.shape[3] == 1 else _contiguous(y)
+    return y if y.strides[3] == y.itemsize or y.shape[3] == 1 else contiguous(y)
 
 
 def contiguous_channels_last(x: np.ndarray) -> np.ndarray:
     """View (N, C, ...) as a contiguous (N, ..., C), copied where it is not."""
-    return _contiguous(x.transpose(_LAST[x.ndim]))
+    return contiguous(x.transpose(_LAST[x.ndim]))
 
 
-def _contiguous(x: np.ndarray) -> np.ndarray:
-    """numpy.ascontiguousarray; what is large is copied a few images at a time, so that Ctrl-C ends it."""
-    if x.nbytes <= AT_ONCE or x.flags.c_contiguous:
-        return np.ascontiguousarray(x)
+def contiguous(x: np.ndarray) -> np.ndarray:
+    """x in C order: itself or a copy, of what is large a few images at a time, so that Ctrl-C ends it."""
+    if x.flags.c_contiguous:
+        return x
     y = empty(x.shape, x.dtype)
+    if x.nbytes <= AT_ONCE:
+        copy_in_order(y, x)
+        return y
     images = max(AT_ONCE // x[0].nbytes, 1)
     for i in range(0, len(x), images):
-        y[i : i + images] = x[i : i + images]
+        copy_in_order(y[i : i + images], x[i : i + images])
     return y
 
 

@@ -9,6 +9,7 @@ from .._kernels import elementwise as _kernel
 from .._kernels.memory import empty
 from .._kernels.runtime import in_default_environment
 from ._elementwise import apply, apply_gradient
+from ._layout import contiguous
 
 
 def relu(x):
@@ -286,13 +287,13 @@ def _axis(name, dim, ndim):
     return dim % ndim
 
 
-def _last(x, dim):
-    """`x` with the axis `dim` last; moveaxis alone takes longer than a small softmax."""
-    return x if dim >= x.ndim - 1 else np.moveaxis(x, dim, -1)
+def _rows(x, dim):
+    """`x` in C order with the axis `dim` last; moveaxis alone takes longer than a small softmax."""
+    return contiguous(np.atleast_1d(x) if dim >= x.ndim - 1 else np.moveaxis(x, dim, -1))
 
 
 def _back(y, dim):
-    """Undo `_last`."""
+    """Undo what `_rows` did to the axes."""
     return y if dim >= y.ndim - 1 else np.moveaxis(y, -1, dim)
 
 
@@ -304,7 +305,7 @@ def _softmax_of(name, x, dim, log):
         _kernel.softmax(x, y, log)
         return y
     dim = _axis(name, dim, x.ndim)
-    moved = np.ascontiguousarray(_last(x, dim))
+    moved = _rows(x, dim)
     y = empty(moved.shape, x.dtype)
     _kernel.softmax(moved, y, log)
     return _back(y, dim).reshape(x.shape)
@@ -315,9 +316,9 @@ def _softmax_gradient(name, grad_y, y, dim, log):
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, None, y.dtype)
     _checks.same_shape(f"{name}: grad_y", grad_y, y.shape, "as y has")
     dim = _axis(name, dim, y.ndim)
-    moved = np.ascontiguousarray(_last(y, dim))
+    moved = _rows(y, dim)
     grad_x = empty(moved.shape, y.dtype)
-    _kernel.softmax_backward(np.ascontiguousarray(_last(grad_y, dim)), moved, grad_x, log)
+    _kernel.softmax_backward(_rows(grad_y, dim), moved, grad_x, log)
     return _back(grad_x, dim).reshape(y.shape)
 
 

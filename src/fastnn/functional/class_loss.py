@@ -13,6 +13,7 @@ from .. import _checks
 from .._kernels import elementwise as _kernel
 from .._kernels.memory import empty
 from .._kernels.runtime import in_default_environment
+from ._layout import contiguous
 from ._reduction import REDUCTIONS, gradient_scale, reduce, reduced
 from .activation import log_softmax, softmax
 
@@ -50,7 +51,7 @@ class _Classes:
     def rows(self):
         """The prediction by rows of classes."""
         x = self.x if self.axis == self.x.ndim - 1 else np.moveaxis(self.x, self.axis, -1)
-        return np.ascontiguousarray(x)
+        return contiguous(x)
 
     def kept(self):
         """Which samples count, and the class of each, 0 of those that do not."""

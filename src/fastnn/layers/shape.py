@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import _checks
+from ..functional._layout import contiguous
 from .module import Module
 
 
@@ -41,6 +42,8 @@ class Flatten(Module):
                 f"in an input of {x.ndim} dimensions"
             )
         self._save(shape)
+        if start <= 1 < end and x.strides[1] == x.itemsize:  # channels-last memory, which has to be copied
+            x = contiguous(x)
         return x.reshape(*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
 
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..._checks import FLOAT32, FLOAT64
 from ..._kernels import elementwise as _elementwise
+from ..._kernels.memory import copy_in_order
 from ...functional.prelu import slope_rows
 
 STEPS: dict[str, Callable[..., Any]] = {}
@@ -92,7 +93,7 @@ def contiguous(build: Any, x: np.ndarray) -> np.ndarray:
     if x.flags.c_contiguous:
         return x
     y: np.ndarray = build.empty(x.shape, x.dtype)
-    build.step(np.copyto, y, x)
+    build.step(copy_in_order, y, x)
     return y
 
 

@@ -1,0 +1,81 @@
+"""Copies of images from one order of their axes to another."""
+
+import itertools
+
+import numpy as np
+import pytest
+from arrays import LAYOUTS
+
+import fastnn as fn
+from fastnn.functional import _layout
+
+SIZES = [1, 2, 3, 4, 5, 7, 15, 16, 17, 31, 33, 63, 65, 97]
+
+
+def numbers(*shape, dtype):
+    """Every bit pattern counts: integers seen as `dtype`, so that some are NaN."""
+    bits = np.random.default_rng(0).integers(0, 256, (*shape, np.dtype(dtype).itemsize), np.uint8)
+    return bits.view(dtype)[..., 0]
+
+
+def same_bits(a, b):
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def assert_copied(x):
+    """To C order bit by bit, into memory of its own, x being left as it was."""
+    before = x.tobytes()
+    y = _layout.contiguous(x)
+    assert y.flags.c_contiguous
+    assert same_bits(x, y)
+    assert x.tobytes() == before
+    assert y is x if x.flags.c_contiguous else not np.shares_memory(x, y)
+
+
+@pytest.mark.parametrize("type_", [np.float32, np.float64, np.int16, np.int64, np.complex128, np.bool_])
+def test_every_number_finds_its_place(isa, type_):
+    for c, pixels in itertools.product(SIZES, SIZES):
+        x = numbers(2, c, 1, pixels, dtype=np.uint8 if type_ is np.bool_ else type_)
+        x = x > 9 if type_ is np.bool_ else x
+        assert_copied(x.transpose(0, 2, 3, 1))
+        assert_copied(np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(4))), ids=str)
+def test_every_order_of_axes(layout, axes, dtype):
+    for shape in [(3, 5, 7, 2), (1, 16, 4, 4), (2, 1, 3, 3), (2, 3, 1, 1), (0, 3, 2, 2), (2, 3, 0, 2)]:
+        x = numbers(*shape, dtype=dtype)
+        assert_copied(layout(x).transpose(axes))
+        assert_copied(layout(x)[::-1, :, ::2].transpose(axes))
+
+
+def test_other_ranks(dtype):
+    for shape in [(), (3,), (5, 3), (2, 3, 5), (2, 3, 2, 3, 2, 3)]:
+        x = numbers(*shape, dtype=dtype)
+        assert_copied(x.T)
+        assert_copied(np.moveaxis(x, 0, -1) if shape else x)
+
+
+def test_threads_share_large_images(threads, dtype):
+    for shape in [(1, 64, 97, 65), (33, 3, 63, 63), (2, 1000, 7, 7)]:
+        x = numbers(*shape, dtype=dtype)
+        for n in 1, 2, 3:
+            threads(n)
+            assert_copied(x.transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("layer", [
+    fn.Conv2d(17, 33, 3, padding=1), fn.Conv2d(17, 5, 1), fn.Conv2d(17, 17, 3, groups=17),
+    fn.ConvTranspose2d(17, 4, 3), fn.MaxPool2d(2), fn.AvgPool2d(3), fn.BatchNorm2d(17), fn.PReLU(17),
+    fn.Flatten(),
+], ids=repr)
+def test_layers_make_no_difference_between_orders(layer):
+    x = np.random.default_rng(0).standard_normal((3, 17, 9, 11), dtype=np.float32)
+    grad_y = np.random.default_rng(1).standard_normal(layer(x).shape, dtype=np.float32)
+    results = []
+    for layout in LAYOUTS["C"], LAYOUTS["channels-last"]:
+        y = layer(layout(x))
+        results.append((np.ascontiguousarray(y), np.ascontiguousarray(layer.backward(layout(grad_y)))))
+    for first, second in zip(*results, strict=True):
+        assert same_bits(first, second)
