@@ -99,11 +99,27 @@ INLINE void NAME(load_ahead)(int op, vec *v, const real *x) {
 }
 
 /* Tanh, and what comes of a sigmoid, of whole blocks in two loops; returns how far it came. Their instructions wait
- * one for the other, and of the chain a Zen 3 holds but a few vectors' worth at a time: two short chains take three
- * quarters of the time (2048 numbers, a vector: tanh 5.5 ns, in two loops 4.1; GELU's approximation 5.2, 4.3; SiLU 3.2,
- * 3.1). The sigmoid alone is short, and GELU gains nothing by its normal distribution, but by MIXED: 8.0 -> 6.4. */
-#if VBYTES == 32
-enum { NAME(STAGE) = 32 };
+ * one for the other, and of the chain a processor holds but a few vectors' worth at a time: two short chains take three
+ * quarters of the time (2048 numbers, a vector: AVX2 on Zen 3, 32 vectors a loop, tanh 5.5 ns, in two loops 4.1; GELU's
+ * approximation 5.2, 4.3; SiLU 3.2, 3.1; AVX-512 on Zen 5, 8 a loop, which stay in registers, tanh 3.2, 2.5; GELU's
+ * approximation 3.6, 2.9; SiLU 2.7, 2.2; sigmoid 2.5, 2.2). With AVX2 the sigmoid is short enough alone. GELU by its
+ * normal distribution gains nothing by it, but by MIXED: 8.0 -> 6.4. */
+#if VBYTES >= 32
+enum { NAME(STAGE) = VBYTES == 32 ? 32 : 8 };
+INLINE int NAME(in_two)(int op) {
+    return op == FNN_TANH || op == FNN_SILU || op == FNN_GELU_TANH || (op == FNN_SIGMOID && VBYTES > 32);
+}
+INLINE vec NAME(first_loop)(int op, vec x) {
+    return op == FNN_TANH ? NAME(tanh_exp)(x).m
+                          : NAME(sigmoid_sum)(op == FNN_GELU_TANH ? NAME(gelu_argument)(x) : x);
+}
+INLINE vec NAME(second_loop)(int op, const real *x, vec e) {
+    switch (op) {
+    case FNN_TANH: return NAME(tanh_from)(load(x), (NAME(tanh_part)){e, {0}});
+    case FNN_SIGMOID: return NAME(sigmoid_from)(e);
+    default: return NAME(times_tail)(load(x), NAME(sigmoid_from)(e));
+    }
+}
 INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
     vec e[NAME(STAGE)];
     ptrdiff_t i = 0;
@@ -112,19 +128,18 @@ INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
             vec v[NAME(AHEAD)];
             NAME(load_ahead)(op, v, x + i + k * VLEN);
 #pragma GCC unroll 2
-            for (int j = 0; j < NAME(AHEAD); j++)
-                e[k + j] = op == FNN_TANH ? NAME(tanh_exp)(v[j]).m
-                                          : NAME(sigmoid_sum)(op == FNN_SILU ? v[j] : NAME(gelu_argument)(v[j]));
+            for (int j = 0; j < NAME(AHEAD); j++) e[k + j] = NAME(first_loop)(op, v[j]);
         }
-        for (int j = 0; j < NAME(STAGE); j++) {
-            const vec v = load(x + i + j * VLEN);
-            store(y + i + j * VLEN, op == FNN_TANH ? NAME(tanh_from)(v, (NAME(tanh_part)){e[j], {0}})
-                                                   : NAME(times_tail)(v, NAME(sigmoid_from)(e[j])));
-        }
+        for (int j = 0; j < NAME(STAGE); j++)
+            store(y + i + j * VLEN, NAME(second_loop)(op, x + i + j * VLEN, e[j]));
     }
     return i;
 }
 #else
+INLINE int NAME(in_two)(int op) {
+    (void)op;
+    return 0;
+}
 INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
     (void)op, (void)n, (void)x, (void)y;
     return 0;
@@ -132,8 +147,7 @@ INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
 #endif
 
 INLINE void NAME(map_run)(int op, ptrdiff_t n, real alpha, real beta, const real *x, real *y) {
-    const int in_blocks = op == FNN_SILU || op == FNN_TANH || op == FNN_GELU_TANH;
-    ptrdiff_t i = in_blocks ? NAME(map_blocks)(op, n, x, y) : 0;
+    ptrdiff_t i = NAME(in_two)(op) ? NAME(map_blocks)(op, n, x, y) : 0;
     for (; i + NAME(AHEAD) * VLEN <= n; i += NAME(AHEAD) * VLEN) {
         vec v[NAME(AHEAD)];
         NAME(load_ahead)(op, v, x + i);
