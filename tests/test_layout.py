@@ -55,6 +55,7 @@ def test_other_ranks(dtype):
         x = numbers(*shape, dtype=dtype)
         assert_copied(x.T)
         assert_copied(np.moveaxis(x, 0, -1) if shape else x)
+    assert_copied(np.broadcast_to(numbers(3, 1, 5, dtype=dtype), (3, 17, 5)).transpose(0, 2, 1))
 
 
 def test_threads_share_large_images(threads, dtype):
