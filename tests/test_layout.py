@@ -1,12 +1,14 @@
 """Copies of images from one order of their axes to another."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
 from arrays import LAYOUTS
 
 import fastnn as fn
+from fastnn._kernels import memory
 from fastnn.functional import _layout
 
 SIZES = [1, 2, 3, 4, 5, 7, 15, 16, 17, 31, 33, 63, 65, 97]
@@ -59,17 +61,58 @@ def test_other_ranks(dtype):
 
 
 def test_threads_share_large_images(threads, dtype):
-    for shape in [(1, 64, 97, 65), (33, 3, 63, 63), (2, 1000, 7, 7)]:
+    for shape in [(1, 64, 97, 65), (33, 3, 63, 63), (2, 3000, 7, 7), (1, 3, 333, 333)]:
         x = numbers(*shape, dtype=dtype)
         for n in 1, 2, 3:
             threads(n)
             assert_copied(x.transpose(0, 2, 3, 1))
+            assert_copied(np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2))
+
+
+def test_images_are_not_left_to_numpy(monkeypatch, dtype):
+    monkeypatch.setattr(memory, "copyto", None)
+    x = numbers(2, 3, 5, 7, dtype=dtype)
+    for images in x, x[:1], x[::-1]:
+        assert_copied(images.transpose(0, 2, 3, 1))
+    assert_copied(x[0, 0].T)
+    with pytest.raises(TypeError):
+        _layout.contiguous(x[..., ::2])
+
+
+def test_large_arrays_are_copied_in_parts(monkeypatch, dtype):
+    monkeypatch.setattr(_layout, "AT_ONCE", 1000)
+    x = numbers(7, 5, 3, 9, dtype=dtype)
+    assert_copied(x.transpose(0, 2, 3, 1))
+    assert_copied(x[:, ::2, ::-1])
+
+
+def test_references_are_counted():
+    for size in 3, 200:  # 200 x 200 pointers are more than memory.pyx leaves to NumPy
+        word = object()
+        count = sys.getrefcount(word)
+        x = np.empty((1, 2, size, size), object)
+        x.fill(word)
+        y = _layout.contiguous(x.transpose(0, 2, 3, 1))
+        assert (y == word).all()
+        assert sys.getrefcount(word) == count + x.size + y.size
+        del x, y
+        assert sys.getrefcount(word) == count
+        pairs = np.zeros((1, 2, size, size), [("name", object), ("number", np.int64)])
+        assert (_layout.contiguous(pairs.transpose(0, 2, 3, 1)) == pairs.transpose(0, 2, 3, 1)).all()
+
+
+def test_flatten_copies_only_what_it_has_to():
+    x = np.zeros((2, 16, 1, 1), np.float32)[:, :8]
+    assert np.shares_memory(fn.Flatten()(x), x)
+    words = np.full((2, 3, 4, 5), "word", object)
+    last = np.ascontiguousarray(words.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    assert (fn.Flatten()(last) == "word").all()
 
 
 @pytest.mark.parametrize("layer", [
     fn.Conv2d(17, 33, 3, padding=1), fn.Conv2d(17, 5, 1), fn.Conv2d(17, 17, 3, groups=17),
     fn.ConvTranspose2d(17, 4, 3), fn.MaxPool2d(2), fn.AvgPool2d(3), fn.BatchNorm2d(17), fn.PReLU(17),
-    fn.Flatten(),
+    fn.Flatten(), fn.ReLU(), fn.SiLU(), fn.Softmax(1),
 ], ids=repr)
 def test_layers_make_no_difference_between_orders(layer):
     x = np.random.default_rng(0).standard_normal((3, 17, 9, 11), dtype=np.float32)

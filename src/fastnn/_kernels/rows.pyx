@@ -268,14 +268,16 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
     cdef int threads = team_size(0.1 * rows * walk.q * channels * group * walk.taps)
     cdef Py_ssize_t table_size = lines_apart(walk.taps + 1, sizeof(void*))
     cdef const void** tables = <const void**>malloc(threads * table_size * sizeof(void*))
-    cdef real* sums = <real*>calloc(slices * size, sizeof(real))
+    cdef void* memory = calloc(slices * size * sizeof(real) + CACHE_LINE, 1)
+    # From a line's beginning on, so that parts, which are whole lines, have none in common.
+    cdef real* sums = <real*>(<char*>memory + (-<size_t>memory) % CACHE_LINE)
     cdef fnn_row shared
     cdef fnn_tasks tasks
     cdef Watch watch
     cdef int thread
-    if tables is NULL or sums is NULL:
+    if tables is NULL or memory is NULL:
         free(tables)
-        free(sums)
+        free(memory)
         return -1
     describe_groups(walk, &shared, channels, group, walk.taps, sizeof(real))
     shared.bias = NULL
@@ -291,7 +293,7 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
     add_slices(sums, sums + size, slices - 1, size)
     filters_of_channels(sums, walk.taps, channels, group, grad_weight)
     free(tables)
-    free(sums)
+    free(memory)
     return -1 if watch.interrupted else 0
 
 

@@ -71,6 +71,11 @@ cdef Block block_of(const fnn_kernels* kern, Py_ssize_t m, Py_ssize_t n, Py_ssiz
     return block
 
 
+cdef Py_ssize_t block_elements(const Block* block, Py_ssize_t itemsize) noexcept nogil:
+    """Elements of a thread's workspace: one packed block."""
+    return lines_apart(block.depth * block.columns, itemsize)
+
+
 cdef Py_ssize_t unpacked_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint columns_lie,
                                    Py_ssize_t itemsize, int threads) noexcept nogil:
     """Elements of workspace for multiply_unpacked: a block of B a thread, all of it, or none."""
@@ -80,7 +85,7 @@ cdef Py_ssize_t unpacked_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bin
     if m >= MANY_ROWS:
         return panel_elements(n, k, itemsize)
     block = block_of(kernels(itemsize), m, n, k, columns_lie)
-    return threads * lines_apart(block.depth * block.columns, itemsize)
+    return threads * block_elements(&block, itemsize)
 
 
 cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride,
@@ -114,7 +119,7 @@ cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, P
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
             unpacked_share(&tasks, thread, kern, a, a_stride, b, depth_stride, n_stride, bias, c, c_stride, m,
                            n, k, &block, relu,
-                           workspace + thread * lines_apart(block.depth * block.columns, sizeof(real)), watch)
+                           workspace + thread * block_elements(&block, sizeof(real)), watch)
 
 
 cdef void unpacked_share(fnn_tasks* tasks, int thread, const fnn_kernels* kern, const real* a,

@@ -69,7 +69,8 @@ cdef struct Job:
     void* v
     void* z
     void* sums
-    void* taps                    # room for what a thread transforms back
+    void* taps                    # room for what a thread transforms back,
+    Py_ssize_t taps_room          # and numbers of a thread's
     Watch watch
 
 
@@ -93,6 +94,7 @@ cdef void plan(Job* job, const fnn_kernels* kern, const Tiling* tiling, Py_ssize
     job.panel = job.round * kern.nr
     job.z_stride = panels * job.panel + 16
     job.matrix = c * k + 16
+    job.taps_room = lines_apart(9 * CHANNELS * k, itemsize)
 
 
 cdef void transform(const Job* job, Py_ssize_t group, const real* of_dtype) noexcept nogil:
@@ -158,7 +160,7 @@ cdef void transform_back(Job* job, Py_ssize_t group, int thread, const real* of_
     """grad_weight of a few channels."""
     cdef Py_ssize_t c0 = group * CHANNELS, channels = min(<Py_ssize_t>CHANNELS, job.c - c0)
     cdef Py_ssize_t n = channels * job.k, i
-    cdef real* taps = <real*>job.taps + thread * lines_apart(9 * CHANNELS * job.k, sizeof(real))
+    cdef real* taps = <real*>job.taps + thread * job.taps_room
     cdef real* sums = <real*>job.sums + c0 * job.k
     for i in range(job.factors):
         job.kern.add_rows(job.slices - 1, n, sums + (job.factors + i) * job.matrix,
@@ -198,9 +200,10 @@ cdef int filter_gradient(const Tiling* tiling, const real* x, const real* grad_y
     cdef Py_ssize_t tiles = tiling.n * tiling.rows * tiling.columns, bytes
     cdef int threads = team_size(0.02 * tiling.size * tiling.size * tiles * c * k)
     cdef real* memory
-    cdef real* taps = <real*>malloc(threads * lines_apart(9 * CHANNELS * k, sizeof(real)) * sizeof(real))
+    cdef real* taps
     cdef real* zeros = <real*>calloc(c, sizeof(real))
     plan(&job, kernels(sizeof(real)), tiling, tiles, c, k, sizeof(real))
+    taps = <real*>malloc(threads * job.taps_room * sizeof(real))
     bytes = (job.products * (job.v_stride + job.z_stride)
              + job.slices * job.factors * job.matrix) * sizeof(real)
     memory = <real*>take(bytes)

@@ -6,18 +6,17 @@ its layout; any other is copied first.
 
 from __future__ import annotations
 
-import numpy as np
-
 from .. import _checks
 from .._kernels import elementwise as _kernel
 from .._kernels.memory import empty_like
+from ._layout import contiguous, copy_as_it_lies
 
 
 def apply(op, x, alpha=0.0, beta=0.0):
     """f(x) in the memory layout of x."""
     y = empty_like(x)
     if y is None:
-        x = np.ascontiguousarray(x)
+        x = contiguous(x)
         y = empty_like(x)
     _kernel.map(op, alpha, beta, x, y)
     return y
@@ -30,11 +29,11 @@ def apply_gradient(name, op, grad_y, saved, alpha=0.0, beta=0.0, saved_name="x")
     _checks.same_shape(f"{name}: grad_y", grad_y, saved.shape, f"as {saved_name} has")
     grad_x = empty_like(saved)
     if grad_x is None:
-        saved = np.ascontiguousarray(saved)
+        saved = contiguous(saved)
         grad_x = empty_like(saved)
     if grad_y.strides != saved.strides and not (grad_y.flags.c_contiguous and saved.flags.c_contiguous):
         as_saved = empty_like(saved)
-        np.copyto(as_saved, grad_y)
+        copy_as_it_lies(as_saved, grad_y)
         grad_y = as_saved
     _kernel.map_backward(op, alpha, beta, grad_y, saved, grad_x)
     return grad_x

@@ -44,6 +44,8 @@ def contiguous(x: np.ndarray) -> np.ndarray:
     """x in C order: itself or a copy, of what is large a few images at a time, so that Ctrl-C ends it."""
     if x.flags.c_contiguous:
         return x
+    if x.dtype.hasobject:
+        return np.ascontiguousarray(x)
     y = empty(x.shape, x.dtype)
     if x.nbytes <= AT_ONCE:
         copy_in_order(y, x)
@@ -52,6 +54,12 @@ def contiguous(x: np.ndarray) -> np.ndarray:
     for i in range(0, len(x), images):
         copy_in_order(y[i : i + images], x[i : i + images])
     return y
+
+
+def copy_as_it_lies(y: np.ndarray, x: np.ndarray) -> None:
+    """y = x, of one shape and dtype; y is dense, in whatever order of its axes."""
+    order = np.argsort([-step for step in y.strides], kind="stable")
+    copy_in_order(y.transpose(order), x.transpose(order))
 
 
 def from_channels_last(y: np.ndarray) -> np.ndarray:

@@ -42,8 +42,8 @@ class Flatten(Module):
                 f"in an input of {x.ndim} dimensions"
             )
         self._save(shape)
-        if start <= 1 < end and x.strides[1] == x.itemsize:  # channels-last memory, which has to be copied
-            x = contiguous(x)
+        if start <= 1 < end and x.strides[1] == x.itemsize and math.prod(shape[2 : end + 1]) > 1:
+            x = contiguous(x)  # as it has to be: its memory is channels-last
         return x.reshape(*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
 
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray:

@@ -30,7 +30,7 @@ enum { FNN_SPINS = 10000 };  /* 0.1 to 0.5 ms: longer than a thread takes to wak
 
 typedef struct {
     int arrived, round, stop, late;
-    char apart[64 - 4 * sizeof(int)];
+    char apart[128 - 4 * sizeof(int)]; /* no line is of two, wherever the first begins */
 } fnn_barrier;
 
 /* Wait for all `members`. Whether to stop is what `stop` said when the last one came: the same for all. */

@@ -99,11 +99,11 @@ INLINE void NAME(load_ahead)(int op, vec *v, const real *x) {
 }
 
 /* Tanh, and what comes of a sigmoid, of whole blocks in two loops; returns how far it came. Their instructions wait
- * one for the other, and of the chain a processor holds but a few vectors' worth at a time: two short chains take three
- * quarters of the time (2048 numbers, a vector: AVX2 on Zen 3, 32 vectors a loop, tanh 5.5 ns, in two loops 4.1; GELU's
- * approximation 5.2, 4.3; SiLU 3.2, 3.1; AVX-512 on Zen 5, 8 a loop, which stay in registers, tanh 3.2, 2.5; GELU's
- * approximation 3.6, 2.9; SiLU 2.7, 2.2; sigmoid 2.5, 2.2). With AVX2 the sigmoid is short enough alone. GELU by its
- * normal distribution gains nothing by it, but by MIXED: 8.0 -> 6.4. */
+ * one for the other, and of the chain a processor holds but a few vectors' worth at a time: two short chains take .75
+ * to .97 of the time (2048 numbers, a vector: AVX2 on Zen 3, 32 vectors a loop, tanh 5.5 ns, in two loops 4.1; GELU's
+ * approximation 5.2, 4.3; SiLU 3.2, 3.1; AVX-512 on Zen 5, 8 a loop, tanh 3.2, 2.5; GELU's approximation 3.6, 2.9;
+ * SiLU 2.7, 2.2; sigmoid 2.5, 2.2). With AVX2 the sigmoid is short enough alone. GELU by its normal distribution gains
+ * nothing by it, but by MIXED: 8.0 -> 6.4. */
 #if VBYTES >= 32
 enum { NAME(STAGE) = VBYTES == 32 ? 32 : 8 };
 INLINE int NAME(in_two)(int op) {
@@ -123,6 +123,7 @@ INLINE vec NAME(second_loop)(int op, const real *x, vec e) {
 INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
     vec e[NAME(STAGE)];
     ptrdiff_t i = 0;
+    if (!NAME(in_two)(op)) return 0;
     for (; i + NAME(STAGE) * VLEN <= n; i += NAME(STAGE) * VLEN) {
         for (int k = 0; k < NAME(STAGE); k += NAME(AHEAD)) {
             vec v[NAME(AHEAD)];
@@ -136,10 +137,6 @@ INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
     return i;
 }
 #else
-INLINE int NAME(in_two)(int op) {
-    (void)op;
-    return 0;
-}
 INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
     (void)op, (void)n, (void)x, (void)y;
     return 0;
@@ -147,7 +144,7 @@ INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
 #endif
 
 INLINE void NAME(map_run)(int op, ptrdiff_t n, real alpha, real beta, const real *x, real *y) {
-    ptrdiff_t i = NAME(in_two)(op) ? NAME(map_blocks)(op, n, x, y) : 0;
+    ptrdiff_t i = NAME(map_blocks)(op, n, x, y);
     for (; i + NAME(AHEAD) * VLEN <= n; i += NAME(AHEAD) * VLEN) {
         vec v[NAME(AHEAD)];
         NAME(load_ahead)(op, v, x + i);
