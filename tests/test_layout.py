@@ -71,7 +71,7 @@ def test_threads_share_large_images(threads, dtype):
 
 def test_images_are_not_left_to_numpy(monkeypatch, dtype):
     monkeypatch.setattr(memory, "copyto", None)
-    x = numbers(2, 3, 5, 7, dtype=dtype)
+    x = numbers(2, 3, 5, 8, dtype=dtype)
     for images in x, x[:1], x[::-1]:
         assert_copied(images.transpose(0, 2, 3, 1))
     assert_copied(x[0, 0].T)
