@@ -13,7 +13,9 @@ from libc.string cimport memcpy, memset
 
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, at, finish, release
 from fastnn._kernels.environment cimport Environment, default_environment
-from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, raise_interrupt, real
+from fastnn._kernels.runtime cimport (
+    CACHE_LINE, ceil_div, first_line, fnn_kernels, kernels, raise_interrupt, real, whole_lines
+)
 from fastnn._kernels.share cimport share
 
 cdef enum:
@@ -256,11 +258,13 @@ cdef int run_batch_norm(Columns* job, const Channels* of) noexcept nogil:
     """
     cdef Py_ssize_t rows = rows_in_one(job.m, job.c), whole = job.m // rows, done = whole * rows
     cdef Py_ssize_t size = rows * job.bytes, o = done * job.bytes, i, j
-    cdef char* center = <char*>malloc(3 * size + 1)
-    cdef char* a = center + size
-    cdef char* b = a + size
+    cdef void* memory = malloc(3 * whole_lines(size) + CACHE_LINE)
+    # Each vector of them in one line, for one load: Zen 5, 64 x 56 x 56, by where they lay 24 or 18 us.
+    cdef char* center = first_line(memory)
+    cdef char* a = center + whole_lines(size)
+    cdef char* b = a + whole_lines(size)
     cdef double mean, rest, scale, shift
-    if center is NULL:
+    if memory is NULL:
         return -1
     for j in range(job.c):
         mean, scale = number(of.mean, j), scale_of(of, j)
@@ -277,7 +281,7 @@ cdef int run_batch_norm(Columns* job, const Channels* of) noexcept nogil:
     job.kern.column_affine(1, (job.m - done) * job.c, job.x + o, center, a, b, NULL, NULL, job.out + o)
     job.m, job.c, job.bytes, job.block = whole, rows * job.c, size, max(BLOCK // rows, <Py_ssize_t>1)
     share(affine_blocks, job, ceil_div(job.m, job.block), NS_ELEMENT * job.m * job.c)
-    free(center)
+    free(memory)
     return 0
 
 
@@ -312,11 +316,11 @@ cdef int run_batch_norm_backward(Columns* job, const Channels* of, bint training
                                  double* grads) noexcept nogil:
     """h = x - mean, of which x - center lacks `rest`; see batch_norm_backward in functional/norm.py."""
     cdef Py_ssize_t j, n = job.c
-    cdef double* sums = <double*>malloc(3 * n * sizeof(double) + 4 * job.bytes + 1)
-    cdef char* center = <char*>(sums + 3 * n)
-    cdef char* a = center + job.bytes
-    cdef char* b = a + job.bytes
-    cdef char* d = b + job.bytes
+    cdef double* sums = <double*>malloc(3 * n * sizeof(double) + 4 * whole_lines(job.bytes) + CACHE_LINE)
+    cdef char* center = first_line(sums + 3 * n)
+    cdef char* a = center + whole_lines(job.bytes)
+    cdef char* b = a + whole_lines(job.bytes)
+    cdef char* d = b + whole_lines(job.bytes)
     cdef double inverse, scale, rest, product, slope
     cdef Py_ssize_t count = max(job.m, <Py_ssize_t>1)
     if sums is NULL:
@@ -470,6 +474,7 @@ def layer_norm_backward(grad_y, x, w, double eps, grad_x, grads):
     cdef Arrays arrays
     cdef Rows job
     cdef Py_ssize_t blocks, itemsize
+    cdef void* memory
     arrays.count = 0
     try:
         acquire(&arrays, grad_y, False)
@@ -480,13 +485,14 @@ def layer_norm_backward(grad_y, x, w, double eps, grad_x, grads):
         describe_rows(&job, &arrays.item[1], &arrays.item[2], &arrays.item[3], eps)
         job.grad_y = <const char*>arrays.item[0].buf
         itemsize, blocks = arrays.item[1].itemsize, ceil_div(job.m, BLOCK)
-        job.sums = <char*>calloc(max(2 * blocks * job.bytes, <Py_ssize_t>1), 1)
-        if job.sums is NULL:
+        memory = calloc(2 * blocks * job.bytes + CACHE_LINE, 1)
+        job.sums = first_line(memory)
+        if memory is NULL:
             raise MemoryError("layer_norm_backward: no memory for the workspace")
         with nogil:
             share(norm_backward_blocks, &job, blocks, 4 * NS_ELEMENT * job.m * job.n)
             add_parts(job.sums, itemsize, blocks, 2 * job.n, <double*>arrays.item[4].buf)
-        free(job.sums)
+        free(memory)
     finally:
         release(&arrays)
     raise_interrupt()

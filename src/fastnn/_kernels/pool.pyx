@@ -21,7 +21,6 @@ forward pass wrote down. A task has then an image, or a slice of its channels, t
 adds its outputs in order.
 """
 
-from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from numpy import dtype as _dtype
@@ -32,6 +31,7 @@ from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
     CACHE_LINE,
     ceil_div,
+    first_line,
     fnn_kernels,
     fnn_pool_columns,
     fnn_pool_narrow,
@@ -192,7 +192,7 @@ cdef int pool(Pooling* job) noexcept nogil:
     job.run_size = whole_lines(longest * pixel + spare)
     scratch = malloc(threads * 2 * job.run_size + CACHE_LINE)
     if scratch is not NULL:
-        job.scratch = <char*>scratch + whole_lines(<uintptr_t>scratch) - <uintptr_t>scratch
+        job.scratch = first_line(scratch)
         share_among(threads, pool_blocks, job, job.images * job.out_height * job.count, serial_ns)
     free(scratch)
     free(memory)

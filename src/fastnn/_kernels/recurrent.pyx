@@ -44,6 +44,7 @@ from fastnn._kernels.runtime cimport (
     ceil_div,
     coarse_ns,
     deal,
+    first_line,
     fnn_cell,
     fnn_kernels,
     go_on,
@@ -281,7 +282,7 @@ cdef int run_pass(Pass* p, const real* of_dtype) noexcept nogil:
     memory = <char*>take(p.threads * p.share + CACHE_LINE)
     if memory is NULL:
         return 1
-    p.workspace = memory + (-<size_t>memory) % CACHE_LINE
+    p.workspace = first_line(memory)
     deal(&p.dealt, p.tasks, p.threads)
     if p.threads == 1:
         take_share(p, 0, 1, of_dtype)

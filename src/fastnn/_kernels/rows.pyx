@@ -23,8 +23,8 @@ from libc.string cimport memset
 from fastnn._kernels.gemm cimport add_slices
 from fastnn._kernels.pack cimport PLACES, pack_columns, pack_panels
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, FNN_ROWS_AHEAD, Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, go_on, kernels,
-    like_parts, lines_apart, next_task, real, start, team_size
+    CACHE_LINE, FNN_ROWS_AHEAD, Watch, ceil_div, deal, first_line, fnn_kernels, fnn_row, fnn_tasks, go_on,
+    kernels, like_parts, lines_apart, next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk
 
@@ -270,7 +270,7 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
     cdef const void** tables = <const void**>malloc(threads * table_size * sizeof(void*))
     cdef void* memory = calloc(slices * size * sizeof(real) + CACHE_LINE, 1)
     # From a line's beginning on, so that parts, which are whole lines, have none in common.
-    cdef real* sums = <real*>(<char*>memory + (-<size_t>memory) % CACHE_LINE)
+    cdef real* sums = <real*>first_line(memory)
     cdef fnn_row shared
     cdef fnn_tasks tasks
     cdef Watch watch

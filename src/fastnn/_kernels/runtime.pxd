@@ -239,6 +239,10 @@ cdef inline Py_ssize_t whole_lines(Py_ssize_t size) noexcept nogil:
     """So many bytes, and what is missing to the end of a cache line."""
     return ceil_div(size, CACHE_LINE) * CACHE_LINE
 
+cdef inline char* first_line(void* memory) noexcept nogil:
+    """Where the first cache line that is all of `memory` begins."""
+    return <char*>memory + (-<size_t>memory) % CACHE_LINE
+
 cdef inline Py_ssize_t lines_apart(Py_ssize_t n, Py_ssize_t itemsize) noexcept nogil:
     """From one thread's n elements to the next one's such that no cache line is of both, wherever they begin.
 

@@ -133,7 +133,8 @@ static void NAME(layer_norm)(ptrdiff_t n, const void *x_, const void *w_, const 
     }
 }
 
-/* grad_x of one row; the row's part of the gradients of w and b is added to grad_w and grad_b.
+/* grad_x of one row; the row's part of the gradients of w and b is added to grad_w and grad_b. (load_across, and sums
+ * that begin with a line: Zen 5, AVX-512, 4096 rows of 768 .7 to .87 of the time; forward gains nothing by it.)
  *
  *     grad_x = (g - mean g - h mean(g h)) / sqrt(variance + eps),    g = grad_y w,  h = normalised x
  */
@@ -145,8 +146,8 @@ static void NAME(layer_norm_backward)(ptrdiff_t n, const void *grad_y_, const vo
     NAME(row_sum) gs = {{0}, 0}, ghs = {{0}, 0};
     ptrdiff_t i = 0;
     for (; i + VLEN <= n; i += VLEN) {
-        const vec dy = load(grad_y + i), g = w ? dy * load(w + i) : dy;
-        const vec h = (load(x + i) - r.pilot - r.shift) * r.inverse;
+        const vec dy = load_across(grad_y + i), g = w ? dy * load(w + i) : dy;
+        const vec h = (load_across(x + i) - r.pilot - r.shift) * r.inverse;
         NAME(add_to_row)(&gs, i, g);
         NAME(add_to_row)(&ghs, i, g * h);
         store(grad_w + i, load(grad_w + i) + dy * h);
@@ -162,8 +163,8 @@ static void NAME(layer_norm_backward)(ptrdiff_t n, const void *grad_y_, const vo
     sum_g = (real)((sum_g + NAME(row_total)(gs)) / (double)n);
     sum_gh = (real)((sum_gh + NAME(row_total)(ghs)) / (double)n);
     for (i = 0; i + VLEN <= n; i += VLEN) {
-        const vec dy = load(grad_y + i), g = w ? dy * load(w + i) : dy;
-        const vec h = (load(x + i) - r.pilot - r.shift) * r.inverse;
+        const vec dy = load_across(grad_y + i), g = w ? dy * load(w + i) : dy;
+        const vec h = (load_across(x + i) - r.pilot - r.shift) * r.inverse;
         store(grad_x + i, (g - sum_g - h * sum_gh) * r.inverse);
     }
     for (; i < n; i++) {
