@@ -72,7 +72,7 @@ def empty(tuple shape, dtype):
     size = dtype.itemsize * prod(shape)
     if size > PY_SSIZE_T_MAX:  # of which NumPy says that it is a wrong value
         raise MemoryError(f"no memory for an array of shape {shape} and dtype {dtype}")
-    if not SMALLEST <= size <= LARGEST:
+    if not SMALLEST <= size <= LARGEST or dtype.hasobject:  # references have to be NULL at first
         return _empty(shape, dtype)
     return frombuffer(Block(size), dtype).reshape(shape)
 

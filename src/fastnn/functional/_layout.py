@@ -44,8 +44,6 @@ def contiguous(x: np.ndarray) -> np.ndarray:
     """x in C order: itself or a copy, of what is large a few images at a time, so that Ctrl-C ends it."""
     if x.flags.c_contiguous:
         return x
-    if x.dtype.hasobject:
-        return np.ascontiguousarray(x)
     y = empty(x.shape, x.dtype)
     if x.nbytes <= AT_ONCE:
         copy_in_order(y, x)
@@ -56,9 +54,14 @@ def contiguous(x: np.ndarray) -> np.ndarray:
     return y
 
 
+def memory_order(x: np.ndarray) -> list[int]:
+    """The axes of x as they lie in memory, the last one with the shortest steps."""
+    return sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
+
+
 def copy_as_it_lies(y: np.ndarray, x: np.ndarray) -> None:
     """y = x, of one shape and dtype; y is dense, in whatever order of its axes."""
-    order = np.argsort([-step for step in y.strides], kind="stable")
+    order = memory_order(y)
     copy_in_order(y.transpose(order), x.transpose(order))
 
 

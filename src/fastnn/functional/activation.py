@@ -289,7 +289,9 @@ def _axis(name, dim, ndim):
 
 def _rows(x, dim):
     """`x` in C order with the axis `dim` last; moveaxis alone takes longer than a small softmax."""
-    return contiguous(np.atleast_1d(x) if dim >= x.ndim - 1 else np.moveaxis(x, dim, -1))
+    if x.ndim == 0:
+        return x.reshape(1)
+    return contiguous(x if dim == x.ndim - 1 else np.moveaxis(x, dim, -1))
 
 
 def _back(y, dim):

@@ -113,11 +113,11 @@ INLINE vec NAME(first_loop)(int op, vec x) {
     return op == FNN_TANH ? NAME(tanh_exp)(x).m
                           : NAME(sigmoid_sum)(op == FNN_GELU_TANH ? NAME(gelu_argument)(x) : x);
 }
-INLINE vec NAME(second_loop)(int op, const real *x, vec e) {
+INLINE vec NAME(second_loop)(int op, vec x, vec e) {
     switch (op) {
-    case FNN_TANH: return NAME(tanh_from)(load(x), (NAME(tanh_part)){e, {0}});
+    case FNN_TANH: return NAME(tanh_from)(x, (NAME(tanh_part)){e, {0}});
     case FNN_SIGMOID: return NAME(sigmoid_from)(e);
-    default: return NAME(times_tail)(load(x), NAME(sigmoid_from)(e));
+    default: return NAME(times_tail)(x, NAME(sigmoid_from)(e));
     }
 }
 INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
@@ -132,7 +132,7 @@ INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
             for (int j = 0; j < NAME(AHEAD); j++) e[k + j] = NAME(first_loop)(op, v[j]);
         }
         for (int j = 0; j < NAME(STAGE); j++)
-            store(y + i + j * VLEN, NAME(second_loop)(op, x + i + j * VLEN, e[j]));
+            store(y + i + j * VLEN, NAME(second_loop)(op, load(x + i + j * VLEN), e[j]));
     }
     return i;
 }

@@ -17,6 +17,7 @@ import numpy as np
 from ..._checks import FLOAT32, FLOAT64
 from ..._kernels import elementwise as _elementwise
 from ..._kernels.memory import copy_in_order
+from ...functional._layout import memory_order
 from ...functional.prelu import slope_rows
 
 STEPS: dict[str, Callable[..., Any]] = {}
@@ -99,7 +100,7 @@ def contiguous(build: Any, x: np.ndarray) -> np.ndarray:
 
 def empty_as(build: Any, x: np.ndarray, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """An array of the plan's whose axes lie in memory in the order of those of x."""
-    order = sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
+    order = memory_order(x)
     shape = x.shape if shape is None else shape
     y: np.ndarray = build.empty(tuple(shape[axis] for axis in order), x.dtype)
     return y.transpose(np.argsort(order))
