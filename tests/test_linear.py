@@ -68,6 +68,7 @@ CUTS = {
     "in slices of a small gradient": (5000, 100, 90),
     "in slices of a large gradient": (4300, 280, 270),
     "columns of one set of the cache": (410, 150, 1024),
+    "rows of panels beyond the caches": (24000, 100, 40),
 }
 
 

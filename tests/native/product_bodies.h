@@ -29,8 +29,9 @@ static void *gemm(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int kind) 
         const ptrdiff_t left = PRODUCT_ROWS - row;
         fnn_tile tile = {.a = table, .a_offset = kind == COLUMNS ? row : row * all,
                          .tap_offset = kind == OFFSETS ? places : NULL, .taps = taps, .depth = size, .b = packed,
-                         .b_panel = all * k->nr, .c = c_rows, .c_offset = row * columns, .columns = columns,
-                         .bias = kind == COLUMNS ? NULL : bias, .rows = (int)(left < k->mr ? left : k->mr),
+                         .b_step = k->nr, .b_panel = all * k->nr, .c = c_rows, .c_offset = row * columns,
+                         .columns = columns, .bias = kind == COLUMNS ? NULL : bias,
+                         .rows = (int)(left < k->mr ? left : k->mr),
                          .next_b = kind, .next_step = kind, .accumulate = kind != TABLES,
                          .relu = kind == COLUMNS ? 0 : 1 + kind};
         (kind == COLUMNS ? k->gemm_columns : k->gemm_rows)(&tile);

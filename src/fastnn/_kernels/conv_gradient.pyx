@@ -9,7 +9,7 @@ added in order; the cut depends on the shapes alone.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
-from fastnn._kernels.gemm cimport column_tiles, copy_columns
+from fastnn._kernels.gemm cimport columns_in_place, copy_columns, fetch_rows, tiles_in_place
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport finish_gradients, pack, panel_elements
 from fastnn._kernels.runtime cimport (
@@ -60,29 +60,29 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
     cdef Py_ssize_t tiles_per_tap = ceil_div(depth, kern.mr)
     cdef Py_ssize_t chunks = ceil_div(m1 - m0, GRADIENT_PIXELS), length = ceil_div(m1 - m0, max(chunks, 1))
     cdef Py_ssize_t chunk, m, tap, c0, c1, zero = 0
+    cdef Py_ssize_t in_place = columns_in_place(kern, (tile1 - tile0) * kern.mr, columns, sizeof(real))
     cdef real* copy = panels + panel_elements(columns, GRADIENT_PIXELS, sizeof(real))
-    tile.a = sources
-    tile.taps = 1
-    tile.columns = columns
-    tile.bias = NULL
-    tile.relu = False
-    tile.b = panels
+    cdef const real* b
+    tile.a, tile.bias = sources, NULL
+    tile.taps, tile.relu = 1, False
     for chunk in range(chunks):
         if not go_on(watch):
             return
         m = m0 + chunk * length
         tile.depth = min(length, m1 - m)
-        tile.b_panel = tile.depth * kern.nr
         tile.accumulate = chunk > 0
-        pack(grad_y + m * y_pixel + group * columns, NULL, 1, tile.depth, y_pixel, columns, 1, panels)
+        b = grad_y + m * y_pixel + group * columns
+        pack(b + in_place, NULL, 1, tile.depth, y_pixel, columns - in_place, 1, panels)
+        fetch_rows(kern, &tile, y_pixel, in_place, tile1 - tile0,
+                   walk.n * walk.p * walk.q * y_pixel * sizeof(real))
         for tap in range(tile0 // tiles_per_tap, ceil_div(tile1, tiles_per_tap)):
             source_rows(walk, x, zeros, pixel_at(walk, m), <int>tile.depth, 0, tap, tap + 1, sources)
             c0 = max(tile0 - tap * tiles_per_tap, zero) * kern.mr
             c1 = min((tile1 - tap * tiles_per_tap) * kern.mr, depth)
             if pitch:
                 copy_columns(sources, tile.depth, group * depth + c0, c1 - c0, copy, pitch)
-            column_tiles(kern, &tile, -c0 if pitch else group * depth, c0, c1,
-                         sums + tap * depth * columns, columns)
+            tiles_in_place(kern, &tile, b, y_pixel, in_place, panels, columns,
+                           -c0 if pitch else group * depth, c0, c1, sums + tap * depth * columns, columns)
 
 
 cdef Py_ssize_t copied_pitch(const fnn_kernels* kern, const Walk* walk, Py_ssize_t depth,

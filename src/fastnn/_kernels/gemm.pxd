@@ -36,6 +36,16 @@ cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const
                    real* c, Py_ssize_t c_stride, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
                    bint accumulate, int relu, int threads, Watch* watch) noexcept nogil
 
+cdef Py_ssize_t columns_in_place(const fnn_kernels* kern, Py_ssize_t rows, Py_ssize_t columns,
+                                 Py_ssize_t itemsize) noexcept nogil
+
+cdef void fetch_rows(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t b_stride, Py_ssize_t in_place,
+                     Py_ssize_t tiles, Py_ssize_t b_bytes) noexcept nogil
+
+cdef void tiles_in_place(const fnn_kernels* kern, fnn_tile* tile, const real* b, Py_ssize_t b_stride,
+                         Py_ssize_t in_place, const real* panels, Py_ssize_t columns, Py_ssize_t offset,
+                         Py_ssize_t m0, Py_ssize_t m1, real* c, Py_ssize_t c_stride) noexcept nogil
+
 cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offset, Py_ssize_t m0,
                        Py_ssize_t m1, real* c, Py_ssize_t c_stride) noexcept nogil
 

@@ -18,7 +18,7 @@ from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from fastnn._kernels.gemm cimport MAX_MR
+from fastnn._kernels.gemm cimport column_tiles
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts, lines_apart,
     next_task, real, start, team_size
@@ -63,17 +63,11 @@ cdef void block_task(const fnn_kernels* kern, const Walk* walk, const Block* blo
                      Watch* watch) noexcept nogil:
     """Some channels of all filters of a group; x, grad_y and grad_weight start at the first of them."""
     cdef const void* pixels[CHUNK]
-    cdef void* rows[MAX_MR]
     cdef fnn_tile tile
-    cdef Py_ssize_t total = walk.n * walk.p * walk.q, row = block.depth * walk.taps
-    cdef Py_ssize_t steps = ceil_div(block.columns, kern.mr), height = ceil_div(block.columns, steps)
-    cdef Py_ssize_t chunk, m, step, i
+    cdef Py_ssize_t total = walk.n * walk.p * walk.q, chunk, m, i
     tile.a = pixels
-    tile.c = rows
-    tile.c_offset = 0
     tile.taps = 1
-    tile.tap_offset = NULL
-    tile.b = panels
+    tile.b, tile.b_step, tile.next_step = panels, kern.nr, 0
     tile.columns = channels * walk.taps
     tile.bias = NULL
     tile.relu = False
@@ -87,12 +81,7 @@ cdef void block_task(const fnn_kernels* kern, const Walk* walk, const Block* blo
         pack_chunk(kern, walk, x, zeros, m, tile.depth, channels, sources, run, panels)
         for i in range(tile.depth):
             pixels[i] = grad_y + (m + i) * y_pixel
-        for step in range(steps):
-            tile.a_offset = step * height
-            tile.rows = min(height, block.columns - step * height)
-            for i in range(tile.rows):
-                rows[i] = grad_weight + (step * height + i) * row
-            kern.gemm_columns(&tile)
+        column_tiles(kern, &tile, 0, 0, block.columns, grad_weight, block.depth * walk.taps)
 
 
 cdef int filter_gradient_by_filters(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t groups,

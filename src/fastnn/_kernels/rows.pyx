@@ -23,8 +23,8 @@ from libc.string cimport memset
 from fastnn._kernels.gemm cimport add_slices
 from fastnn._kernels.pack cimport PLACES, pack_columns, pack_panels
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, FNN_ROWS_AHEAD, Watch, ceil_div, deal, first_line, fnn_kernels, fnn_row, fnn_tasks, go_on,
-    kernels, like_parts, lines_apart, next_task, real, start, team_size
+    CACHE_LINE, FNN_ROWS_AHEAD, LARGE_BYTES, Watch, ceil_div, deal, first_line, fnn_kernels, fnn_row,
+    fnn_tasks, go_on, kernels, like_parts, lines_apart, next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk
 
@@ -34,7 +34,6 @@ cdef enum:
     PANEL_BYTES = 24 * 1024  # of a panel of filters that stays in L1, beside pixels
     PART_BYTES = 128 * 1024  # of a part of a row of outputs that stays in L2 while panels pass over it
     PART_TILES = 16          # in it, at least
-    LARGE_BYTES = 8 * 1024 * 1024  # of images, or outputs, that do not stay in the caches
     MAX_SLICES = 8           # of rows
     PARTS = 4                # of a row's channels, at most, where there is one slice ...
     PART_CHANNELS = 32       # ... of so many at least, whole cache lines

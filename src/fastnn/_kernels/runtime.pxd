@@ -8,6 +8,7 @@ cdef extern from "kernels.h" nogil:
         Py_ssize_t taps
         Py_ssize_t depth
         const void* b
+        Py_ssize_t b_step
         Py_ssize_t b_panel
         void** c
         Py_ssize_t c_offset
@@ -234,6 +235,7 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 
 cdef enum:
     CACHE_LINE = 64
+    LARGE_BYTES = 8 * 1024 * 1024  # of an array that does not stay in the caches
 
 cdef inline Py_ssize_t whole_lines(Py_ssize_t size) noexcept nogil:
     """So many bytes, and what is missing to the end of a cache line."""

@@ -28,8 +28,8 @@ from libc.string cimport memset
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport (
-    KC, LONGEST_KC, NC, add_slices, column_sums, column_tiles, copy_columns, multiply, multiply_task,
-    product_ns
+    KC, LONGEST_KC, NC, add_slices, column_sums, columns_in_place, copy_columns, fetch_rows, multiply,
+    multiply_task, product_ns, tiles_in_place
 )
 from fastnn._kernels.pack cimport pack, pack_by_all, panel_elements
 from fastnn._kernels.runtime cimport (
@@ -267,19 +267,23 @@ cdef void transposed_task(const fnn_kernels* kern, const Cut* cut, Py_ssize_t ta
     cdef Py_ssize_t pitch = copied_pitch(sizeof(real))
     cdef real* copy = panels + cut.length * cut.width
     cdef real* sums = c if slice == 0 else partial + (slice - 1) * rows * n
+    cdef Py_ssize_t columns = min(n - n0, cut.width), tiles = ceil_div(m1 - m0, kern.mr)
+    cdef Py_ssize_t in_place = columns_in_place(kern, cut.height, columns, sizeof(real))
+    cdef const real* from_b
     cdef bint copied
-    tile.a, tile.b, tile.bias = a_rows, panels, NULL
-    tile.taps, tile.columns, tile.relu = 1, min(n - n0, cut.width), False
+    tile.a, tile.bias = a_rows, NULL
+    tile.taps, tile.relu = 1, False
     for block in range(max(ceil_div(k1 - k0, cut.length), <Py_ssize_t>1)):
         if not go_on(watch):
             return
         tile.depth = min(cut.length, k1 - k0)
-        tile.b_panel = tile.depth * kern.nr
         tile.accumulate = block > 0 or (accumulate and slice == 0)
+        from_b = b + k0 * b_stride + n0
         if not packed:
-            pack(b + k0 * b_stride + n0, NULL, 1, tile.depth, b_stride, tile.columns, 1, panels)
+            pack(from_b + in_place, NULL, 1, tile.depth, b_stride, columns - in_place, 1, panels)
+        fetch_rows(kern, &tile, b_stride, in_place, tiles, k * b_stride * sizeof(real))
         strip = m1 - m0
-        copied = columns_collide(a_stride, tile.depth, tile.columns, kern.nr, sizeof(real))
+        copied = columns_collide(a_stride, tile.depth, columns, kern.nr, sizeof(real))
         if copied:
             strip = STRIP * kern.mr
         m = m0
@@ -288,7 +292,8 @@ cdef void transposed_task(const fnn_kernels* kern, const Cut* cut, Py_ssize_t ta
                 a_rows[i] = a + (k0 + i) * a_stride
             if copied:
                 copy_columns(a_rows, tile.depth, m, min(strip, m1 - m), copy, pitch)
-            column_tiles(kern, &tile, -m if copied else 0, m, min(m1, m + strip), sums + n0, n)
+            tiles_in_place(kern, &tile, from_b, b_stride, in_place, panels, columns, -m if copied else 0, m,
+                           min(m1, m + strip), sums + n0, n)
             m += strip
         k0 += cut.length
 

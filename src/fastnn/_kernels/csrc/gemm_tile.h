@@ -162,9 +162,13 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
         NAME(tile_finish)(rows, vectors, t, column + p * NR, sum + p * rows * NV);
 }
 
-/* A(i, k) = a[k][i]: the transposed operand of a weight gradient */
+/* A(i, k) = a[k][i]: the transposed operand of a weight gradient. A step reads a line or two of a row of A, far from
+ * the last one's: those of the rows i that come next are fetched meanwhile (one thread, AVX-512, gradient of 1 x 1
+ * filters for 16 images: 24 -> 144 at 56 x 56 .77 of the time, 16 -> 96 at 112 x 112 .75; AVX2 .88 and .67). */
 INLINE void NAME(column_step)(int rows, int vectors, const fnn_tile *t, ptrdiff_t k, const real *b, vec *sum) {
     const real *row = (const real *)t->a[k] + t->a_offset;
+    __asm__("" : "+r"(row)); /* one address, where GCC would keep one for each of the rows */
+    if (rows > 4) __builtin_prefetch(row + 2 * rows - 1);
     vec bk[NV];
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) bk[v] = load(b + v * VLEN);
@@ -176,12 +180,17 @@ INLINE void NAME(tile_columns)(int rows, int vectors, const fnn_tile *t, const r
                                ptrdiff_t column) {
     vec sum[MR * NV];
     NAME(tile_start)(rows, vectors, t, column, sum);
-    ptrdiff_t k = 0;
-    if (PAIRED(rows, vectors))
-        for (; k + 1 < t->depth; k += 2, b += 2 * NR)
+    const ptrdiff_t step = t->b_step, depth = t->depth;
+    const real *next = (const real *)t->b + t->next_b + column / NR * depth * t->next_step;
+    for (ptrdiff_t k = 0; k < depth;) {
+        const ptrdiff_t stop = rows > 4 && t->next_step ? NAME(fetch_stop)(k, depth) : depth;
+        if (rows > 4) next = NAME(fetch)(next, (stop - k) * t->next_step);
+        if (PAIRED(rows, vectors))
+            for (; k + 1 < stop; k += 2, b += 2 * step)
 #pragma GCC unroll 2
-            for (int s = 0; s < 2; s++) NAME(column_step)(rows, vectors, t, k + s, b + s * NR, sum);
-    for (; k < t->depth; k++, b += NR) NAME(column_step)(rows, vectors, t, k, b, sum);
+                for (int s = 0; s < 2; s++) NAME(column_step)(rows, vectors, t, k + s, b + s * step, sum);
+        for (; k < stop; k++, b += step) NAME(column_step)(rows, vectors, t, k, b, sum);
+    }
     NAME(tile_finish)(rows, vectors, t, column, sum);
 }
 

@@ -22,12 +22,14 @@ typedef struct {
     ptrdiff_t taps;        /* gemm_rows: the reduction runs over taps x depth ...                 */
     ptrdiff_t depth;       /* ... gemm_columns: over depth alone                                  */
     const void *b;         /* packed panels: [ceil(columns / nr)][taps * depth][nr]               */
+    ptrdiff_t b_step;      /* gemm_columns: elements from one row of a panel to the next          */
     ptrdiff_t b_panel;     /* elements from one panel of B to the next                            */
     void *const *c;        /* one pointer a row of C                                              */
     ptrdiff_t c_offset;    /* added to every row pointer of C                                     */
     ptrdiff_t columns;     /* columns of C; the last panel may be partly used                     */
     const void *bias;      /* [columns] added once, or NULL                                       */
-    ptrdiff_t next_b;      /* gemm_rows: elements from each panel to what is to be fetched meanwhile */
+    ptrdiff_t next_b;      /* elements to what is to be fetched meanwhile: from each panel, or with  */
+                           /* gemm_columns from the first, one panel's share behind the other's      */
     ptrdiff_t next_step;   /* ... so many of them a step of the reduction; 0 for nothing          */
     int rows;              /* rows of this tile, 1 .. mr                                          */
     int accumulate;        /* C already holds a partial sum: add to it                            */
