@@ -8,6 +8,7 @@ may have any strides. So is grad_y for the gradient of such an input, where that
 
 from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, release
 from fastnn._kernels.col2im cimport Image, input_gradient
@@ -345,7 +346,8 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     """grad_x = the transposed convolution of grad_y; also the forward pass of ConvTranspose2d.
 
     The pixels of grad_x with one residue modulo the stride all read the same taps: each class of them is a
-    dense walk over grad_y with stride 1. Where channels are few, see padded_serves.
+    dense walk over grad_y with stride 1; pixels that no tap read, three in four of a 1 x 1 filter with stride
+    2, are zero. Where channels are few, see padded_serves.
     """
     cdef Environment _caller = default_environment()
     cdef Filter f = window(geometry)
@@ -388,7 +390,8 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
         with nogil:
             walk.n, walk.h, walk.w = grad_y.shape[0], grad_y.shape[1], grad_y.shape[2]
             walk.x_n, walk.x_h, walk.x_w = walk.h * walk.w * k, walk.w * k, k
-            sort_taps(&f, classes_h, classes_w, places)
+            if sort_taps(&f, classes_h, classes_w, places):
+                zero_images(&grad_x[0, 0, 0, 0], grad_x.shape[0] * grad_x.shape[1] * grad_x.shape[2] * c)
             start(&watch)
             if group:
                 pack_narrow_transposed(&weight[0, 0, 0, 0], places, c, group, taps, panels)
@@ -401,6 +404,8 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
                     if status:
                         break
                     class_walk(&walk, &f, a, b, grad_x.shape[1], grad_x.shape[2], c)
+                    if walk.taps == 0:
+                        continue
                     if group:
                         status = convolve_rows(&walk, &grad_y[0, 0, 0, 0],
                                                panels + first * group * width,
@@ -463,28 +468,41 @@ cdef bint in_class(Py_ssize_t residue, Py_ssize_t pad, Py_ssize_t tap, Py_ssize_
     return (residue + pad - tap * dilation) % stride == 0
 
 
-cdef void sort_taps(const Filter* f, Py_ssize_t classes_h, Py_ssize_t classes_w,
+cdef bint sort_taps(const Filter* f, Py_ssize_t classes_h, Py_ssize_t classes_w,
                     Py_ssize_t* places) noexcept nogil:
     """Places of the taps by the class of input pixels that read them: those of each class lie together.
 
     Backwards, so that in the walk over grad_y they go forwards, as those of a convolution do. Taps that no
-    pixel reads come last.
+    pixel reads come last. Returns whether there is a class whose pixels are read through none.
     """
-    cdef Py_ssize_t a, b, r, s, tap, count = 0
+    cdef Py_ssize_t a, b, r, s, tap, count = 0, before
+    cdef bint unread = False
     for tap in range(f.r * f.s):
         places[tap] = -1
     for a in range(classes_h):
         for b in range(classes_w):
+            before = count
             for r in range(f.r - 1, -1, -1):
                 for s in range(f.s - 1, -1, -1):
                     if (in_class(a, f.pad_h, r, f.dilation_h, f.stride_h)
                             and in_class(b, f.pad_w, s, f.dilation_w, f.stride_w)):
                         places[r * f.s + s] = count
                         count += 1
+            unread = unread or count == before
     for tap in range(f.r * f.s):
         if places[tap] < 0:
             places[tap] = count
             count += 1
+    return unread
+
+
+cdef void zero_images(real* images, Py_ssize_t size) noexcept nogil:
+    """All at once: 16 x 64 x 56 x 56, 1 x 1 with stride 2, took 1.47 ms pixel by pixel, and so 1.11."""
+    cdef int threads = team_size(0.1 * size), thread
+    cdef Py_ssize_t first
+    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+        first = size * thread // threads
+        memset(images + first, 0, (size * (thread + 1) // threads - first) * sizeof(real))
 
 
 cdef void class_walk(Walk* walk, const Filter* f, Py_ssize_t a, Py_ssize_t b, Py_ssize_t h, Py_ssize_t w,
