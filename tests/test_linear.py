@@ -69,6 +69,8 @@ CUTS = {
     "in slices of a large gradient": (4300, 280, 270),
     "columns of one set of the cache": (410, 150, 1024),
     "rows of panels beyond the caches": (24000, 100, 40),
+    "turned": (300, 7, 70),
+    "turned, in slices": (5000, 3, 40),
 }
 
 
@@ -228,6 +230,20 @@ def test_layer(dtype, activation):
     assert_close([layer.weight.grad, layer.bias.grad], [2 * grad_weight, 2 * grad_bias], TOLERANCE[dtype])
     layer(x)
     assert layer.backward(grad_y, input_grad=False) is None
+
+
+@pytest.mark.parametrize("size", CUTS.values(), ids=CUTS)
+def test_gradients_are_added_to_those_there(isa, dtype, size):
+    x, weight, bias = arguments(*size, dtype)
+    layer = fn.Linear(size[1], size[2], dtype=dtype)
+    layer.weight, layer.bias = weight, bias
+    grad_y = draw(size[0], size[2], dtype=dtype, seed=4)
+    for _ in range(3):
+        layer(x)
+        layer.backward(grad_y, input_grad=False)
+    _, grad_weight, grad_bias = reference.linear_backward(*in_double(grad_y, x, weight, bias))
+    assert_close([layer.weight.grad, layer.bias.grad], [3 * grad_weight, 3 * grad_bias],
+                 TOLERANCE[dtype] * (max(size) / 300) ** 0.5, dtype)
 
 
 def test_backward_needs_a_forward_in_training_mode():

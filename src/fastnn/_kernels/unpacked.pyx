@@ -48,6 +48,7 @@ cdef enum:
     FEW_COLUMNS = 1024           # of it at once: four of its rows are half of an L1, or all of it
     FEW_UNIT = 16                # columns of a share: whole lines
     STRIP = 8                    # tiles whose columns of A are copied at once
+    TURNED_DEPTH = 128           # from which a product is worth being turned
     TRANSPOSED_KC = 224          # steps of a block of a long sum of A^T B
 
 
@@ -240,12 +241,22 @@ cdef bint columns_collide(Py_ssize_t stride, Py_ssize_t depth, Py_ssize_t column
     return stride * itemsize % (64 * CACHE_LINE) == 0 and depth > 16 and columns > 4 * nr
 
 
+cdef bint is_turned(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
+    """Whether A^T B is computed as B^T A and turned: where its columns do not fill a panel, but its rows do.
+
+    One thread, gradient of 1 x 1 filters: 24 -> 144 at 56 x 56 .73 of the time, 16 -> 96 at 112 x 112 .62.
+    """
+    return n < kernels(itemsize).nr <= m and k >= TURNED_DEPTH
+
+
 cdef Py_ssize_t gradient_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize,
                                    int threads) noexcept nogil:
     """Elements of workspace for multiply_transposed: what threads need, and a C a slice but the first."""
     cdef Cut cut
     if k == 0:
         return 0
+    if is_turned(m, n, k, itemsize):
+        return 2 * lines_apart(m * n, itemsize) + gradient_workspace(n, m, k, itemsize, threads)
     cut = cut_transposed(m, n, k, itemsize)
     return threads * thread_elements(&cut, itemsize) + (cut.slices - 1) * m * n
 
@@ -323,11 +334,20 @@ cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b,
     cdef fnn_tasks tasks
     cdef int thread
     cdef real* partial
+    cdef real* turned
     if m == 0 or n == 0:
         return
     if k == 0:
         if not accumulate:
             memset(c, 0, m * n * sizeof(real))
+        return
+    if is_turned(m, n, k, sizeof(real)):
+        turned = workspace + lines_apart(m * n, sizeof(real))
+        multiply_transposed(b, b_stride, a, a_stride, workspace, n, m, k, False,
+                            turned + lines_apart(m * n, sizeof(real)), threads, watch)
+        kern.transpose(n, m, workspace, m, turned if accumulate else c, n)
+        if accumulate:
+            add_slices(c, turned, 1, m * n)
         return
     cut = cut_transposed(m, n, k, sizeof(real))
     partial = workspace + threads * thread_elements(&cut, sizeof(real))
