@@ -1,7 +1,8 @@
 """Gradient of the filters: a matrix product transposed, whose sum runs over pixels.
 
 Rows are (tap, channel), columns are filters: grad[tap, c, k] = sum over pixels of x[pixel through tap, c]
-grad_y[pixel, k]. A chunk of grad_y is packed, and each tap's table of pixels gives the rows of x. Where the
+grad_y[pixel, k]. A table of a chunk's pixels gives the rows of x: one for all taps, or where some read padding
+one for each (of few channels, in a copy that has its padding, the tables took a fifth of the time). Where the
 gradient is too small to be shared among threads, the pixels are cut in slices, whose partial gradients are
 added in order; the cut depends on the shapes alone.
 """
@@ -16,7 +17,7 @@ from fastnn._kernels.runtime cimport (
     CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts,
     lines_apart, next_task, odd_lines, real, start, team_size
 )
-from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
+from fastnn._kernels.walk cimport Walk, interior_rows, pixel_at, source_rows
 
 cdef enum:
     GRADIENT_PIXELS = 256   # pixels of a chunk: its panel of 32 filters, 32 KB, stays in L2
@@ -59,10 +60,11 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
     cdef fnn_tile tile
     cdef Py_ssize_t tiles_per_tap = ceil_div(depth, kern.mr)
     cdef Py_ssize_t chunks = ceil_div(m1 - m0, GRADIENT_PIXELS), length = ceil_div(m1 - m0, max(chunks, 1))
-    cdef Py_ssize_t chunk, m, tap, c0, c1, zero = 0
+    cdef Py_ssize_t chunk, m, tap, c0, c1, offset, zero = 0
     cdef Py_ssize_t in_place = columns_in_place(kern, (tile1 - tile0) * kern.mr, columns, sizeof(real))
     cdef real* copy = panels + panel_elements(columns, GRADIENT_PIXELS, sizeof(real))
     cdef const real* b
+    cdef bint inside
     tile.a, tile.bias = sources, NULL
     tile.taps, tile.relu = 1, False
     for chunk in range(chunks):
@@ -75,14 +77,20 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
         pack(b + in_place, NULL, 1, tile.depth, y_pixel, columns - in_place, 1, panels)
         fetch_rows(kern, &tile, y_pixel, in_place, tile1 - tile0,
                    walk.n * walk.p * walk.q * y_pixel * sizeof(real))
+        inside = not pitch and interior_rows(walk, x, pixel_at(walk, m), <int>tile.depth, sources)
         for tap in range(tile0 // tiles_per_tap, ceil_div(tile1, tiles_per_tap)):
-            source_rows(walk, x, zeros, pixel_at(walk, m), <int>tile.depth, 0, tap, tap + 1, sources)
             c0 = max(tile0 - tap * tiles_per_tap, zero) * kern.mr
             c1 = min((tile1 - tap * tiles_per_tap) * kern.mr, depth)
+            offset = group * depth
+            if inside:
+                offset += walk.tap_offset[tap]
+            else:
+                source_rows(walk, x, zeros, pixel_at(walk, m), <int>tile.depth, 0, tap, tap + 1, sources)
             if pitch:
-                copy_columns(sources, tile.depth, group * depth + c0, c1 - c0, copy, pitch)
-            tiles_in_place(kern, &tile, b, y_pixel, in_place, panels, columns,
-                           -c0 if pitch else group * depth, c0, c1, sums + tap * depth * columns, columns)
+                copy_columns(sources, tile.depth, offset + c0, c1 - c0, copy, pitch)
+                offset = -c0
+            tiles_in_place(kern, &tile, b, y_pixel, in_place, panels, columns, offset, c0, c1,
+                           sums + tap * depth * columns, columns)
 
 
 cdef Py_ssize_t copied_pitch(const fnn_kernels* kern, const Walk* walk, Py_ssize_t depth,
