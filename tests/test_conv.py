@@ -90,6 +90,8 @@ GEOMETRIES = {
     "dilation and stride share a factor": Case(1, 4, 13, 14, 4, stride=4, padding=3, dilation=2),
     "groups": Case(2, 12, 7, 8, 9, groups=3, padding=1),
     "groups of many channels": Case(1, 66, 5, 6, 34, groups=2, padding=1, stride=2),
+    "groups of a panel and a vector": Case(2, 12, 7, 8, 96, groups=2, padding=1),
+    "chunks of pixels inside and at the edges": Case(1, 17, 3, 700, 18, padding=1),
     "groups of one filter": Case(1, 8, 5, 6, 4, (2, 2), groups=4),
     "groups of 2": Case(2, 10, 7, 8, 10, groups=5, padding=1),
     "groups of 4": Case(1, 44, 6, 11, 44, groups=11, padding=1),
@@ -391,6 +393,36 @@ def test_outputs_beyond_the_caches_have_the_bits_of_single_images(isa, threads, 
         assert_same_bits([alone], [grad_x[i]])
 
 
+def test_few_channels_beyond_the_caches_have_the_bits_of_single_images(threads):
+    """A few images are copied at a time, and 8 MB of grad_y fetched ahead."""
+    x, weight, bias = Case(8, 12, 66, 130, 48).arrays(np.float32)
+    for n in (2, 1):
+        threads(n)
+        y = functional.conv2d(x, weight, bias)
+        assert y.nbytes >= 2**23
+        grad_weight = functional.conv2d_backward(y, x, weight, bias, input_grad=False)[1]
+    total = np.zeros(weight.shape)
+    for i in range(8):
+        assert_same_bits([functional.conv2d(x[i], weight, bias)], [y[i]])
+        total += functional.conv2d_backward(y[i], x[i], weight, bias, input_grad=False)[1]
+    np.testing.assert_allclose(grad_weight, total, rtol=0, atol=2e-5 * np.abs(total).max())
+
+
+@pytest.mark.parametrize("case", [
+    Case(2, 20, 9, 11, 6, (1, 1), stride=2), Case(2, 20, 9, 11, 20, (1, 2), stride=(3, 2), groups=20),
+    Case(2, 20, 9, 11, 20, (2, 1), stride=4, groups=5),
+], ids=["dense", "depthwise", "groups"])
+def test_every_pixel_that_no_tap_reads_gets_a_gradient_of_zero(isa, dtype, case):
+    x, weight, _ = case.arrays(dtype)
+    grad_y = draw(*functional.conv2d(x, weight, **case.options).shape, dtype=dtype)
+    expected = reference.conv2d_backward(*in_double(grad_y, x, weight), **case.options)[0]
+    grad_x = np.full((case.n, case.h, case.w, case.c), np.nan, dtype)
+    stride = np.broadcast_to(case.stride, 2).tolist()
+    F._backward_input[x.dtype](np.ascontiguousarray(grad_y.transpose(0, 2, 3, 1)), weight, grad_x,
+                               (*case.kernel, *stride, 0, 0, 1, 1, case.groups, 0))
+    assert_close([grad_x.transpose(0, 3, 1, 2)], [expected], DIRECT[dtype], dtype)
+
+
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 2), (2, 3), (3, 1), ((2, 1), 1), ((1, 2), (3, 1))])
 def test_images_beyond_the_caches_have_the_bits_of_single_images(isa, threads, stride, dilation):
     """The rows that are fetched ahead are within the image, whatever the filter's rows are apart."""
@@ -564,10 +596,12 @@ def test_outputs_are_channels_last_in_memory():
     Case(1, 150, 18, 18, 150, padding=1), Case(2, 33, 61, 61, 40, padding=1),
     Case(2, 64, 21, 19, 70, stride=2), Case(1, 1, 1, 9000, 33, (1, 10), stride=(1, 2)),
     Case(1, 64, 56, 57, 150, stride=2, padding=1), Case(1, 150, 28, 28, 300, stride=2, padding=1),
-    Case(2, 64, 29, 31, 70, dilation=(2, 3), padding=(2, 3)),
+    Case(2, 64, 29, 31, 70, dilation=(2, 3), padding=(2, 3)), Case(4, 64, 56, 56, 64, (1, 1), stride=2),
+    Case(4, 64, 56, 56, 64, (1, 1), stride=2, groups=64), Case(2, 20, 56, 56, 70, (1, 1)),
 ], ids=["few channels", "few channels, rows both ways", "direct", "depthwise", "groups", "1x1", "winograd",
         "one block", "shared products", "rounds of tiles", "copied pixels", "a signal", "winograd, strided",
-        "small tiles, strided", "winograd, dilated"])
+        "small tiles, strided", "winograd, dilated", "pixels unread", "depthwise, pixels unread",
+        "1x1, turned"])
 def test_equal_bits_for_any_number_of_threads(threads, case):
     results = []
     for n in (1, 2, 3):

@@ -69,8 +69,16 @@ CUTS = {
     "in slices of a large gradient": (4300, 280, 270),
     "columns of one set of the cache": (410, 150, 1024),
     "rows of panels beyond the caches": (24000, 100, 40),
+    "panels and a vector where they lie": (300, 48, 70),
+    "panels and a vector beyond the caches": (24000, 112, 40),
+    "a block of columns for more rows than one part has": (300, 4096, 500),
     "turned": (300, 7, 70),
+    "turned, of one column": (300, 1, 70),
+    "turned, of two": (300, 2, 70),
+    "turned, of four": (300, 4, 70),
     "turned, in slices": (5000, 3, 40),
+    "just turned": (128, 7, 70),
+    "not yet turned": (127, 7, 70),
 }
 
 

@@ -1,8 +1,8 @@
 /* Matrix products on the register tile, and the sums that Winograd's transforms are about. */
 
 /* Several tiles, the last one not full, of C = f(A B): A as rows whose two taps have a table each, as rows with
-   the places of the taps, and by columns. */
-enum { TABLES, OFFSETS, COLUMNS, PRODUCT_ROWS = 15, LARGEST_TILE = 16 };
+   the places of the taps, and by columns, B packed or in place: panels of any width fill IN_PLACE_COLUMNS. */
+enum { TABLES, OFFSETS, COLUMNS, IN_PLACE, PRODUCT_ROWS = 15, LARGEST_TILE = 16, IN_PLACE_COLUMNS = 96 };
 
 /* B [depth][columns] in panels of k->nr columns. */
 static void *panels_of(const fnn_kernels *k, const void *b, ptrdiff_t depth, ptrdiff_t columns) {
@@ -14,8 +14,9 @@ static void *panels_of(const fnn_kernels *k, const void *b, ptrdiff_t depth, ptr
 }
 
 static void *gemm(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int kind) {
-    const int taps = kind == COLUMNS ? 1 : 2;
-    const ptrdiff_t all = taps * size, columns = 2 * size + 1, places[2] = {0, size};
+    const int by_columns = kind == COLUMNS || kind == IN_PLACE, taps = by_columns ? 1 : 2;
+    const ptrdiff_t all = taps * size, columns = kind == IN_PLACE ? IN_PLACE_COLUMNS : 2 * size + 1;
+    const ptrdiff_t places[2] = {0, size};
     void *a = draw(PRODUCT_ROWS * all, 1), *b = draw(all * columns, 2), *bias = draw(columns, 3);
     void *c = draw(PRODUCT_ROWS * columns, 4), *packed = panels_of(k, b, all, columns);
     const void **table = calloc((size_t)(size + 2 * LARGEST_TILE), sizeof *table);
@@ -24,17 +25,19 @@ static void *gemm(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int kind) 
         c_rows[i] = at(c, i * columns);
         for (int tap = 0; tap < taps; tap++) table[tap * k->mr + i] = at(a, i * all + tap * size);
     }
-    for (ptrdiff_t d = 0; kind == COLUMNS && d < size; d++) table[d] = at(a, d * PRODUCT_ROWS);
+    for (ptrdiff_t d = 0; by_columns && d < size; d++) table[d] = at(a, d * PRODUCT_ROWS);
     for (ptrdiff_t row = 0; row < PRODUCT_ROWS; row += k->mr) {
         const ptrdiff_t left = PRODUCT_ROWS - row;
-        fnn_tile tile = {.a = table, .a_offset = kind == COLUMNS ? row : row * all,
-                         .tap_offset = kind == OFFSETS ? places : NULL, .taps = taps, .depth = size, .b = packed,
-                         .b_step = k->nr, .b_panel = all * k->nr, .c = c_rows, .c_offset = row * columns,
-                         .columns = columns, .bias = kind == COLUMNS ? NULL : bias,
+        fnn_tile tile = {.a = table, .a_offset = by_columns ? row : row * all,
+                         .tap_offset = kind == OFFSETS ? places : NULL, .taps = taps, .depth = size,
+                         .b = kind == IN_PLACE ? b : packed,
+                         .b_step = kind == IN_PLACE ? columns : k->nr,
+                         .b_panel = kind == IN_PLACE ? k->nr : all * k->nr, .c = c_rows, .c_offset = row * columns,
+                         .columns = columns, .bias = by_columns ? NULL : bias,
                          .rows = (int)(left < k->mr ? left : k->mr),
                          .next_b = kind, .next_step = kind, .accumulate = kind != TABLES,
-                         .relu = kind == COLUMNS ? 0 : 1 + kind};
-        (kind == COLUMNS ? k->gemm_columns : k->gemm_rows)(&tile);
+                         .relu = by_columns ? 0 : 1 + kind};
+        (by_columns ? k->gemm_columns : k->gemm_rows)(&tile);
     }
     *n = PRODUCT_ROWS * columns;
     free(a), free(b), free(bias), free(packed), free(table);
@@ -43,6 +46,7 @@ static void *gemm(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int kind) 
 static void *gemm_tables(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return gemm(k, size, n, TABLES); }
 static void *gemm_offsets(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return gemm(k, size, n, OFFSETS); }
 static void *gemm_columns(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return gemm(k, size, n, COLUMNS); }
+static void *gemm_in_place(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) { return gemm(k, size, n, IN_PLACE); }
 
 /* B as it lies: a product of few rows; and packed, its numbers in their order. */
 static void *few_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {

@@ -188,6 +188,7 @@ static const struct {
 } BODIES[] = {{"gemm, tables", gemm_tables},
               {"gemm, offsets", gemm_offsets},
               {"gemm, columns", gemm_columns},
+              {"gemm, in place", gemm_in_place},
               {"transpose", transpose},
               {"transpose rows", transpose_rows},
               {"few rows", few_rows},

@@ -2,7 +2,7 @@
 
 Rows are (tap, channel), columns are filters: grad[tap, c, k] = sum over pixels of x[pixel through tap, c]
 grad_y[pixel, k]. A table of a chunk's pixels gives the rows of x: one for all taps, or where some read
-padding one for each (of few channels, in a copy that has its padding, the tables took a fifth of the time).
+padding one for each (which took a fifth of the time where channels are few, and copied with their padding).
 Where the gradient is too small to be shared among threads, the pixels are cut in slices, whose partial
 gradients are added in order; the cut depends on the shapes alone.
 """

@@ -180,7 +180,7 @@ cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x
     cdef Py_ssize_t channel_blocks = max(ceil_div(depth, KC), <Py_ssize_t>1)
     cdef Py_ssize_t channels = ceil_div(depth, channel_blocks)
     cdef Py_ssize_t tap_step = max(KC // max(depth, <Py_ssize_t>1), <Py_ssize_t>1)
-    cdef Py_ssize_t tap_blocks = max(ceil_div(walk.taps, tap_step), <Py_ssize_t>1)
+    cdef Py_ssize_t tap_blocks = ceil_div(walk.taps, tap_step)
     cdef Py_ssize_t blocks = tap_blocks * channel_blocks, block, place, following, tap0, tap1, c0
     # No other task reads these filters, and this one group after group.
     cdef bint all_pixels = m1 - m0 == walk.n * walk.p * walk.q and count == 1
@@ -220,7 +220,7 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     cdef Py_ssize_t pixels = walk.n * walk.p * walk.q
     cdef Py_ssize_t m_tasks = like_parts(pixels, MC // kern.mr * kern.mr)
     cdef Py_ssize_t count = ceil_div(columns, kern.nr), n_tasks = like_parts(count, NC // kern.nr)
-    cdef Py_ssize_t table_size = lines_apart(max(walk.taps, <Py_ssize_t>1) * kern.mr, sizeof(void*))
+    cdef Py_ssize_t table_size = lines_apart(walk.taps * kern.mr, sizeof(void*))
     cdef Py_ssize_t together = groups_together(panel_taps * depth, columns, groups, sizeof(real))
     cdef Py_ssize_t clusters = groups // together
     cdef int threads = team_size(pixels * columns * groups * (0.02 * walk.taps * depth + 0.12))

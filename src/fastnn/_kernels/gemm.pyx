@@ -237,7 +237,7 @@ cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offse
                        Py_ssize_t m1, real* c, Py_ssize_t c_stride) noexcept nogil:
     """Rows m0..m1 of C, `c_stride` apart, by gemm_columns; `offset` is the place of row 0 in each row of A.
 
-    `tile` has all but the place and the rows of C.
+    `tile` has all but the place and the rows of C. What it has tiles fetch, they share.
     """
     cdef void* c_rows[MAX_MR]
     cdef Py_ssize_t steps = ceil_div(m1 - m0, kern.mr), step, m, i

@@ -67,7 +67,8 @@ cdef void block_task(const fnn_kernels* kern, const Walk* walk, const Block* blo
     cdef Py_ssize_t total = walk.n * walk.p * walk.q, chunk, m, i
     tile.a = pixels
     tile.taps = 1
-    tile.b, tile.b_step, tile.next_step = panels, kern.nr, 0
+    tile.b, tile.b_step = panels, kern.nr
+    tile.next_b = tile.next_step = 0
     tile.columns = channels * walk.taps
     tile.bias = NULL
     tile.relu = False

@@ -108,7 +108,7 @@ cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssiz
     task.s = 0
     while task.s < walk.taps and walk.tap_h[task.s] == walk.tap_h[0]:
         task.s += 1
-    task.r = walk.taps // task.s if task.s else 0
+    task.r = walk.taps // task.s
     task.group = group
     task.w, task.channels, task.x_pixel = walk.w, channels, walk.x_w
     task.q, task.y_pixel, task.stride = walk.q, walk.y_q, walk.stride_w

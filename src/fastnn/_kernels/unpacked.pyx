@@ -242,16 +242,28 @@ cdef bint columns_collide(Py_ssize_t stride, Py_ssize_t depth, Py_ssize_t column
 
 
 cdef bint is_turned(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
-    """Whether A^T B is computed as B^T A and turned: where its columns do not fill a panel, but its rows do.
+    """Whether A^T B is computed as B^T A and turned: its many rows fill panels better than its few columns.
 
-    One thread, gradient of 1 x 1 filters: 24 -> 144 at 56 x 56 .73 of the time, 16 -> 96 at 112 x 112 .62.
+    One thread, gradient of 1 x 1 filters, AVX-512: 24 -> 144 at 56 x 56 .73 of the time, 16 -> 96 at 112 x
+    112 .62, 8 -> 48 at 28 x 28 .40 (AVX2 .80).
     """
-    return n < kernels(itemsize).nr <= m and k >= TURNED_DEPTH
+    cdef const fnn_kernels* kern = kernels(itemsize)
+    return (n < kern.nr <= m and k >= TURNED_DEPTH
+            and 10 * n * thirds_of_panels(kern, m) < 9 * m * thirds_of_panels(kern, n))
+
+
+cdef Py_ssize_t thirds_of_panels(const fnn_kernels* kern, Py_ssize_t columns) noexcept nogil:
+    """What the panels of so many columns cost: one vector, the last panel's, two thirds of a whole panel."""
+    cdef Py_ssize_t rest = columns % kern.nr
+    return 3 * (columns // kern.nr) + (0 if rest == 0 else 2 if rest <= kern.lanes else 3)
 
 
 cdef Py_ssize_t gradient_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize,
                                    int threads) noexcept nogil:
-    """Elements of workspace for multiply_transposed: what threads need, and a C a slice but the first."""
+    """Elements of workspace for multiply_transposed: what threads need, and a C a slice but the first.
+
+    Of a turned product, besides: a C as it is computed and one turned, which is added to the C that is there.
+    """
     cdef Cut cut
     if k == 0:
         return 0
@@ -267,7 +279,7 @@ cdef void transposed_task(const fnn_kernels* kern, const Cut* cut, Py_ssize_t ta
                           bint packed, Watch* watch) noexcept nogil:
     """The sum over one slice of k, for one block of columns and one part of the rows.
 
-    `packed` says that `panels` holds the block of B.
+    `packed` says that `panels` holds what is packed of the block of B.
     """
     cdef const void* a_rows[LONGEST_KC]
     cdef fnn_tile tile
@@ -279,7 +291,9 @@ cdef void transposed_task(const fnn_kernels* kern, const Cut* cut, Py_ssize_t ta
     cdef real* copy = panels + cut.length * cut.width
     cdef real* sums = c if slice == 0 else partial + (slice - 1) * rows * n
     cdef Py_ssize_t columns = min(n - n0, cut.width), tiles = ceil_div(m1 - m0, kern.mr)
-    cdef Py_ssize_t in_place = columns_in_place(kern, cut.height, columns, sizeof(real))
+    # A block of B that is packed once serves all parts of the rows: see transposed_share.
+    cdef Py_ssize_t readers = rows if cut.depth == cut.length else cut.height
+    cdef Py_ssize_t in_place = columns_in_place(kern, readers, columns, sizeof(real))
     cdef const real* from_b
     cdef bint copied
     tile.a, tile.bias = a_rows, NULL
@@ -345,6 +359,8 @@ cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b,
         turned = workspace + lines_apart(m * n, sizeof(real))
         multiply_transposed(b, b_stride, a, a_stride, workspace, n, m, k, False,
                             turned + lines_apart(m * n, sizeof(real)), threads, watch)
+        if watch is not NULL and watch.interrupted:
+            return
         kern.transpose(n, m, workspace, m, turned if accumulate else c, n)
         if accumulate:
             add_slices(c, turned, 1, m * n)

@@ -145,7 +145,8 @@ cdef void multiply_tiles(const Job* job, Py_ssize_t product, Py_ssize_t factor, 
                        + (job.tile0 // job.slice * job.factors + factor) * job.matrix)
     cdef fnn_tile tile
     tile.a, tile.taps, tile.bias, tile.relu = tiles, 1, NULL, False
-    tile.b_step, tile.b_panel, tile.columns, tile.next_step = job.kern.nr, job.panel, job.k, 0
+    tile.b_step, tile.b_panel, tile.columns = job.kern.nr, job.panel, job.k
+    tile.next_b = tile.next_step = 0
     for block in range(blocks):
         t0 = block * depth
         tile.depth = min(depth, count - t0)

@@ -18,8 +18,8 @@
  * Winograd's, which write 16 lines by turns, would take twice as long; so would GELU, which has much to compute between
  * two halves of a line.
  *
- * The gradient of filters takes outputs abreast, too, under a stride of 1 (nine such .70 to .96 of the time, AVX2 .72 to
- * 1.01); under one of 2, whose windows share a column of three, it gains nothing.
+ * The gradient of filters takes outputs abreast, too, under a stride of 1 (nine such .70 to .96 of the time, AVX2 .72
+ * to 1.01); under one of 2, whose windows share a column of three, it gains nothing.
  *
  * What the next row reads besides is fetched meanwhile where images come from beyond the caches: forward under a
  * stride of 2, 16 x 144 x 56 x 56, .59 of the time on a Zen 5, the filters' gradient .56. A line that is a vector is

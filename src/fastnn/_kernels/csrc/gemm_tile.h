@@ -6,8 +6,9 @@
  * broadcasts one element of each row of A. A is never copied: its rows are reached through
  * pointers, so the same kernel walks a matrix, the pixels under a strided, padded, dilated filter
  * tap (a row of padding points at zeros), or a transposed operand. B is packed in panels of NR
- * columns, zero-filled at the end. Sums run over k in order whatever the tile's height, so a row's
- * bits do not depend on which tile it fell into.
+ * columns, zero-filled at the end; times a transposed A it may lie as it is, in whole vectors: a
+ * panel is read as NR columns, the last one as VLEN where no more are left. Sums run over k in
+ * order whatever the tile's height, so a row's bits do not depend on which tile it fell into.
  *
  * `rows`, `vectors` and `panels` are constants in every instance below: the loops unroll completely
  * and the array of sums lives in registers (GCC 12, AVX-512, 14 x 32: 28 of the 32; measured at
@@ -163,8 +164,9 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
 }
 
 /* A(i, k) = a[k][i]: the transposed operand of a weight gradient. A step reads a line or two of a row of A, far from
- * the last one's: those of the rows i that come next are fetched meanwhile (one thread, AVX-512, gradient of 1 x 1
- * filters for 16 images: 24 -> 144 at 56 x 56 .77 of the time, 16 -> 96 at 112 x 112 .75; AVX2 .88 and .67). */
+ * the last one's: those of the rows i that come next are fetched meanwhile (one thread, gradient of 1 x 1 filters for
+ * 16 images: AVX2 24 -> 144 at 56 x 56 .88 of the time, 16 -> 96 at 112 x 112 .67; AVX-512 512 -> 2048 at 14 x 14
+ * .93). */
 INLINE void NAME(column_step)(int rows, int vectors, const fnn_tile *t, ptrdiff_t k, const real *b, vec *sum) {
     const real *row = (const real *)t->a[k] + t->a_offset;
     __asm__("" : "+r"(row)); /* one address, where GCC would keep one for each of the rows */

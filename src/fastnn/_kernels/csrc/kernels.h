@@ -21,7 +21,7 @@ typedef struct {
                            /* those places, and `a` is one table; NULL: a table for each tap      */
     ptrdiff_t taps;        /* gemm_rows: the reduction runs over taps x depth ...                 */
     ptrdiff_t depth;       /* ... gemm_columns: over depth alone                                  */
-    const void *b;         /* packed panels: [ceil(columns / nr)][taps * depth][nr]               */
+    const void *b;         /* packed panels: [ceil(columns / nr)][taps * depth][nr], or as b_step says */
     ptrdiff_t b_step;      /* gemm_columns: elements from one row of a panel to the next          */
     ptrdiff_t b_panel;     /* elements from one panel of B to the next                            */
     void *const *c;        /* one pointer a row of C                                              */
