@@ -16,14 +16,15 @@
     csrc/isa_*.c            the same bodies compiled for each instruction set, float and double;
                             runtime.pyx picks the table once, at import
 
-Of a convolution, conv.pyx is the interface, walk.pyx says which pixels a pixel reads, and the drivers are
+Of a convolution, conv.pyx and conv_backward.pyx are the interface, walk.pyx says which pixels a
+pixel reads, and the drivers are
 
 ====================  ============================================================================
 convolve.pyx          forward and gradient of the input: a product without an im2col buffer
 winograd.pyx          the same for 3 x 3 filters by Winograd; with stride 2 forward alone
 rows.pyx              depthwise and narrow groups, both ways and the gradient of the filters
 chain.pyx             several forward, rows by rows: what lies between them stays in cache (frozen networks)
-col2im.pyx            gradient of an input of few channels, where conv.pyx has no faster way
+col2im.pyx            gradient of an input of few channels, where conv_backward.pyx has no faster way
 conv_gradient.pyx     gradient of the filters; im2col.pyx where pixels are few, winograd_gradient.pyx
 ====================  ============================================================================
 

@@ -1,6 +1,6 @@
 """Gradient of an input of few channels: a dense product, and its terms added where they belong.
 
-With stride 1 and some channels convolve_padded (conv.pyx) is faster.
+With stride 1 and some channels convolve_padded (conv_backward.pyx) is faster.
 
 With C channels as the columns of a register tile, most of its lanes would idle. Here the columns are pixels
 of grad_y, and the rows are all (channel, tap) pairs:

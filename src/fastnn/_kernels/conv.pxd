@@ -1,6 +1,7 @@
 """What other drivers of convolutions need of the interface: windows, and images with their padding."""
 
 from fastnn._kernels.runtime cimport Watch, real
+from fastnn._kernels.walk cimport Walk
 
 cdef struct Filter:
     # The window of a convolution, in the order in which the interface takes it.
@@ -17,3 +18,10 @@ cdef Py_ssize_t padded(Py_ssize_t size, Py_ssize_t pad, Py_ssize_t output, Py_ss
                        Py_ssize_t reach) noexcept nogil
 cdef void pad_rows(const real* images, const Padding* pad, Py_ssize_t first, Py_ssize_t last, real* y,
                    Watch* watch) noexcept nogil
+
+cdef int allocate_taps(Walk* walk, Py_ssize_t taps) noexcept nogil
+cdef real* padded_source(Walk* walk, const real* x, Py_ssize_t h, Py_ssize_t w, Py_ssize_t c, Py_ssize_t x_n,
+                         Py_ssize_t x_h, Py_ssize_t x_w, Py_ssize_t x_c, const Filter* f) noexcept nogil
+cdef int source_walk(Walk* walk, const real* x, const Py_ssize_t* shape, const Py_ssize_t* strides,
+                     const Filter* f, Py_ssize_t p, Py_ssize_t q, Py_ssize_t y_pixel, real** copy) noexcept
+cdef void free_walk(Walk* walk, void* copy, Py_ssize_t pixel) noexcept nogil

@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import _checks
 from .._kernels import conv as _kernel
+from .._kernels import conv_backward as _kernel_backward
 from .._kernels import gemm as _gemm
 from .._kernels import winograd as _winograd
 from .._kernels import winograd_gradient as _winograd_gradient
@@ -32,8 +33,8 @@ from .linear import product, product_gradients
 ALGORITHMS = ("auto", "direct", "winograd")
 
 _pack = by_dtype(_kernel.pack_filters)
-_backward_input = by_dtype(_kernel.backward_input)
-_backward_weight = by_dtype(_kernel.backward_weight)
+_backward_input = by_dtype(_kernel_backward.backward_input)
+_backward_weight = by_dtype(_kernel_backward.backward_weight)
 _column_sums = by_dtype(_gemm.row_total)
 _winograd_pack = by_dtype(_winograd.pack_filters)
 _winograd_backward_weight = by_dtype(_winograd_gradient.backward_weight)

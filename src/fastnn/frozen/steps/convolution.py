@@ -9,6 +9,7 @@ import numpy as np
 
 from ..._kernels import chain as _chain
 from ..._kernels import conv as _conv
+from ..._kernels import conv_backward as _conv_backward
 from ..._kernels import norm as _norm
 from ..._kernels import winograd as _winograd
 from ..._kernels.runtime import get_num_threads
@@ -17,7 +18,7 @@ from ...functional._layout import by_dtype
 from ...functional._window import transposed_window
 from .registry import activate, check_float, contiguous, split_relu, steps_of
 
-_backward_input = by_dtype(_conv.backward_input)
+_backward_input = by_dtype(_conv_backward.backward_input)
 
 
 # With no more rows of outputs, those of all images, the convolutions of a chain come one after the other:
