@@ -213,14 +213,18 @@ cdef int run_forward(Arrays* arrays, const real* of_dtype, Filter f, bint accumu
     cdef const real* panels = <const real*>arrays.item[1].buf
     cdef const real* bias = <const real*>arrays.item[3].buf if arrays.count == 4 else NULL
     cdef Py_ssize_t n = x.shape[0], together = n, first = 0
+    cdef Watch watch   # the drivers look for Ctrl-C when they have run for some time: none may
     cdef int status = 0
     if y.len == 0:
         return 0
     if f.by_rows:
         together = team_size(1e9) * max(COPIED_BYTES // max(x.len // n, <Py_ssize_t>1), <Py_ssize_t>1)
+    start(&watch)
     while first < n and status == 0:
         status = convolve_images(x, panels, bias, y, first, min(together, n - first), &f, accumulate, relu)
         first += together
+        if not go_on(&watch):
+            status = -1
     return status
 
 

@@ -10,13 +10,13 @@ gradients are added in order; the cut depends on the shapes alone.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
-from fastnn._kernels.gemm cimport columns_in_place, copy_columns, fetch_rows, tiles_in_place
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport finish_gradients, pack, panel_elements
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts,
     lines_apart, next_task, odd_lines, real, start, team_size
 )
+from fastnn._kernels.transposed cimport columns_in_place, copy_columns, fetch_rows, tiles_in_place
 from fastnn._kernels.walk cimport Walk, interior_rows, pixel_at, source_rows
 
 cdef enum:

@@ -11,6 +11,7 @@ cdef enum:
     NC = 256
     MC = 112
     MAX_MR = 16
+    TASKS = 8         # in which a product with weights in training is cut, if its size allows
     EVEN_STEPS = 384  # of a short product, over all panels
     LONGEST_KC = 448  # a block may be so long, rather than leave a short one
     PITCH = 464       # elements from row to row of a copy of A: no power of two, and 16 rows are
@@ -35,22 +36,6 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
 cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const real* bias,
                    real* c, Py_ssize_t c_stride, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
                    bint accumulate, int relu, int threads, Watch* watch) noexcept nogil
-
-cdef Py_ssize_t columns_in_place(const fnn_kernels* kern, Py_ssize_t rows, Py_ssize_t columns,
-                                 Py_ssize_t itemsize) noexcept nogil
-
-cdef void fetch_rows(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t b_stride, Py_ssize_t in_place,
-                     Py_ssize_t tiles, Py_ssize_t b_bytes) noexcept nogil
-
-cdef void tiles_in_place(const fnn_kernels* kern, fnn_tile* tile, const real* b, Py_ssize_t b_stride,
-                         Py_ssize_t in_place, const real* panels, Py_ssize_t columns, Py_ssize_t offset,
-                         Py_ssize_t m0, Py_ssize_t m1, real* c, Py_ssize_t c_stride) noexcept nogil
-
-cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offset, Py_ssize_t m0,
-                       Py_ssize_t m1, real* c, Py_ssize_t c_stride) noexcept nogil
-
-cdef void copy_columns(const void** rows, Py_ssize_t count, Py_ssize_t first, Py_ssize_t columns, real* copy,
-                       Py_ssize_t pitch) noexcept nogil
 
 cdef void add_slices(real* total, const real* slices, Py_ssize_t count, Py_ssize_t size) noexcept nogil
 

@@ -24,15 +24,13 @@ from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.pack cimport pack_by_all, pack_ns
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, LARGE_BYTES, Watch, balanced, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, fnn_tile,
-    go_on, kernels, next_task, raise_interrupt, real, start, team_size
+    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, fnn_tile, go_on, kernels, next_task,
+    raise_interrupt, real, start, team_size
 )
-
 
 cdef enum:
     SUM_COLUMNS = 256  # of a block of a sum over rows: its sums stay in L1
     SUM_ROWS = 128     # of a block
-    IN_PLACE_TILES = 16  # of rows of A^T B, up to which B is not packed
 
 
 cdef bint rows_collide(Py_ssize_t stride, Py_ssize_t columns, const fnn_kernels* kern) noexcept nogil:
@@ -183,84 +181,6 @@ cdef void multiply_share(fnn_tasks* tasks, int thread, Watch* watch, const fnn_k
         multiply_task(kern, a, a_stride, panels, bias, c, c_stride, m0, min(m, m0 + mc), n0, min(n, n0 + nc),
                       k, accumulate, relu, nc * k if m_tasks == 1 and n0 + nc < n else 0)
         task = next_task(tasks, thread, watch)
-
-
-cdef Py_ssize_t columns_in_place(const fnn_kernels* kern, Py_ssize_t rows, Py_ssize_t columns,
-                                 Py_ssize_t itemsize) noexcept nogil:
-    """How many columns of B are multiplied where they lie, by so many rows of A^T; the others are packed.
-
-    To pack B for a few tiles of rows takes longer than it helps them where a panel's row is two lines
-    (AVX-512, gradient of 1 x 1 filters for 16 images: 144 -> 32 at 28 x 28 .82 of the time, 384 -> 64 at
-    14 x 14 .90, 32 -> 16 at 112 x 112 .57); where it is one, which may lie across two, it does not (AVX2, 144
-    -> 32 1.08, 1024 -> 64 at 14 x 14 1.5). Tiles read whole vectors: columns beyond the last whole panel are
-    one, or packed.
-    """
-    cdef Py_ssize_t rest = columns % kern.nr
-    if rows > IN_PLACE_TILES * kern.mr or kern.nr * itemsize < 2 * CACHE_LINE:
-        return 0
-    return columns if rest == kern.lanes else columns - rest
-
-
-cdef void fetch_rows(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t b_stride, Py_ssize_t in_place,
-                     Py_ssize_t tiles, Py_ssize_t b_bytes) noexcept nogil:
-    """Have so many tiles of rows of A^T fetch the rows of B, of `b_bytes`, that come after those of this sum.
-
-    Where B is one panel it is read as a processor foresees. Where it is several, the first tile of rows would
-    wait for the lines of a large one: gradient of 1 x 1 filters 256 -> 64 at 56 x 56 .73 of the time, of
-    3 x 3 filters 3 -> 64 at 224 x 224 .56.
-    """
-    tile.next_b, tile.next_step = tile.depth * b_stride, 0
-    if in_place > kern.nr and b_stride - in_place < kern.nr and b_bytes >= LARGE_BYTES:
-        tile.next_step = ceil_div(b_stride, ceil_div(in_place, kern.nr) * tiles)
-
-
-cdef void tiles_in_place(const fnn_kernels* kern, fnn_tile* tile, const real* b, Py_ssize_t b_stride,
-                         Py_ssize_t in_place, const real* panels, Py_ssize_t columns, Py_ssize_t offset,
-                         Py_ssize_t m0, Py_ssize_t m1, real* c, Py_ssize_t c_stride) noexcept nogil:
-    """As column_tiles, by `in_place` columns of the rows b, `b_stride` apart, and by the others in `panels`.
-
-    `tile` may say what is to be fetched while the former are multiplied.
-    """
-    cdef Py_ssize_t fetched = tile.next_step
-    if in_place:
-        tile.b, tile.b_step, tile.b_panel, tile.columns = b, b_stride, kern.nr, in_place
-        column_tiles(kern, tile, offset, m0, m1, c, c_stride)
-    if in_place < columns:
-        tile.next_step = 0
-        tile.b, tile.b_step, tile.b_panel = panels, kern.nr, tile.depth * kern.nr
-        tile.columns = columns - in_place
-        column_tiles(kern, tile, offset, m0, m1, c + in_place, c_stride)
-        tile.next_step = fetched
-
-
-cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offset, Py_ssize_t m0,
-                       Py_ssize_t m1, real* c, Py_ssize_t c_stride) noexcept nogil:
-    """Rows m0..m1 of C, `c_stride` apart, by gemm_columns; `offset` is the place of row 0 in each row of A.
-
-    `tile` has all but the place and the rows of C. What it has tiles fetch, they share.
-    """
-    cdef void* c_rows[MAX_MR]
-    cdef Py_ssize_t steps = ceil_div(m1 - m0, kern.mr), step, m, i
-    cdef Py_ssize_t height = ceil_div(m1 - m0, max(steps, <Py_ssize_t>1))
-    tile.c = c_rows
-    tile.c_offset = 0
-    for step in range(steps):
-        m = m0 + step * height
-        tile.a_offset = offset + m
-        tile.rows = min(height, m1 - m)
-        for i in range(tile.rows):
-            c_rows[i] = c + (m + i) * c_stride
-        kern.gemm_columns(tile)
-        tile.next_b += ceil_div(tile.columns, kern.nr) * tile.depth * tile.next_step
-
-
-cdef void copy_columns(const void** rows, Py_ssize_t count, Py_ssize_t first, Py_ssize_t columns, real* copy,
-                       Py_ssize_t pitch) noexcept nogil:
-    """Copy some columns of A, the first of which is `first`, to rows `pitch` apart; `rows` are those then."""
-    cdef Py_ssize_t i
-    for i in range(count):
-        memcpy(copy + i * pitch, <const real*>rows[i] + first, columns * sizeof(real))
-        rows[i] = copy + i * pitch
 
 
 cdef void add_slices(real* total, const real* slices, Py_ssize_t count, Py_ssize_t size) noexcept nogil:

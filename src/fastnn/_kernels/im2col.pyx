@@ -18,11 +18,11 @@ from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from fastnn._kernels.gemm cimport column_tiles
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts, lines_apart,
     next_task, real, start, team_size
 )
+from fastnn._kernels.transposed cimport column_tiles
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
 
 cdef enum:

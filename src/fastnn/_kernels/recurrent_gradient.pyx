@@ -27,7 +27,7 @@ from libc.string cimport memset
 
 from fastnn._kernels.arrays cimport at
 from fastnn._kernels.environment cimport Environment, default_environment
-from fastnn._kernels.gemm cimport NC, add_slices, column_sums, column_tiles, multiply
+from fastnn._kernels.gemm cimport NC, add_slices, column_sums, multiply
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack, pack_by_all, pack_ns
 from fastnn._kernels.recurrent cimport (
@@ -54,6 +54,7 @@ from fastnn._kernels.runtime cimport (
     team_size,
     thread_id,
 )
+from fastnn._kernels.transposed cimport column_tiles
 
 cdef enum:
     GRADIENT_ROWS = 256         # of gates packed at once: with 256 columns of float a quarter of L2

@@ -15,10 +15,6 @@ same bits.
 The gradient of few rows of inputs takes the rows of the weights as they lie, `multiply_few`: to pack them
 would take as long as six rows' product (AVX2, 1024 x 1024: one row 310 -> 100 us, 4 rows 330 -> 180, 8 rows
 590 -> 300; of 12 rows no faster).
-
-`multiply_transposed` is the product of a weight's gradient, A^T B, both with the long axis k down the memory.
-Packed beforehand, B would be another array of the size of the input (16384 x 512 x 512: 118 -> 94 ms, on two
-threads 74 -> 48). A long k is cut in slices whose partial sums are added in order at the end.
 """
 
 from cython.parallel cimport prange
@@ -28,28 +24,20 @@ from libc.string cimport memset
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport (
-    KC, LONGEST_KC, NC, add_slices, column_sums, columns_in_place, copy_columns, fetch_rows, multiply,
-    multiply_task, product_ns, tiles_in_place
+    KC, LONGEST_KC, NC, TASKS, column_sums, multiply, multiply_task, product_ns
 )
 from fastnn._kernels.pack cimport pack, pack_by_all, panel_elements
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels,
-    lines_apart, next_task, odd_lines, raise_interrupt, real, start, team_size
+    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, go_on, kernels, lines_apart, next_task,
+    raise_interrupt, real, start, team_size
 )
+from fastnn._kernels.transposed cimport gradient_workspace, multiply_transposed
 
 cdef enum:
-    TASKS = 8                    # in which a product is cut, if its size allows
     MANY_ROWS = 448              # from which B is packed beforehand: blocks of rows share it
-    SMALL_SUMS = 64 * 1024       # elements of a C that slices of SLICE steps may have each for themselves
-    SLICE = 512
-    LARGEST_SUMS = 1024 * 1024   # and of one that slices of LONG_SLICE steps may
-    LONG_SLICE = 2048
     FEW_ROWS = 8                 # up to which B is multiplied as it lies
     FEW_COLUMNS = 1024           # of it at once: four of its rows are half of an L1, or all of it
     FEW_UNIT = 16                # columns of a share: whole lines
-    STRIP = 8                    # tiles whose columns of A are copied at once
-    TURNED_DEPTH = 128           # from which a product is worth being turned
-    TRANSPOSED_KC = 224          # steps of a block of a long sum of A^T B
 
 
 cdef struct Block:
@@ -180,198 +168,6 @@ cdef void few_share(fnn_tasks* tasks, int thread, const real* a, Py_ssize_t a_st
             kern.few_rows(m, min(<Py_ssize_t>KC, k - k0), columns, a + k0, a_stride, b + k0 * b_stride + j,
                           b_stride, c + j, c_stride)
         task = next_task(tasks, thread, watch)
-
-
-cdef struct Cut:
-    Py_ssize_t slices, depth   # slices of the sum over k, and the steps of one
-    Py_ssize_t length          # steps of a block of them
-    Py_ssize_t blocks, width   # blocks of columns, and the columns of one: whole panels
-    Py_ssize_t parts, height   # parts of the rows, and the rows of one: whole tiles
-
-
-cdef Cut cut_transposed(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
-    """How a transposed product is shared.
-
-    A long sum is cut in slices, where a C for each of them is affordable. A short one writes more than it
-    reads and is cut by rows, so that long runs of C are written and a thread packs B but once; one between
-    is cut by columns, each of which is packed once.
-
-    A step of a tile reads a line of A, whatever the tile takes of it, and one of B: so the blocks of a sum
-    are half as long as a product's, and L1 holds both. One thread, AVX2: 512 -> 128 1 x 1 at 28 x 28 .94 of
-    the time of blocks of 384, 16 x 2048 -> 512 at 7 x 7 .88, 16 x 256 -> 1024 at 14 x 14 .96.
-    """
-    cdef const fnn_kernels* kern = kernels(itemsize)
-    cdef Py_ssize_t nr = kern.nr, tiles = ceil_div(m, kern.mr), share
-    cdef Cut cut
-    cut.slices = 1
-    if m * n <= LARGEST_SUMS:
-        cut.slices = max(1, min(k // (SLICE if m * n < SMALL_SUMS else LONG_SLICE), <Py_ssize_t>TASKS))
-    cut.depth = ceil_div(k, cut.slices)
-    cut.length = cut.depth
-    if cut.depth > LONGEST_KC:
-        cut.length = ceil_div(cut.depth, ceil_div(cut.depth, TRANSPOSED_KC))
-    share = TASKS // cut.slices
-    cut.parts = max(1, tiles // 4) if k <= KC else 1
-    cut.width = max((4 if k <= KC else 1) * KC * NC // min(cut.depth, <Py_ssize_t>KC) // nr, 1) * nr
-    cut.width = balanced(n, min(cut.width, ceil_div(ceil_div(n, ceil_div(share, cut.parts)), nr) * nr), nr)
-    cut.blocks = ceil_div(n, cut.width)
-    if k > KC:
-        cut.parts = max(1, min(share // cut.blocks, tiles // 4))
-    cut.height = ceil_div(tiles, cut.parts) * kern.mr
-    return cut
-
-
-cdef Py_ssize_t thread_elements(const Cut* cut, Py_ssize_t itemsize) noexcept nogil:
-    """Elements of a thread's workspace: a packed block of B, and copied columns of A."""
-    return lines_apart(cut.length * (cut.width + copied_pitch(itemsize)), itemsize)
-
-
-cdef Py_ssize_t copied_pitch(Py_ssize_t itemsize) noexcept nogil:
-    """From one row of copied columns to the next."""
-    return odd_lines(STRIP * kernels(itemsize).mr, itemsize)
-
-
-cdef bint columns_collide(Py_ssize_t stride, Py_ssize_t depth, Py_ssize_t columns, Py_ssize_t nr,
-                          Py_ssize_t itemsize) noexcept nogil:
-    """Whether columns of A, rows of which are `stride` apart, are to be copied for the panels of B to read.
-
-    Lines that are a multiple of 64 lines apart fall into one set of L1, which holds 8 or 12 of them (Zen 3,
-    gradient of a weight of 1024 x 1024 by 64, 256, 1024 rows: 2.05, 8.45, 37.1 ms, copied 1.50, 6.88, 31.3).
-    """
-    return stride * itemsize % (64 * CACHE_LINE) == 0 and depth > 16 and columns > 4 * nr
-
-
-cdef bint is_turned(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
-    """Whether A^T B is computed as B^T A and turned: its many rows fill panels better than its few columns.
-
-    One thread, gradient of 1 x 1 filters, AVX-512: 24 -> 144 at 56 x 56 .73 of the time, 16 -> 96 at 112 x
-    112 .62, 8 -> 48 at 28 x 28 .40 (AVX2 .80).
-    """
-    cdef const fnn_kernels* kern = kernels(itemsize)
-    return (n < kern.nr <= m and k >= TURNED_DEPTH
-            and 10 * n * thirds_of_panels(kern, m) < 9 * m * thirds_of_panels(kern, n))
-
-
-cdef Py_ssize_t thirds_of_panels(const fnn_kernels* kern, Py_ssize_t columns) noexcept nogil:
-    """What the panels of so many columns cost: one vector, the last panel's, two thirds of a whole panel."""
-    cdef Py_ssize_t rest = columns % kern.nr
-    return 3 * (columns // kern.nr) + (0 if rest == 0 else 2 if rest <= kern.lanes else 3)
-
-
-cdef Py_ssize_t gradient_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize,
-                                   int threads) noexcept nogil:
-    """Elements of workspace for multiply_transposed: what threads need, and a C a slice but the first.
-
-    Of a turned product, besides: a C as it is computed and one turned, which is added to the C that is there.
-    """
-    cdef Cut cut
-    if k == 0:
-        return 0
-    if is_turned(m, n, k, itemsize):
-        return 2 * lines_apart(m * n, itemsize) + gradient_workspace(n, m, k, itemsize, threads)
-    cut = cut_transposed(m, n, k, itemsize)
-    return threads * thread_elements(&cut, itemsize) + (cut.slices - 1) * m * n
-
-
-cdef void transposed_task(const fnn_kernels* kern, const Cut* cut, Py_ssize_t task, const real* a,
-                          Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride, real* c, real* partial,
-                          Py_ssize_t rows, Py_ssize_t n, Py_ssize_t k, bint accumulate, real* panels,
-                          bint packed, Watch* watch) noexcept nogil:
-    """The sum over one slice of k, for one block of columns and one part of the rows.
-
-    `packed` says that `panels` holds what is packed of the block of B.
-    """
-    cdef const void* a_rows[LONGEST_KC]
-    cdef fnn_tile tile
-    cdef Py_ssize_t slice = task // (cut.blocks * cut.parts)
-    cdef Py_ssize_t n0 = task // cut.parts % cut.blocks * cut.width, m0 = task % cut.parts * cut.height
-    cdef Py_ssize_t m1 = min(rows, m0 + cut.height), m, strip
-    cdef Py_ssize_t k0 = min(k, slice * cut.depth), k1 = min(k, k0 + cut.depth), block, i
-    cdef Py_ssize_t pitch = copied_pitch(sizeof(real))
-    cdef real* copy = panels + cut.length * cut.width
-    cdef real* sums = c if slice == 0 else partial + (slice - 1) * rows * n
-    cdef Py_ssize_t columns = min(n - n0, cut.width), tiles = ceil_div(m1 - m0, kern.mr)
-    # A block of B that is packed once serves all parts of the rows: see transposed_share.
-    cdef Py_ssize_t readers = rows if cut.depth == cut.length else cut.height
-    cdef Py_ssize_t in_place = columns_in_place(kern, readers, columns, sizeof(real))
-    cdef const real* from_b
-    cdef bint copied
-    tile.a, tile.bias = a_rows, NULL
-    tile.taps, tile.relu = 1, False
-    for block in range(max(ceil_div(k1 - k0, cut.length), <Py_ssize_t>1)):
-        if not go_on(watch):
-            return
-        tile.depth = min(cut.length, k1 - k0)
-        tile.accumulate = block > 0 or (accumulate and slice == 0)
-        from_b = b + k0 * b_stride + n0
-        if not packed:
-            pack(from_b + in_place, NULL, 1, tile.depth, b_stride, columns - in_place, 1, panels)
-        fetch_rows(kern, &tile, b_stride, in_place, tiles, k * b_stride * sizeof(real))
-        strip = m1 - m0
-        copied = columns_collide(a_stride, tile.depth, columns, kern.nr, sizeof(real))
-        if copied:
-            strip = STRIP * kern.mr
-        m = m0
-        while m < m1:
-            for i in range(tile.depth):
-                a_rows[i] = a + (k0 + i) * a_stride
-            if copied:
-                copy_columns(a_rows, tile.depth, m, min(strip, m1 - m), copy, pitch)
-            tiles_in_place(kern, &tile, from_b, b_stride, in_place, panels, columns, -m if copied else 0, m,
-                           min(m1, m + strip), sums + n0, n)
-            m += strip
-        k0 += cut.length
-
-
-cdef void transposed_share(fnn_tasks* tasks, int thread, const fnn_kernels* kern, const Cut* cut,
-                           const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride, real* c,
-                           real* partial, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint accumulate,
-                           real* panels, Watch* watch) noexcept nogil:
-    """One thread's share. A block of B that is short enough to lie in `panels` stays for the next rows."""
-    cdef Py_ssize_t task = next_task(tasks, thread, watch), last = -1
-    while task >= 0:
-        transposed_task(kern, cut, task, a, a_stride, b, b_stride, c, partial, m, n, k, accumulate, panels,
-                        cut.depth == cut.length and task // cut.parts == last, watch)
-        last = task // cut.parts
-        task = next_task(tasks, thread, watch)
-
-
-cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride,
-                              real* c, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bint accumulate,
-                              real* workspace, int threads, Watch* watch) noexcept nogil:
-    """C[m, n] = or += A^T B = sum_k a[k, m] b[k, n], C contiguous.
-
-    `workspace` holds gradient_workspace(m, n, k, sizeof(real), threads) elements.
-    """
-    cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Cut cut
-    cdef fnn_tasks tasks
-    cdef int thread
-    cdef real* partial
-    cdef real* turned
-    if m == 0 or n == 0:
-        return
-    if k == 0:
-        if not accumulate:
-            memset(c, 0, m * n * sizeof(real))
-        return
-    if is_turned(m, n, k, sizeof(real)):
-        turned = workspace + lines_apart(m * n, sizeof(real))
-        multiply_transposed(b, b_stride, a, a_stride, workspace, n, m, k, False,
-                            turned + lines_apart(m * n, sizeof(real)), threads, watch)
-        if watch is not NULL and watch.interrupted:
-            return
-        kern.transpose(n, m, workspace, m, turned if accumulate else c, n)
-        if accumulate:
-            add_slices(c, turned, 1, m * n)
-        return
-    cut = cut_transposed(m, n, k, sizeof(real))
-    partial = workspace + threads * thread_elements(&cut, sizeof(real))
-    deal(&tasks, cut.slices * cut.blocks * cut.parts, threads)
-    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-        transposed_share(&tasks, thread, kern, &cut, a, a_stride, b, b_stride, c, partial, m, n, k,
-                         accumulate, workspace + thread * thread_elements(&cut, sizeof(real)), watch)
-    add_slices(c, partial, cut.slices - 1, m * n)
 
 
 def linear(x, weight, bias, y, int relu):

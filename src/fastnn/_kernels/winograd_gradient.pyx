@@ -24,13 +24,13 @@ from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.arrays cimport finish
 from fastnn._kernels.environment cimport Environment, default_environment
-from fastnn._kernels.gemm cimport column_tiles
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, fnn_tile_factors, go_on, kernels,
     like_parts, lines_apart, next_task, odd_lines, real, start, team_size
 )
+from fastnn._kernels.transposed cimport column_tiles
 from fastnn._kernels.walk cimport Pixel
 from fastnn._kernels.winograd cimport (
     MOST_PRODUCTS, Tiling, cut_tiles, first_output, products_of, tile_pixels, tile_sources
