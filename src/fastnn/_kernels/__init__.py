@@ -30,9 +30,9 @@ conv_gradient.pyx     gradient of the filters; im2col.pyx where pixels are few, 
 
 recurrent.pyx and recurrent_gradient.pyx go through the steps of RNN, LSTM and GRU, stream.pyx takes one.
 gemm.pyx has the products of Linear and the recurrences with packed weights, unpacked.pyx those of Linear in
-training, transposed.pyx those of gradients, pack.pyx brings operands into the tile's form and gradients out of
-it, memory.pyx keeps large blocks of memory for the next call, and copies images from one order of their axes to
-another.
+training, transposed.pyx those of gradients; pack.pyx brings operands into the tile's form and gradients out
+of it; memory.pyx keeps large blocks of memory for the next call, and copies images from one order of their
+axes to another.
 
 pool.pyx, elementwise.pyx and norm.pyx have work whose tasks are alike: share.pyx is their one loop.
 
