@@ -163,7 +163,8 @@ def main():
     parser.add_argument("--batches", type=int, nargs="+",
                         help="by default 1 and 16 of the networks' convolutions, 1 and 8 of whole networks")
     parser.add_argument("--libraries", nargs="+", choices=["fastnn", *PEERS], default=None)
-    parser.add_argument("--isa", choices=["best", "avx2"], default="best", help="held to AVX2 all alike")
+    parser.add_argument("--isa", choices=["best", "avx2"], default="best",
+                        help="held to AVX2, all but ONNX Runtime, which takes no such setting")
     parser.add_argument("--algorithm", choices=["auto", "direct", "winograd"], default="auto",
                         help="of fastnn's convolutions; where it cannot be, the shape is left out")
     parser.add_argument("--rounds", type=int, help="by default 7, of whole networks and steps of training 3")
