@@ -217,8 +217,8 @@ cdef int run_forward(Arrays* arrays, const real* of_dtype, Filter f, bint accumu
     cdef int status = 0
     if y.len == 0:
         return 0
-    if f.by_rows:
-        together = team_size(1e9) * max(COPIED_BYTES // max(x.len // n, <Py_ssize_t>1), <Py_ssize_t>1)
+    if f.by_rows and x.len > COPIED_BYTES:
+        together = team_size(1e9) * max(COPIED_BYTES // (x.len // n), <Py_ssize_t>1)
     start(&watch)
     while first < n and status == 0:
         status = convolve_images(x, panels, bias, y, first, min(together, n - first), &f, accumulate, relu)

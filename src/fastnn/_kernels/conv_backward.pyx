@@ -44,8 +44,8 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     cdef Walk walk
     cdef Py_ssize_t c = grad_x.shape[3], k = grad_y.shape[3], taps = f.r * f.s, first = 0, a, b
     cdef Py_ssize_t columns = c // f.groups, depth = k // f.groups
-    # Classes beyond the image have no pixels.
     cdef Py_ssize_t image_rows = grad_x.shape[0] * grad_x.shape[1]
+    # Classes beyond the image have no pixels.
     cdef Py_ssize_t classes_h = min(f.stride_h, grad_x.shape[1]), classes_w = min(f.stride_w, grad_x.shape[2])
     cdef Py_ssize_t group = narrow_group(c, k, f.groups, sizeof(real))
     cdef Py_ssize_t width = panel_channels(c, group, sizeof(real))

@@ -66,12 +66,8 @@ cdef void block_task(const fnn_kernels* kern, const Walk* walk, const Block* blo
     cdef fnn_tile tile
     cdef Py_ssize_t total = walk.n * walk.p * walk.q, chunk, m, i
     tile.a = pixels
-    tile.taps = 1
-    tile.b, tile.b_step = panels, kern.nr
+    tile.b, tile.b_step, tile.columns = panels, kern.nr, channels * walk.taps
     tile.next_b = tile.next_step = 0
-    tile.columns = channels * walk.taps
-    tile.bias = NULL
-    tile.relu = False
     for chunk in range(ceil_div(total, block.pixels)):
         if not go_on(watch):
             return

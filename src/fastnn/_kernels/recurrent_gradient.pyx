@@ -285,9 +285,8 @@ cdef void add_product(const fnn_kernels* kern, const real* panels, Py_ssize_t co
     cdef Py_ssize_t i
     for i in range(k1 - k0):
         a_rows[i] = a + (k0 + i) * a_columns
-    tile.a, tile.b, tile.bias = a_rows, panels, NULL
-    tile.taps, tile.depth, tile.b_panel, tile.columns = 1, k1 - k0, (k1 - k0) * kern.nr, columns
-    tile.accumulate, tile.relu, tile.b_step = accumulate, False, kern.nr
+    tile.a, tile.depth, tile.accumulate = a_rows, k1 - k0, accumulate
+    tile.b, tile.b_step, tile.b_panel, tile.columns = panels, kern.nr, (k1 - k0) * kern.nr, columns
     tile.next_b = tile.next_step = 0
     column_tiles(kern, &tile, 0, 0, a_columns, sums, columns)
 

@@ -80,13 +80,13 @@ cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offse
                        Py_ssize_t m1, real* c, Py_ssize_t c_stride) noexcept nogil:
     """Rows m0..m1 of C, `c_stride` apart, by gemm_columns; `offset` is the place of row 0 in each row of A.
 
-    `tile` has all but the place and the rows of C. What it has tiles fetch, they share.
+    `tile` has A, B and what is to be fetched, which the tiles share.
     """
     cdef void* c_rows[MAX_MR]
     cdef Py_ssize_t steps = ceil_div(m1 - m0, kern.mr), step, m, i
     cdef Py_ssize_t height = ceil_div(m1 - m0, max(steps, <Py_ssize_t>1))
-    tile.c = c_rows
-    tile.c_offset = 0
+    tile.c, tile.c_offset = c_rows, 0
+    tile.taps, tile.bias, tile.relu = 1, NULL, False
     for step in range(steps):
         m = m0 + step * height
         tile.a_offset = offset + m
@@ -220,8 +220,7 @@ cdef void transposed_task(const fnn_kernels* kern, const Cut* cut, Py_ssize_t ta
     cdef Py_ssize_t in_place = columns_in_place(kern, readers, columns, sizeof(real))
     cdef const real* from_b
     cdef bint copied
-    tile.a, tile.bias = a_rows, NULL
-    tile.taps, tile.relu = 1, False
+    tile.a = a_rows
     for block in range(max(ceil_div(k1 - k0, cut.length), <Py_ssize_t>1)):
         if not go_on(watch):
             return

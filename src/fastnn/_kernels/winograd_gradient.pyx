@@ -144,7 +144,7 @@ cdef void multiply_tiles(const Job* job, Py_ssize_t product, Py_ssize_t factor, 
     cdef real* sums = (<real*>job.sums
                        + (job.tile0 // job.slice * job.factors + factor) * job.matrix)
     cdef fnn_tile tile
-    tile.a, tile.taps, tile.bias, tile.relu = tiles, 1, NULL, False
+    tile.a = tiles
     tile.b_step, tile.b_panel, tile.columns = job.kern.nr, job.panel, job.k
     tile.next_b = tile.next_step = 0
     for block in range(blocks):

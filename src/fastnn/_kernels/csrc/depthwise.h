@@ -146,14 +146,19 @@ INLINE void NAME(add_gradient)(const fnn_row *t, const NAME(image) * image, int 
 
 /* Outputs from q on, ABREAST at a time as long as q1 allows, all of whose taps lie inside. Returns the next. */
 INLINE ptrdiff_t NAME(interior)(const fnn_row *t, const NAME(image) * image, int vectors, int height, int width,
-                                int stride, int past, ptrdiff_t q, ptrdiff_t q1, const vec *bias, const vec *f) {
+                                int stride, int gradient, int past, ptrdiff_t q, ptrdiff_t q1, const vec *bias,
+                                vec *f) {
+    const int taps = height * width;
     real *y = (real *)t->y + q * t->y_pixel + image->c;
     ptrdiff_t offset = (q * stride + t->tap_w[0]) * image->pixel;
     for (; q + ABREAST <= q1; q += ABREAST, y += ABREAST * t->y_pixel, offset += ABREAST * stride * image->pixel)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
-            NAME(outputs)(t, image, v * VLEN, height, width, stride, ABREAST, 1, past, q, offset, bias[v],
-                          f + v * height * width, y);
+            if (gradient)
+                NAME(add_gradient)(t, image, v * VLEN, height, width, stride, ABREAST, 1, q, offset, y, f + v * taps);
+            else
+                NAME(outputs)(t, image, v * VLEN, height, width, stride, ABREAST, 1, past, q, offset, bias[v],
+                              f + v * taps, y);
     return q;
 }
 
@@ -161,16 +166,12 @@ INLINE ptrdiff_t NAME(interior)(const fnn_row *t, const NAME(image) * image, int
 INLINE void NAME(span)(const fnn_row *t, const NAME(image) * image, int vectors, int height, int width, int stride,
                        int inside, int gradient, ptrdiff_t q, ptrdiff_t q1, const vec *bias, vec *f) {
     const int taps = height * width;
-    if (inside && !gradient)
-        q = t->past ? NAME(interior)(t, image, vectors, height, width, stride, 1, q, q1, bias, f)
-                    : NAME(interior)(t, image, vectors, height, width, stride, 0, q, q1, bias, f);
+    if (inside && (!gradient || stride == 1))
+        q = !gradient && t->past
+                ? NAME(interior)(t, image, vectors, height, width, stride, 0, 1, q, q1, bias, f)
+                : NAME(interior)(t, image, vectors, height, width, stride, gradient, 0, q, q1, bias, f);
     real *y = (real *)t->y + q * t->y_pixel + image->c;
     ptrdiff_t offset = (q * stride + t->tap_w[0]) * image->pixel;
-    if (inside && gradient && stride == 1)
-        for (; q + ABREAST <= q1; q += ABREAST, y += ABREAST * t->y_pixel, offset += ABREAST * image->pixel)
-#pragma GCC unroll 2
-            for (int v = 0; v < vectors; v++)
-                NAME(add_gradient)(t, image, v * VLEN, height, width, stride, ABREAST, 1, q, offset, y, f + v * taps);
     for (; q < q1; q++, y += t->y_pixel, offset += stride * image->pixel)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
