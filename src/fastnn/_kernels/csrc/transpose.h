@@ -18,18 +18,23 @@ INLINE void NAME(exchange)(vec *row, int s) {
     }
 }
 
-/* dst[to[j] + i] = src[from[i] + j], i < VLEN, j < VLEN. The rounds are written out: in a loop GCC makes the tables of
- * lanes anew each time (AVX2, a weight of 400 x 120 packed: 65 us, so 13). */
-static NOINLINE void NAME(transpose_whole)(const real *src, const ptrdiff_t *from, real *dst, const ptrdiff_t *to) {
+/* dst[to[j] + i] = src[from[i] + j], i < VLEN, j < n, of which VLEN at most are taken. The rounds are written out: in a
+ * loop GCC makes the tables of lanes anew each time (AVX2, a weight of 400 x 120 packed: 65 us, so 13). */
+INLINE void NAME(transpose_block)(ptrdiff_t n, const real *src, const ptrdiff_t *from, real *dst, const ptrdiff_t *to) {
     vec row[VLEN];
 #pragma GCC unroll 16
-    for (int i = 0; i < VLEN; i++) row[i] = load(src + from[i]);
+    for (int i = 0; i < VLEN; i++) row[i] = NAME(load_first)(src + from[i], n);
     if (VLEN > 8) NAME(exchange)(row, 8);
     if (VLEN > 4) NAME(exchange)(row, 4);
     if (VLEN > 2) NAME(exchange)(row, 2);
     NAME(exchange)(row, 1);
 #pragma GCC unroll 16
-    for (int j = 0; j < VLEN; j++) store(dst + to[j], row[j]);
+    for (int j = 0; j < VLEN; j++)
+        if (j < n) store(dst + to[j], row[j]);
+}
+
+static NOINLINE void NAME(transpose_whole)(const real *src, const ptrdiff_t *from, real *dst, const ptrdiff_t *to) {
+    NAME(transpose_block)(VLEN, src, from, dst, to);
 }
 
 /* The same for i < m, j < n, of which VLEN at most are taken. */
@@ -40,6 +45,10 @@ static NOINLINE void NAME(transpose_part)(ptrdiff_t m, ptrdiff_t n, const real *
     if (m == 1 || n == 1) { /* the ninth tap of a filter of 3 x 3 */
         for (int j = 0; j < VLEN && j < n; j++)
             for (int i = 0; i < VLEN && i < m; i++) dst[to[j] + i] = src[from[i] + j];
+        return;
+    }
+    if (VLEN > 8 && m >= VLEN) { /* its nine taps */
+        NAME(transpose_block)(n, src, from, dst, to);
         return;
     }
     for (int i = 0; i < VLEN; i++) {
