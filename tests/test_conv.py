@@ -210,7 +210,8 @@ def test_a_pixel_has_its_bits_whatever_its_neighbours(isa, dtype, depth, groups)
 @pytest.mark.parametrize("algorithm", ["winograd", "auto"])
 def test_algorithms(isa, dtype, algorithm):
     for c, k, h, w, padding in ((1, 1, 3, 3, 0), (3, 5, 4, 4, 1), (16, 17, 9, 10, "same"), (17, 65, 8, 7, 3),
-                                (33, 16, 12, 11, 2), (31, 33, 6, 30, (0, 1)), (130, 20, 9, 9, 1)):
+                                (33, 16, 12, 11, 2), (31, 33, 6, 30, (0, 1)), (130, 20, 9, 9, 1),
+                                (150, 131, 9, 10, 1)):
         check(Case(2, c, h, w, k).arrays(dtype), WINOGRAD, padding=padding, algorithm=algorithm)
 
 
@@ -611,12 +612,19 @@ def test_equal_bits_for_any_number_of_threads(threads, case):
     assert_same_bits(results[2], results[0])
 
 
-def test_filter_gradient_of_several_rounds_of_tiles(isa, dtype):
-    case = Case(2, 33, 61, 61, 40, padding=1)
+@pytest.mark.parametrize("case", [Case(2, 33, 61, 61, 40, padding=1), Case(1, 310, 53, 55, 20, padding=1)],
+                         ids=["filters transformed beforehand", "filters transformed as they are read"])
+def test_several_rounds_of_tiles(isa, dtype, case):
     args = case.arrays(dtype)
-    _, grad_y, _, grad_weight, _ = run(functional, args, algorithm="winograd", **case.options)
-    expected = run(functional, in_double(*args), *in_double(grad_y), algorithm="direct", **case.options)[3]
-    assert_close([grad_weight], [expected], WINOGRAD[dtype], dtype)
+    y, grad_y, *gradients = run(functional, args, algorithm="winograd", **case.options)
+    expected = run(functional, in_double(*args), *in_double(grad_y), algorithm="direct", **case.options)
+    assert_close([y, *gradients], [expected[0], *expected[2:]], WINOGRAD[dtype], dtype)
+
+
+def test_filters_that_serve_one_call_are_transformed_as_they_are_read_where_tiles_are_few_or_they_are_many():
+    for images, size, filters, expected in ((1, 56, 64, True), (2, 56, 64, False), (2, 56, 8192, True)):
+        assert F.transforms_once(6, (images, 64, size, size), (size, size), filters, (1, 1)) is expected
+    assert not F.transforms_once(0, (1, 64, 8, 8), (8, 8), 64, (1, 1))
 
 
 @pytest.mark.parametrize("kind", KINDS)

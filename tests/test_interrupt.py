@@ -92,7 +92,7 @@ def few_pixels(n):
 
 
 def few_tiles(n, gradient=False):
-    """Winograd's tiles of 2 x 2 outputs, for small images of many channels."""
+    """Winograd's tiles of small images of many channels."""
     channels = 512 * math.isqrt(n)
     x = np.zeros((1, channels, 14, 14), np.float32)
     w = np.zeros((channels, channels, 3, 3), np.float32)

@@ -21,26 +21,29 @@ cdef void share(Body body, const void* job, Py_ssize_t tasks, double serial_ns) 
 
 cdef void share_among(int threads, Body body, const void* job, Py_ssize_t tasks,
                       double serial_ns) noexcept nogil:
-    cdef fnn_tasks pieces
-    cdef Py_ssize_t count, size
+    cdef Py_ssize_t size
     cdef Watch watch
-    cdef int thread
     if tasks <= 0:
         return
     if threads == 1 and serial_ns < PIECE_NS:
         body(job, 0, tasks, 0)
         work_done(False)
         return
-    count = max(<Py_ssize_t>(serial_ns / PIECE_NS), threads * PIECES)
-    size = ceil_div(tasks, count)
-    count = ceil_div(tasks, size)
+    size = ceil_div(tasks, max(<Py_ssize_t>(serial_ns / PIECE_NS), threads * PIECES))
     start(&watch)
-    deal(&pieces, count, threads)
+    share_pieces(threads, body, job, tasks, size, &watch)
+
+
+cdef void share_pieces(int threads, Body body, const void* job, Py_ssize_t tasks, Py_ssize_t size,
+                       Watch* watch) noexcept nogil:
+    cdef fnn_tasks pieces
+    cdef int thread
+    deal(&pieces, ceil_div(tasks, size), threads)
     if threads == 1:
-        work(body, job, tasks, size, &pieces, 0, &watch)
+        work(body, job, tasks, size, &pieces, 0, watch)
         return
     for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-        work(body, job, tasks, size, &pieces, thread, &watch)
+        work(body, job, tasks, size, &pieces, thread, watch)
 
 
 cdef void work(Body body, const void* job, Py_ssize_t tasks, Py_ssize_t size, fnn_tasks* pieces,

@@ -1,11 +1,12 @@
-"""Tiles of Winograd's algorithm, shared by the forward pass and the gradient of the filters."""
+"""Tiles of Winograd's algorithm, shared by its drivers."""
 
 from fastnn._kernels.arrays cimport Arrays
-from fastnn._kernels.runtime cimport fnn_tile_factors, real
+from fastnn._kernels.runtime cimport fnn_kernels, fnn_tile_factors, real
 from fastnn._kernels.walk cimport Pixel
 
 cdef enum:
     MOST_PRODUCTS = 81   # of a tile of 4 x 4 outputs with stride 2
+    CHANNELS = 16        # whose filters are transformed at once, in L1
 
 # How images are cut in tiles. With dilation a tile's outputs, and its inputs, are so far apart.
 cdef struct Tiling:
@@ -17,6 +18,19 @@ cdef struct Tiling:
     Py_ssize_t h, w, pad_h, pad_w     # its inputs
     Py_ssize_t x_n, x_h, x_w          # the strides of x, in elements; channels are contiguous
 
+# How the work is cut, and where V and M of a block have what.
+cdef struct Plan:
+    int size                       # of a tile
+    int products
+    Py_ssize_t c, k                # channels, filters
+    Py_ssize_t block, filters      # tiles and filters of a task
+    Py_ssize_t y_pixel             # from one pixel of y to the next
+    # Products with the same factor are rows of one matrix, the block's tiles one after the other. Of each
+    # product its factor, how many of a tile share that, and its row for the first tile.
+    int factor[MOST_PRODUCTS]
+    int rows[MOST_PRODUCTS]
+    Py_ssize_t row[MOST_PRODUCTS]
+
 cdef void cut_tiles(Tiling* tiling, int size, const Py_ssize_t* shape, const Py_ssize_t* strides,
                     Py_ssize_t itemsize, Py_ssize_t p, Py_ssize_t q, Py_ssize_t pad_h, Py_ssize_t pad_w,
                     Py_ssize_t dilation_h, Py_ssize_t dilation_w) noexcept nogil
@@ -25,6 +39,20 @@ cdef void tile_sources(const Tiling* tiling, const real* x, const real* zeros, P
                        const void** sources) noexcept nogil
 cdef void tile_pixels(const Tiling* tiling, const real* y, Py_ssize_t y_pixel, Pixel first,
                       const void** pixels) noexcept nogil
+
+cdef void place_products(Plan* plan) noexcept nogil
+cdef Py_ssize_t matrix_room(const Plan* plan, Py_ssize_t width) noexcept nogil
+cdef real* product_row(const Plan* plan, real* matrix, Py_ssize_t width, Py_ssize_t tile,
+                       int product) noexcept nogil
+cdef void transform_outputs(const fnn_kernels* kern, const Plan* plan, const Tiling* tiling, real* m,
+                            const real* bias, real* y, Py_ssize_t tile0, Py_ssize_t tile1, Py_ssize_t k0,
+                            Py_ssize_t k1, bint accumulate, int relu) noexcept nogil
+
+cdef Py_ssize_t matrix_elements(Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil
+cdef void pack_panel(const fnn_kernels* kern, int size, const real* weight, Py_ssize_t k_stride,
+                     Py_ssize_t c_stride, bint rotated, Py_ssize_t channels, Py_ssize_t width,
+                     Py_ssize_t matrix, real* panel, real* taps) noexcept nogil
+
 cdef int winograd_forward(Arrays* arrays, int size, Py_ssize_t pad_h, Py_ssize_t pad_w,
                           Py_ssize_t dilation_h, Py_ssize_t dilation_w, bint accumulate, int relu) noexcept
 

@@ -11,7 +11,8 @@ the price is an error of a few 1e-6 of the largest output in float32 where the d
 and differences of inputs weighted by up to 5 come before the products.
 
 U is four times the filters, and where tiles are few reading it is the cost. Tiles of 2 x 2 outputs have 16
-products: U is less than twice the filters, the multiplications 4 / 9 of the direct sum's.
+products: U is less than twice the filters, the multiplications 4 / 9 of the direct sum's. Filters that serve
+one call are transformed as the products read them, see winograd_once.pyx.
 
 With stride 2 a tile of 4 x 4 outputs has 81 products, one of 2 x 2 has 25: .56 and .69 of the direct sum's
 multiplications. Those that share a factor are one product of more rows, so that U is as large as with
@@ -41,7 +42,6 @@ cdef enum:
     LINE = 16                # numbers between one matrix and the next: a cache line of float32
     L2_BYTES = 768 * 1024    # for V and M of one task, but ...
     LEAST_TILES = 28         # ... of a block, so that U is not read too often, even if they leave L2
-    CHANNELS = 16            # whose filters are transformed at once, in L1
 
 
 cdef void cut_tiles(Tiling* tiling, int size, const Py_ssize_t* shape, const Py_ssize_t* strides,
@@ -118,19 +118,6 @@ cdef void tile_pixels(const Tiling* tiling, const real* y, Py_ssize_t y_pixel, P
                                               if p < tiling.p and q < tiling.q else NULL)
 
 
-cdef struct Plan:
-    int size                       # of a tile
-    int products
-    Py_ssize_t c, k                # channels, filters
-    Py_ssize_t block, filters      # tiles and filters of a task
-    Py_ssize_t y_pixel             # from one pixel of y to the next
-    # Products with the same factor are rows of one matrix, the block's tiles one after the other. Of each
-    # product its factor, how many of a tile share that, and its row for the first tile.
-    int factor[MOST_PRODUCTS]
-    int rows[MOST_PRODUCTS]
-    Py_ssize_t row[MOST_PRODUCTS]
-
-
 cdef Plan make_plan(const fnn_kernels* kern, int size, Py_ssize_t tiles, Py_ssize_t c, Py_ssize_t k,
                     Py_ssize_t itemsize) noexcept nogil:
     """Blocks by shape alone: V and M of a block fit L2; at least two tasks for work worth sharing."""
@@ -188,7 +175,6 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Tiling* ti
     """The tiles tile0..tile1 and filters k0..k1; V is made anew for new tiles."""
     cdef const void* sources[MOST_PRODUCTS]
     cdef void* products[MOST_PRODUCTS]
-    cdef void* targets[16]
     cdef Py_ssize_t t, tiles = tile1 - tile0, width = k1 - k0
     cdef Py_ssize_t matrix = matrix_elements(plan.k, plan.c, sizeof(real))
     cdef int side = fnn_tile_factors(plan.size), i, product
@@ -206,11 +192,22 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Tiling* ti
                       panels + i * matrix + k0 * plan.c, <const real*>NULL,
                       product_row(plan, m, width, 0, product), width, 0, tiles * plan.rows[product], 0, width,
                       plan.c, False, False, matrix if i + 1 < side * side else 0)
-    for t in range(tiles):
+    transform_outputs(kern, plan, tiling, m, bias, y, tile0, tile1, k0, k1, accumulate, relu)
+
+
+cdef void transform_outputs(const fnn_kernels* kern, const Plan* plan, const Tiling* tiling, real* m,
+                            const real* bias, real* y, Py_ssize_t tile0, Py_ssize_t tile1, Py_ssize_t k0,
+                            Py_ssize_t k1, bint accumulate, int relu) noexcept nogil:
+    """The outputs of the tiles tile0..tile1 and filters k0..k1 from M, which has these alone."""
+    cdef void* products[MOST_PRODUCTS]
+    cdef void* targets[16]
+    cdef Py_ssize_t t
+    cdef int i
+    for t in range(tile1 - tile0):
         tile_pixels(tiling, y + k0, plan.y_pixel, first_output(tiling, tile0 + t), <const void**>targets)
         for i in range(plan.products):
-            products[i] = product_row(plan, m, width, t, i)
-        kern.winograd_output(plan.size, <const void**>products, width, NULL if bias is NULL else bias + k0,
+            products[i] = product_row(plan, m, k1 - k0, t, i)
+        kern.winograd_output(plan.size, <const void**>products, k1 - k0, NULL if bias is NULL else bias + k0,
                              accumulate, relu, targets)
 
 

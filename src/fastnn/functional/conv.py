@@ -18,6 +18,7 @@ from .._kernels import conv_backward as _kernel_backward
 from .._kernels import gemm as _gemm
 from .._kernels import winograd as _winograd
 from .._kernels import winograd_gradient as _winograd_gradient
+from .._kernels import winograd_once as _winograd_once
 from . import _fused
 from ._layout import (
     by_dtype,
@@ -48,33 +49,35 @@ class Packed(NamedTuple):
 
 
 class TilesThatPay(NamedTuple):
-    """From when on Winograd's algorithm is faster than the direct sum, by the number of tiles.
+    """From when on Winograd's algorithm is faster than the direct sum.
 
-    Of 4 x 4 outputs: a least number, and one for every so many (channel, filter) pairs, whose transformed
-    form costs memory traffic. Of 2 x 2, whose traffic is 16 / 36 of that: a range, by the least number of
-    pairs; with fewer tiles the direct sum is faster, with more 4 x 4. With stride 2 a least number of the
-    tiles, 4 x 4 or 2 x 2, that have fewer products; they pay if there are STRIDED_CHANNELS. All pay only
-    where their products are SHARE of the direct sum's.
+    Tiles of 4 x 4 outputs do from a least number of them on, those of 2 x 2, whose transformed filters are
+    16 / 36 of the others', in a range, by the least number of (channel, filter) pairs: with fewer tiles the
+    direct sum is faster, with more 4 x 4. With stride 2 those of the two that have fewer products, from a
+    least number on, if there are STRIDED_CHANNELS. All pay only where their products, and as many as take the
+    time of transforming a filter, so many for each of its factors, are SHARE of the direct sum's.
     """
 
     least: int
-    pairs_per_tile: int
+    transform: int
     small: tuple[tuple[int, int, int], ...]
     strided: int
 
 
-# Measured on Zen 4 with 32 to 512 channels: with filters transformed once for many calls; at every call; for
-# the gradient of the filters. Milliseconds of 512 filters of 512 channels, directly, by 2 x 2 and by 4 x 4:
-# 7 x 7 with filters transformed once 2.23, 1.74, 2.16; 14 x 14 at every call 11.8, 7.3, 13.1. The gradient of
-# the filters on Zen 3: 7 x 7 4.1, 5.5, 10.8; 3 images 9.4, 8.6, 11.7; 14 x 14 15.9, 9.3, 11.8.
-# With stride 2 on Zen 3, GFLOP/s of the direct sum, directly, by 2 x 2 and by 4 x 4: 64 -> 128 at 56 x 56 88,
-# 102, 119; 128 -> 256 at 28 x 28 74, 88, 70; 8 images of 256 -> 512 at 14 x 14 77, 80, 84; 32 -> 64 at
-# 112 x 112 73, 67, 72. The gradient of the filters: 66, 88, 100; 49, 54, 34; 52, 60, 52; 58, 63, 77.
-TILES_PACKED = TilesThatPay(4, 2**62, ((2**16, 4, 16), (2**14, 4, 9)), 32)
-TILES = TilesThatPay(16, 8192, ((2**17, 48, 255), (2**14, 25, 97)), 49)
-TILES_FILTER_GRADIENT = TilesThatPay(16, 4096, ((2**17, 49, 255), (2**15, 49, 97)), 49)
+# Measured with 32 to 512 channels: with filters transformed once for many calls (Zen 4); at every call; for
+# the gradient of the filters (both Zen 5). Milliseconds of 512 filters of 512 channels, directly, by 2 x 2
+# and by 4 x 4: 7 x 7 with filters transformed once 2.23, 1.74, 2.16; at every call 1.44, 1.11, 1.12, 14 x 14
+# 3.7, 2.5, 2.1. The gradient of the filters: 7 x 7 1.10, 1.16, 1.55; 2 images 2.1, 2.1, 1.7; 14 x 14 3.9,
+# 2.6, 2.5. With stride 2, where the outputs fill tiles: 256 -> 256 at 30 x 30 1.15 -> .99, the gradient 1.33
+# -> 1.19; 4 images of 16 x 16 1.25 -> .97 and 1.53 -> 1.20. Where they do not: 96 -> 96 at 14 x 14 level.
+TILES_PACKED = TilesThatPay(4, 0, ((2**16, 4, 16), (2**14, 4, 9)), 32)
+TILES = TilesThatPay(4, 5, (), 4)
+TILES_FILTER_GRADIENT = TilesThatPay(4, 9, (), 4)
 STRIDED_CHANNELS = 48  # and filters, at least
-SHARE = 0.75  # at most; with stride 2, where tiles fit, 4 x 4 .56, 2 x 2 .69; the transforms take .1 to .2
+SHARE = 0.8  # at most; with stride 2, where tiles fit, 4 x 4 .56, 2 x 2 .69; the transforms take .1 to .2
+FACTORS = {6: 36, 4: 16, 9: 36, 5: 16}  # of a transformed filter, by the tile
+FEW_TILES = 200     # filters that serve one call are transformed as they are read where tiles are so few, ...
+MANY_PAIRS = 2**19  # ... or pairs of channels and filters so many that they would take much memory
 
 
 def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filters: int,
@@ -104,9 +107,15 @@ def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filte
                 and (tiles if best == 9 else small_tiles) >= that_pay.strided)
         tile = best if pays else 0
     direct = 9 * x_shape[0] * outputs[0] * outputs[1]
-    if tile and products[tile] > SHARE * direct:
+    if tile and products[tile] + that_pay.transform * FACTORS[tile] > SHARE * direct:
         tile = 0
     return tile or (best if algorithm == "winograd" else 0)
+
+
+def transforms_once(tile: int, x_shape: tuple, outputs: tuple, filters: int, dilation: tuple) -> bool:
+    """Whether filters that serve one call are transformed as they are read, see winograd_once.pyx."""
+    tiles = x_shape[0] * _tiles(outputs, dilation, 4 if tile in (6, 9) else 2)
+    return bool(tile) and (tiles <= FEW_TILES or x_shape[1] * filters >= MANY_PAIRS)
 
 
 def _tiles(outputs, dilation, side):
@@ -117,12 +126,11 @@ def _tiles(outputs, dilation, side):
 
 def _tile(tiles, small_tiles, channels, filters, that_pay):
     """The tile that pays with stride 1, or 0."""
-    pairs = channels * filters
-    small = next(((least, most) for fewest, least, most in that_pay.small if pairs >= fewest), (1, 0))
+    small = next(((least, most) for fewest, least, most in that_pay.small if channels * filters >= fewest),
+                 (1, 0))
     if small[0] <= small_tiles <= small[1]:
         return 4
-    pays = min(channels, filters) >= 16 and tiles >= max(that_pay.least, pairs // that_pay.pairs_per_tile)
-    return 6 if pays else 0
+    return 6 if min(channels, filters) >= 16 and tiles >= that_pay.least else 0
 
 
 @lru_cache(maxsize=512)
@@ -169,6 +177,12 @@ def convolve_once(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, wi
     Filters of one tap are packed within the product, block by block: 1 x 1, 320 -> 1280, 7 x 7 818 -> 744 us,
     with two threads 764 -> 494.
     """
+    if transforms_once(tile, x.shape, window.output, weight.shape[0], window.dilation):
+        y = empty_channels_last(x.shape[0], *window.output, weight.shape[0], x.dtype)
+        _winograd_once.forward(to_channels_last(x), np.ascontiguousarray(weight),
+                               None if bias is None else np.ascontiguousarray(bias), y, False, tile,
+                               *window.padding, *window.dilation, activation == "relu")
+        return _fused.forward(activation, from_channels_last(y))
     if not _is_product(window, x):
         return convolve(x, pack_filters(weight, window, tile), bias, weight.shape[0], window, activation)
     return from_channels_last(product(contiguous_channels_last(x), _matrix(weight), None, bias, activation))
@@ -362,7 +376,11 @@ def _input_gradient(grad_z, x_shape, weight, window, tile):
     grad_x = empty_channels_last(n, h, w, c, dtype)
     # It is a convolution with the filters rotated, padded by what is left of their reach.
     padding = [2 * apart - pad for apart, pad in zip(window.dilation, window.padding, strict=True)]
-    if tile and min(padding) >= 0:
+    if tile and min(padding) < 0:
+        tile = 0
+    if transforms_once(tile, grad_z.shape[:1] + grad_z.shape[3:], x_shape[2:], c, window.dilation):
+        _winograd_once.forward(grad_z, weight, None, grad_x, True, tile, *padding, *window.dilation, False)
+    elif tile:
         panels = empty_lines((_winograd.packed_size(tile, c, weight.shape[0], weight.itemsize),), dtype)
         _winograd_pack[dtype](tile, weight, True, panels)
         _winograd.forward(grad_z, panels, None, grad_x, tile, *padding, *window.dilation, False)

@@ -1,0 +1,16 @@
+# Made by tools/make_stubs.py.
+from typing import Any
+
+def forward(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    y: Any,
+    transposed: bool,
+    size: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    relu: int,
+) -> None: ...
