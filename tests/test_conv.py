@@ -223,12 +223,6 @@ def test_small_tiles_of_winograd(isa, dtype):
         y = F.convolve(x, F.pack_filters(weight, window, 4), bias, k, window, "relu")
         expected = reference.conv2d(*in_double(x, weight, bias), padding=padding, activation="relu")
         assert_close([y], [expected], DIRECT[dtype], dtype)
-        grad_z = draw(2, *window.output, k, dtype=dtype, seed=3)
-        gradients = (F._input_gradient(grad_z, x.shape, weight, window, 4),
-                     F._filter_gradient(grad_z, x, weight.shape, window, 4))
-        expected = reference.conv2d_backward(*in_double(grad_z.transpose(0, 3, 1, 2), x, weight),
-                                             padding=padding)
-        assert_close(gradients, expected[:2], DIRECT[dtype], dtype)
 
 
 @pytest.mark.parametrize(("tile", "tolerance"), [(5, DIRECT), (9, STRIDED)])
@@ -275,8 +269,9 @@ def test_tiles_of_winograd_with_dilation(isa, dtype, tile, stride, tolerance):
         assert_close([y], [expected], tolerance[dtype], dtype)
         grad_z = draw(2, *window.output, k, dtype=dtype, seed=3)
         expected = reference.conv2d_backward(*in_double(grad_z.transpose(0, 3, 1, 2), x, weight), **options)
-        gradient = F._filter_gradient(grad_z, x, weight.shape, window, tile)
-        assert_close([gradient], expected[1:2], tolerance[dtype], dtype)
+        if tile > 4:
+            gradient = F._filter_gradient(grad_z, x, weight.shape, window, tile)
+            assert_close([gradient], expected[1:2], tolerance[dtype], dtype)
         if stride == 1:
             gradient = F._input_gradient(grad_z, x.shape, weight, window, tile)
             assert_close([gradient], expected[:1], tolerance[dtype], dtype)

@@ -105,10 +105,10 @@ static void *winograd_filter(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n)
 /* And the way back: the output's gradient to panels, their sums to the gradient of the filters. */
 static void *winograd_gradients(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     ptrdiff_t panels = (size + k->nr - 1) / k->nr, stride = panels * k->nr, done = 0;
-    void *grad = draw(16 * size, 1), *z = calloc(81 * (size_t)stride, (size_t)itemsize), *y = draw(194 * size, 2);
+    void *grad = draw(16 * size, 1), *z = calloc(81 * (size_t)stride, (size_t)itemsize), *y = draw(169 * size, 2);
     const void *pixels[16];
     for (int i = 0; i < 16; i++) pixels[i] = i == 3 ? NULL : at(grad, i * size);
-    for (int t = 0; t < 4; t++) {
+    for (int t = 0; t < 3; t++) { /* tiles of 4 are for the forward pass */
         const int tile = tile_sizes[t];
         k->winograd_gradient(tile, pixels, size, z, k->nr, stride);
         for (ptrdiff_t i = 0; i < tile * tile; i++, done += size)

@@ -4,8 +4,8 @@ With Y = A^T [(G g G^T) * (B^T d B)] A, summed over channels, the gradient of a 
 
     dg = G^T [ sum over tiles of (B^T d B) * (A dY A^T) ] G
 
-so that the sum over pixels becomes 36 products over tiles (or 16; with stride 2 81 or 25), a quarter of
-the multiplications (4 / 9; .56 or .69)::
+so that the sum over pixels becomes 36 products over tiles, a quarter of the multiplications (with stride 2 81
+or 25, .56 or .69 of them)::
 
     V[36][T][C]   the tiles' inputs, transformed             as forward
     Z[36][T][K]   the tiles' output gradients, transformed, in panels

@@ -5,7 +5,7 @@
  *
  *     SIZE   stride   outputs   products   of the direct sum
  *       6       1      4 x 4       36            144
- *       4       1      2 x 2       16             36
+ *       4       1      2 x 2       16             36   forward alone
  *       9       2      4 x 4       81            144
  *       5       2      2 x 2       25             36
  *
@@ -231,12 +231,6 @@ static void NAME(winograd_filter)(int size, const void *g_, ptrdiff_t tap, ptrdi
 INLINE void NAME(winograd_a)(int size, const vec *y, vec *z, int step) {
     const vec y0 = y[0], y1 = y[1];
     z[0] = y0;
-    if (size == 4) {
-        z[step] = y0 + y1;
-        z[2 * step] = y0 - y1;
-        z[3 * step] = -y1;
-        return;
-    }
     if (size == 5) {
         z[step] = y0 + y1;
         z[2 * step] = y1;
@@ -286,7 +280,6 @@ static void NAME(winograd_gradient)(int size, const void *const *pixels, ptrdiff
     for (ptrdiff_t k = 0; k < filters; k += VLEN) {
         real *z = (real *)z_ + k / NR * panel + k % NR;
         switch (size) {
-        case 4: NAME(winograd_gradient_lane)(4, pixels, k, filters - k, z, stride); break;
         case 5: NAME(winograd_gradient_lane)(5, pixels, k, filters - k, z, stride); break;
         case 6: NAME(winograd_gradient_lane)(6, pixels, k, filters - k, z, stride); break;
         default: NAME(winograd_gradient_lane)(9, pixels, k, filters - k, z, stride);
@@ -297,12 +290,7 @@ static void NAME(winograd_gradient)(int size, const void *const *pixels, ptrdiff
 /* G^T s: the sums of each factor to three numbers, the transpose of winograd_g. */
 INLINE void NAME(winograd_gt)(int size, const vec *s, vec *g, int step) {
     const vec s0 = s[0], s1 = s[1], s2 = s[2], s3 = s[3];
-    if (size == 4) {
-        const vec half = (s1 + s2) * (real)0.5;
-        g[0] = s0 + half;
-        g[step] = (s1 - s2) * (real)0.5;
-        g[2 * step] = half + s3;
-    } else if (size == 5) {
+    if (size == 5) {
         g[0] = s0 + s1;
         g[step] = s3;
         g[2 * step] = s1 + s2;
@@ -339,7 +327,6 @@ static void NAME(winograd_filter_gradient)(int size, const void *s_, ptrdiff_t s
     real *g = g_;
     for (ptrdiff_t j = 0; j < n; j += VLEN) {
         switch (size) {
-        case 4: NAME(winograd_filter_gradient_lane)(4, s + j, stride, n - j, g + j, n); break;
         case 5: NAME(winograd_filter_gradient_lane)(5, s + j, stride, n - j, g + j, n); break;
         case 6: NAME(winograd_filter_gradient_lane)(6, s + j, stride, n - j, g + j, n); break;
         default: NAME(winograd_filter_gradient_lane)(9, s + j, stride, n - j, g + j, n);
