@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import fastnn as fn
 from fastnn import functional, reference
-from fastnn._kernels import conv, runtime, winograd
+from fastnn._kernels import conv, runtime, winograd_forward
 from fastnn.functional import conv as F
 
 # Errors relative to the largest result, of sums of up to a thousand products of normal numbers. A sum of n
@@ -713,7 +713,7 @@ def test_a_kernel_adds_to_what_the_output_holds_before_it_applies_f(isa, dtype, 
     y = residual.transpose(0, 2, 3, 1).copy()
     images = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
     if tile:
-        winograd.forward(images, panels, bias, y, tile, *window.padding, *window.dilation, True, True)
+        winograd_forward.forward(images, panels, bias, y, tile, *window.padding, *window.dilation, True, True)
     else:
         conv.forward(images, panels, bias, y, window.kernel, True, True)
     assert_close([y.transpose(0, 3, 1, 2)], [np.maximum(expected + residual, 0)], WINOGRAD[dtype])

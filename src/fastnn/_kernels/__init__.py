@@ -22,7 +22,7 @@ pixel reads, and the drivers are
 ====================  ============================================================================
 convolve.pyx          forward and gradient of the input: a product without an im2col buffer
 winograd.pyx          the same for 3 x 3 filters by Winograd; with stride 2 forward alone
-winograd_once.pyx     the same in training, where tiles are few
+winograd_forward.pyx  their interface; few tiles, and filters that serve one call
 rows.pyx              depthwise and narrow groups, both ways and the gradient of the filters
 chain.pyx             several forward, rows by rows: what lies between them stays in cache (frozen networks)
 col2im.pyx            gradient of an input of few channels, where conv_backward.pyx has no faster way

@@ -22,7 +22,7 @@ from fastnn._kernels.runtime cimport (
     Watch, fnn_kernels, go_on, kernels, raise_interrupt, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk, find_interior
-from fastnn._kernels.winograd cimport winograd_forward
+from fastnn._kernels.winograd_forward cimport winograd_forward
 
 from numpy import ndarray
 

@@ -8,23 +8,15 @@ from cython.parallel cimport prange
 from libc.string cimport memset
 
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, kernels, next_task, real
+    Watch, ceil_div, deal, fetch, fnn_kernels, fnn_tasks, kernels, next_task, real
 )
-
-cdef extern from *:
-    """
-    /* Past the end of an array nothing is fetched. */
-    static inline void fnn_fetch(const void *from, ptrdiff_t bytes) {
-        for (ptrdiff_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)from + i);
-    }
-    """
-    void fetch "fnn_fetch"(const void* source, Py_ssize_t bytes) nogil
 
 cdef enum:
     FILTERS = 16    # whose gradients are put in order together: a cache line
     PARTS = 32      # into which all of B is cut, about, to be packed by several threads
     FINISHED = 32   # filters of a task that puts a gradient in order
-    AHEAD = 8       # steps of the depth by which rows are fetched before they are turned
+    AHEAD = 8       # steps of the depth by which rows are fetched before they are turned ...
+    LONGEST = 4096  # ... if of no more bytes: more would drive each other out of L1
 
 
 cdef Py_ssize_t panel_elements(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
@@ -86,7 +78,7 @@ cdef void pack_columns(const real* b, const Py_ssize_t* places, Py_ssize_t n_tap
         place_taps(places, first, taps, together, depth, row, table)
         for step in range(ceil_div(depth, together)):
             d = step * together
-            if n_stride == n_taps:
+            if n_stride == n_taps and width * n_taps * <Py_ssize_t>sizeof(real) <= LONGEST:
                 fetch(b + (d + AHEAD) * depth_stride, width * n_taps * sizeof(real))
             kern.transpose_rows(width, min(together, depth - d) * taps, b + first + d * depth_stride,
                                 n_stride, NULL, to + d * row, 0, table)

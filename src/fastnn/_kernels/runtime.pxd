@@ -304,3 +304,14 @@ cdef const fnn_kernels* kernels(Py_ssize_t itemsize) noexcept nogil
 cdef long long coarse_ns() noexcept nogil
 
 cdef int team_size(double serial_ns) noexcept nogil
+
+cdef extern from *:
+    """
+    /* What lies past the end of an array is no error. Without the empty statement GCC leaves out calls of a
+     * function that only fetches: it has no effect. */
+    static inline void fnn_fetch(const void *from, ptrdiff_t bytes) {
+        for (ptrdiff_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)from + i);
+        __asm__ volatile("");
+    }
+    """
+    void fetch "fnn_fetch"(const void* source, Py_ssize_t bytes) nogil

@@ -1,11 +1,11 @@
 """Tiles of Winograd's algorithm, shared by its drivers."""
 
-from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.runtime cimport fnn_kernels, fnn_tile_factors, real
 from fastnn._kernels.walk cimport Pixel
 
 cdef enum:
     MOST_PRODUCTS = 81   # of a tile of 4 x 4 outputs with stride 2
+    MOST_OUTPUTS = 16
     CHANNELS = 16        # whose filters are transformed at once, in L1
 
 # How images are cut in tiles. With dilation a tile's outputs, and its inputs, are so far apart.
@@ -37,6 +37,8 @@ cdef void cut_tiles(Tiling* tiling, int size, const Py_ssize_t* shape, const Py_
 cdef Pixel first_output(const Tiling* tiling, Py_ssize_t tile) noexcept nogil
 cdef void tile_sources(const Tiling* tiling, const real* x, const real* zeros, Pixel first,
                        const void** sources) noexcept nogil
+cdef void fetch_sources(const Tiling* tiling, const void** sources, Py_ssize_t bytes) noexcept nogil
+cdef void fetch_pixels(const Tiling* tiling, const void** pixels, Py_ssize_t bytes) noexcept nogil
 cdef void tile_pixels(const Tiling* tiling, const real* y, Py_ssize_t y_pixel, Pixel first,
                       const void** pixels) noexcept nogil
 
@@ -53,8 +55,9 @@ cdef void pack_panel(const fnn_kernels* kern, int size, const real* weight, Py_s
                      Py_ssize_t c_stride, bint rotated, Py_ssize_t channels, Py_ssize_t width,
                      Py_ssize_t matrix, real* panel, real* taps) noexcept nogil
 
-cdef int winograd_forward(Arrays* arrays, int size, Py_ssize_t pad_h, Py_ssize_t pad_w,
-                          Py_ssize_t dilation_h, Py_ssize_t dilation_w, bint accumulate, int relu) noexcept
+cdef int convolve_winograd(const Tiling* tiling, const real* x, const real* panels, const real* bias,
+                           real* y, Py_ssize_t c, Py_ssize_t k, Py_ssize_t y_pixel,
+                           bint accumulate, int relu) noexcept nogil
 
 cdef inline int products_of(int factor, int size) noexcept nogil:
     """Products of a tile along an axis that have this factor: with stride 2 all of odd inputs the last."""

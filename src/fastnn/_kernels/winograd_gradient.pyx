@@ -37,7 +37,8 @@ from fastnn._kernels.share cimport share_pieces
 from fastnn._kernels.transposed cimport column_tiles
 from fastnn._kernels.walk cimport Pixel
 from fastnn._kernels.winograd cimport (
-    MOST_PRODUCTS, Tiling, cut_tiles, first_output, products_of, tile_pixels, tile_sources
+    MOST_OUTPUTS, MOST_PRODUCTS, Tiling, cut_tiles, fetch_pixels, fetch_sources, first_output, products_of,
+    tile_pixels, tile_sources
 )
 
 cdef enum:
@@ -61,6 +62,7 @@ cdef struct Job:
     const void* zeros
     const void* grad_y
     void* grad_weight
+    Py_ssize_t tiles
     Py_ssize_t slices, slice      # slices of the tiles, and tiles of each
     Py_ssize_t round              # tiles of a round
     Py_ssize_t tile0, tile1       # those of this one
@@ -80,7 +82,7 @@ cdef struct Job:
 cdef void plan(Job* job, const fnn_kernels* kern, const Tiling* tiling, Py_ssize_t tiles, Py_ssize_t c,
                Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:
     cdef Py_ssize_t panels = ceil_div(k, kern.nr), blocks
-    job.kern, job.tiling, job.c, job.k = kern, tiling, c, k
+    job.kern, job.tiling, job.tiles, job.c, job.k = kern, tiling, tiles, c, k
     job.size, job.itemsize = tiling.size, itemsize
     job.products, job.factors = job.size * job.size, fnn_tile_factors(job.size) ** 2
     # An odd number of lines: a column of V, as products read it, lies in all sets of L1. (Zen 3, 8 images of
@@ -106,20 +108,31 @@ cdef void plan(Job* job, const fnn_kernels* kern, const Tiling* tiling, Py_ssize
 
 cdef void transform(const Job* job, Py_ssize_t begin, Py_ssize_t end, const real* of_dtype) noexcept nogil:
     """V and Z of a few tiles of the round."""
-    cdef const void* pixels[MOST_PRODUCTS]
+    cdef const void* sources[2][MOST_PRODUCTS]
+    cdef const void* pixels[2][MOST_OUTPUTS]
     cdef void* products[MOST_PRODUCTS]
-    cdef real* v = <real*>job.v
-    cdef real* z = <real*>job.z
     cdef Py_ssize_t t, i
-    cdef Pixel first
+    cdef int now
+    find_pixels(job, begin, sources[begin % 2], pixels[begin % 2], of_dtype)
     for t in range(begin, end):
-        first = first_output(job.tiling, job.tile0 + t)
-        tile_sources(job.tiling, <const real*>job.x, <const real*>job.zeros, first, pixels)
+        now = t % 2
+        if job.tile0 + t + 1 < job.tiles:
+            find_pixels(job, t + 1, sources[1 - now], pixels[1 - now], of_dtype)
+            fetch_sources(job.tiling, sources[1 - now], job.c * sizeof(real))
+            fetch_pixels(job.tiling, pixels[1 - now], job.k * sizeof(real))
         for i in range(job.products):
-            products[i] = v + i * job.v_stride + t * job.v_tile
-        job.kern.winograd_input(job.size, pixels, job.c, products)
-        tile_pixels(job.tiling, <const real*>job.grad_y, job.k, first, pixels)
-        job.kern.winograd_gradient(job.size, pixels, job.k, z + t * job.kern.nr, job.panel, job.z_stride)
+            products[i] = <real*>job.v + i * job.v_stride + t * job.v_tile
+        job.kern.winograd_input(job.size, sources[now], job.c, products)
+        job.kern.winograd_gradient(job.size, pixels[now], job.k, <real*>job.z + t * job.kern.nr, job.panel,
+                                   job.z_stride)
+
+
+cdef void find_pixels(const Job* job, Py_ssize_t tile, const void** sources, const void** pixels,
+                      const real* of_dtype) noexcept nogil:
+    """Where a tile of the round has its inputs and the gradients of its outputs."""
+    cdef Pixel first = first_output(job.tiling, job.tile0 + tile)
+    tile_sources(job.tiling, <const real*>job.x, <const real*>job.zeros, first, sources)
+    tile_pixels(job.tiling, <const real*>job.grad_y, job.k, first, pixels)
 
 
 cdef void multiply(Job* job, Py_ssize_t task, const real* of_dtype) noexcept nogil:

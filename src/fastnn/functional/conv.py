@@ -17,8 +17,8 @@ from .._kernels import conv as _kernel
 from .._kernels import conv_backward as _kernel_backward
 from .._kernels import gemm as _gemm
 from .._kernels import winograd as _winograd
+from .._kernels import winograd_forward as _winograd_forward
 from .._kernels import winograd_gradient as _winograd_gradient
-from .._kernels import winograd_once as _winograd_once
 from . import _fused
 from ._layout import (
     by_dtype,
@@ -54,14 +54,17 @@ class TilesThatPay(NamedTuple):
     Tiles of 4 x 4 outputs do from a least number of them on, those of 2 x 2, whose transformed filters are
     16 / 36 of the others', in a range, by the least number of (channel, filter) pairs: with fewer tiles the
     direct sum is faster, with more 4 x 4. With stride 2 those of the two that have fewer products, from a
-    least number on, if there are STRIDED_CHANNELS. All pay only where their products, and as many as take the
-    time of transforming a filter, so many for each of its factors, are SHARE of the direct sum's.
+    least number on, if there are STRIDED_CHANNELS.
+
+    All pay only where their products are but a share of the direct sum's. To transform a filter counts as so
+    many products for each of its factors.
     """
 
     least: int
-    transform: int
     small: tuple[tuple[int, int, int], ...]
     strided: int
+    share: float
+    transform: int
 
 
 # Measured with 32 to 512 channels: with filters transformed once for many calls (Zen 4); at every call; for
@@ -70,14 +73,17 @@ class TilesThatPay(NamedTuple):
 # 3.7, 2.5, 2.1. The gradient of the filters: 7 x 7 1.10, 1.16, 1.55; 2 images 2.1, 2.1, 1.7; 14 x 14 3.9,
 # 2.6, 2.5. With stride 2, where the outputs fill tiles: 256 -> 256 at 30 x 30 1.15 -> .99, the gradient 1.33
 # -> 1.19; 4 images of 16 x 16 1.25 -> .97 and 1.53 -> 1.20. Where they do not: 96 -> 96 at 14 x 14 level.
-TILES_PACKED = TilesThatPay(4, 0, ((2**16, 4, 16), (2**14, 4, 9)), 32)
-TILES = TilesThatPay(4, 5, (), 4)
-TILES_FILTER_GRADIENT = TilesThatPay(4, 9, (), 4)
+# Where tiles of stride 2 fit, products of 4 x 4 are .56 of the direct sum's and those of 2 x 2 .69, and the
+# transforms of images take .1 to .2.
+TILES_PACKED = TilesThatPay(4, ((2**16, 4, 16), (2**14, 4, 9)), 32, 0.75, 0)
+TILES = TilesThatPay(4, (), 4, 0.8, 5)
+TILES_FILTER_GRADIENT = TilesThatPay(4, (), 4, 0.8, 9)
 STRIDED_CHANNELS = 48  # and filters, at least
-SHARE = 0.8  # at most; with stride 2, where tiles fit, 4 x 4 .56, 2 x 2 .69; the transforms take .1 to .2
 FACTORS = {6: 36, 4: 16, 9: 36, 5: 16}  # of a transformed filter, by the tile
-FEW_TILES = 200     # filters that serve one call are transformed as they are read where tiles are so few, ...
-MANY_PAIRS = 2**19  # ... or pairs of channels and filters so many that they would take much memory
+# Filters that serve one call are transformed as they are read (winograd_forward.pyx) where tiles are so few,
+# or pairs of channels and filters so many that their transformed form would take much memory.
+FEW_TILES = 200
+MANY_PAIRS = 2**19
 
 
 def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filters: int,
@@ -107,15 +113,17 @@ def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filte
                 and (tiles if best == 9 else small_tiles) >= that_pay.strided)
         tile = best if pays else 0
     direct = 9 * x_shape[0] * outputs[0] * outputs[1]
-    if tile and products[tile] + that_pay.transform * FACTORS[tile] > SHARE * direct:
+    if tile and products[tile] + that_pay.transform * FACTORS[tile] > that_pay.share * direct:
         tile = 0
     return tile or (best if algorithm == "winograd" else 0)
 
 
 def transforms_once(tile: int, x_shape: tuple, outputs: tuple, filters: int, dilation: tuple) -> bool:
-    """Whether filters that serve one call are transformed as they are read, see winograd_once.pyx."""
+    """Whether filters that serve one call are transformed as they are read."""
+    if not tile:
+        return False
     tiles = x_shape[0] * _tiles(outputs, dilation, 4 if tile in (6, 9) else 2)
-    return bool(tile) and (tiles <= FEW_TILES or x_shape[1] * filters >= MANY_PAIRS)
+    return tiles <= FEW_TILES or x_shape[1] * filters >= MANY_PAIRS
 
 
 def _tiles(outputs, dilation, side):
@@ -163,7 +171,7 @@ def convolve(x: np.ndarray, packed: Packed, bias: np.ndarray | None, filters: in
     y = empty_channels_last(x.shape[0], *window.output, filters, dtype)
     bias = None if bias is None else np.ascontiguousarray(bias)
     if packed.tile:
-        _winograd.forward(to_channels_last(x), packed.panels, bias, y, packed.tile, *window.padding,
+        _winograd_forward.forward(to_channels_last(x), packed.panels, bias, y, packed.tile, *window.padding,
                           *window.dilation, activation == "relu")
     else:
         _kernel.forward(_as_read(x, window), packed.panels, bias, y, window.kernel, activation == "relu")
@@ -179,7 +187,7 @@ def convolve_once(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, wi
     """
     if transforms_once(tile, x.shape, window.output, weight.shape[0], window.dilation):
         y = empty_channels_last(x.shape[0], *window.output, weight.shape[0], x.dtype)
-        _winograd_once.forward(to_channels_last(x), np.ascontiguousarray(weight),
+        _winograd_forward.forward_once(to_channels_last(x), np.ascontiguousarray(weight),
                                None if bias is None else np.ascontiguousarray(bias), y, False, tile,
                                *window.padding, *window.dilation, activation == "relu")
         return _fused.forward(activation, from_channels_last(y))
@@ -379,11 +387,12 @@ def _input_gradient(grad_z, x_shape, weight, window, tile):
     if tile and min(padding) < 0:
         tile = 0
     if transforms_once(tile, grad_z.shape[:1] + grad_z.shape[3:], x_shape[2:], c, window.dilation):
-        _winograd_once.forward(grad_z, weight, None, grad_x, True, tile, *padding, *window.dilation, False)
+        _winograd_forward.forward_once(grad_z, weight, None, grad_x, True, tile, *padding, *window.dilation,
+                                       False)
     elif tile:
         panels = empty_lines((_winograd.packed_size(tile, c, weight.shape[0], weight.itemsize),), dtype)
         _winograd_pack[dtype](tile, weight, True, panels)
-        _winograd.forward(grad_z, panels, None, grad_x, tile, *padding, *window.dilation, False)
+        _winograd_forward.forward(grad_z, panels, None, grad_x, tile, *padding, *window.dilation, False)
     else:
         _backward_input[dtype](grad_z, weight, grad_x, window.kernel)
     return from_channels_last(grad_x)

@@ -47,7 +47,7 @@ static NOINLINE void NAME(transpose_part)(ptrdiff_t m, ptrdiff_t n, const real *
             for (int i = 0; i < VLEN && i < m; i++) dst[to[j] + i] = src[from[i] + j];
         return;
     }
-    if (VLEN > 8 && m >= VLEN) { /* its nine taps */
+    if (VLEN > 8 && m >= VLEN) { /* nine taps of 16 filters; of 8 lanes eight taps are a whole block */
         NAME(transpose_block)(n, src, from, dst, to);
         return;
     }

@@ -5,7 +5,7 @@
  *
  *     SIZE   stride   outputs   products   of the direct sum
  *       6       1      4 x 4       36            144
- *       4       1      2 x 2       16             36   forward alone
+ *       4       1      2 x 2       16             36   no gradient of filters
  *       9       2      4 x 4       81            144
  *       5       2      2 x 2       25             36
  *
@@ -312,7 +312,7 @@ INLINE void NAME(winograd_filter_gradient_lane)(int size, const real *from, ptrd
     vec t[3 * FNN_TILE_FACTORS], line[FNN_TILE_FACTORS];
     for (int j = 0; j < factors; j++) {
 #pragma GCC unroll 6
-        for (int i = 0; i < factors; i++) line[i] = NAME(load_first)(from + (factors * i + j) * stride, left);
+        for (int i = 0; i < factors; i++) line[i] = load(from + (factors * i + j) * stride);
         NAME(winograd_gt)(size, line, t + j, factors);
     }
     for (int i = 0; i < 3; i++) {
@@ -321,7 +321,8 @@ INLINE void NAME(winograd_filter_gradient_lane)(int size, const real *from, ptrd
     }
 }
 
-/* g[t * n + j] = (G^T S G)_t of the sums s[i * stride + j], j < n: the gradient of the filters. */
+/* g[t * n + j] = (G^T S G)_t of the sums s[i * stride + j], j < n: the gradient of the filters. Sums are read by whole
+ * vectors, beyond n. */
 static void NAME(winograd_filter_gradient)(int size, const void *s_, ptrdiff_t stride, ptrdiff_t n, void *g_) {
     const real *s = s_;
     real *g = g_;

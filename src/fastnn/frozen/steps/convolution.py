@@ -11,7 +11,7 @@ from ..._kernels import chain as _chain
 from ..._kernels import conv as _conv
 from ..._kernels import conv_backward as _conv_backward
 from ..._kernels import norm as _norm
-from ..._kernels import winograd as _winograd
+from ..._kernels import winograd_forward as _winograd_forward
 from ..._kernels.runtime import get_num_threads
 from ...functional import conv as C
 from ...functional._layout import by_dtype
@@ -45,7 +45,7 @@ def conv_steps(build, node, x, weight, bias=None, residual=None, *, number=0):
     fuses = adds or residual is None
     relu, activation = split_relu(node.attributes["activation"] if fuses else None)
     if packed.tile:
-        build.step(_winograd.forward, pixels, packed.panels, bias, y, packed.tile, *window.padding,
+        build.step(_winograd_forward.forward, pixels, packed.panels, bias, y, packed.tile, *window.padding,
                    *window.dilation, relu, adds)
     else:
         build.step(_conv.forward, pixels, packed.panels, bias, y, window.kernel, relu, adds)

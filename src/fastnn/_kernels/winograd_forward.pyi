@@ -3,6 +3,19 @@ from typing import Any
 
 def forward(
     x: Any,
+    panels: Any,
+    bias: Any,
+    y: Any,
+    size: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    relu: int,
+    accumulate: bool = ...,
+) -> None: ...
+def forward_once(
+    x: Any,
     weight: Any,
     bias: Any,
     y: Any,

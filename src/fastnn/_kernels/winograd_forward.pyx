@@ -1,0 +1,315 @@
+"""The interface of Winograd's convolution, see winograd.pyx, and its driver for few tiles.
+
+Where tiles are few the filters are what there is to share, and U, four times the filters, is the cost::
+
+    for each round of tiles
+        V[36][T][C]     their inputs, transformed, by all threads; in L3
+        for each block of filters                     threads share them
+            for each block of channels
+                U[36][c][k]                           the filters, transformed, if they are not yet
+                M[36][T][k] += V[i] U[i]              gemm.pyx
+            y               the products transformed back, + bias, f
+
+Filters that serve one call are transformed here, block by block: to write a large U to memory and to read it
+again takes longer than the products of few tiles. (AVX-512, one thread, forward and gradient of the input:
+512 -> 512 at 28 x 28 8.1 and 11.0 -> 5.2 and 5.3 ms, at 14 x 14 2.8 and 5.5 -> 2.1 and 2.2. From 256 tiles on
+a U in memory is as fast or faster.) A block of U is little more than an L2 of 1 MB: halved in channels or in
+filters it takes as long or longer, for V and M are then read more often.
+
+Sums have their terms in the order of the channels, whoever adds them.
+"""
+
+from libc.stdlib cimport calloc, free
+
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, release
+from fastnn._kernels.environment cimport Environment, default_environment
+from fastnn._kernels.gemm cimport multiply_task
+from fastnn._kernels.memory cimport give, take
+from fastnn._kernels.runtime cimport (
+    Watch, ceil_div, fnn_kernels, fnn_tile_factors, go_on, kernels, lines_apart, real, start, team_size
+)
+from fastnn._kernels.share cimport share_pieces
+from fastnn._kernels.winograd cimport (
+    CHANNELS, MOST_PRODUCTS, Plan, Tiling, convolve_winograd, cut_tiles, first_output, matrix_elements,
+    matrix_room, pack_panel, place_products, product_row, tile_sources, transform_outputs
+)
+
+cdef enum:
+    FEW_TILES = 28                  # with filters that are transformed already, and ...
+    FEW_OF_MANY = 64                # ... where pairs of channels and filters ...
+    MANY_PAIRS = 256 * 256          # ... are so many
+    ROUND_BYTES = 8 * 1024 * 1024   # V of a round, but ...
+    ROUND = 64                      # ... of so many tiles at least, ...
+    MOST = 256                      # ... and at most
+    DEPTH = 128                     # channels and ...
+    WIDTH = 64                      # ... filters of a block of U
+    SHARED = 32                     # tiles of a round from which on threads share them rather than ...
+    BLOCKS = 4                      # ... leave one of them the last of a few blocks
+    GROUP = 4                       # tiles of a task that transforms inputs
+
+
+# What all threads know; x, zeros, panels, weight, bias, y and workspaces hold the dtype of the data.
+cdef struct Job:
+    const fnn_kernels* kern
+    const Tiling* tiling
+    Plan plan
+    Py_ssize_t itemsize
+    const void* x
+    const void* zeros
+    const void* panels                # U, or NULL, and then ...
+    const void* weight                # ... the filters as they are
+    const void* bias
+    void* y
+    Py_ssize_t k_stride, c_stride     # from one filter to the next, from one of its channels to the next
+    bint transposed                   # filters and channels are exchanged, and each filter rotated
+    bint accumulate
+    int relu
+    Py_ssize_t depth                  # channels of a block
+    Py_ssize_t tile0, tile1           # of the round
+    Py_ssize_t shares                 # of these: tasks of a block of filters
+    void* v
+    Py_ssize_t v_block                # from the V of one block of channels to the next
+    void* workspace                   # U, M and room for taps of each thread,
+    Py_ssize_t room                   # and the numbers of one
+    Watch watch
+
+
+cdef void transform_inputs(const Job* job, Py_ssize_t begin, Py_ssize_t end,
+                           const real* of_dtype) noexcept nogil:
+    """V of a few tiles of the round, by blocks of channels: a product reads on and on."""
+    cdef const void* sources[MOST_PRODUCTS]
+    cdef void* products[MOST_PRODUCTS]
+    cdef Py_ssize_t t, block, c0, channels
+    cdef real* v
+    cdef int i
+    for t in range(begin, end):
+        tile_sources(job.tiling, <const real*>job.x, <const real*>job.zeros,
+                     first_output(job.tiling, job.tile0 + t), sources)
+        for block in range(ceil_div(job.plan.c, job.depth)):
+            c0 = block * job.depth
+            channels = min(job.depth, job.plan.c - c0)
+            v = <real*>job.v + block * job.v_block
+            for i in range(job.plan.products):
+                products[i] = product_row(&job.plan, v, channels, t, i)
+            job.kern.winograd_input(job.plan.size, sources, channels, products)
+            for i in range(job.plan.products):
+                sources[i] = <const real*>sources[i] + channels
+
+
+cdef void convolve_block(Job* job, Py_ssize_t task, int thread, const real* of_dtype) noexcept nogil:
+    """The outputs of a share of the round's tiles for a block of filters."""
+    cdef const Plan* plan = &job.plan
+    cdef Py_ssize_t share = task % job.shares, tiles = job.tile1 - job.tile0
+    cdef Py_ssize_t begin = share * tiles // job.shares, end = (share + 1) * tiles // job.shares
+    cdef Py_ssize_t k0 = task // job.shares * plan.filters, k1 = min(plan.k, k0 + plan.filters)
+    cdef Py_ssize_t block, depth
+    cdef int factors = fnn_tile_factors(plan.size) ** 2
+    cdef real* u = <real*>job.workspace + thread * job.room
+    cdef real* m = u
+    cdef Py_ssize_t matrix
+    if job.panels is NULL:
+        matrix = matrix_elements(plan.filters, job.depth, sizeof(real))
+        m += factors * matrix
+    else:
+        matrix = matrix_elements(plan.k, plan.c, sizeof(real))
+        u = <real*>job.panels + k0 * plan.c
+    for block in range(ceil_div(plan.c, job.depth)):
+        depth = min(job.depth, plan.c - block * job.depth)
+        if job.panels is NULL:
+            transform_filters(job, block * job.depth, depth, k0, k1, matrix, u,
+                              m + matrix_room(plan, plan.filters))
+        multiply_tiles(job, <real*>job.v + block * job.v_block, begin, end, u, matrix, k1 - k0, depth,
+                       block > 0, m)
+    transform_outputs(job.kern, plan, job.tiling, m, <const real*>job.bias, <real*>job.y, job.tile0 + begin,
+                      job.tile0 + end, k0, k1, job.accumulate, job.relu)
+
+
+cdef void transform_filters(const Job* job, Py_ssize_t c0, Py_ssize_t depth, Py_ssize_t k0, Py_ssize_t k1,
+                            Py_ssize_t matrix, real* u, real* taps) noexcept nogil:
+    """U of a block of channels and filters."""
+    cdef Py_ssize_t nr = job.kern.nr, panel, k
+    for panel in range(ceil_div(k1 - k0, nr)):
+        k = k0 + panel * nr
+        pack_panel(job.kern, job.plan.size, <const real*>job.weight + k * job.k_stride + c0 * job.c_stride,
+                   job.k_stride, job.c_stride, job.transposed, depth, min(k1 - k, nr), matrix,
+                   u + panel * nr * depth, taps)
+
+
+cdef void multiply_tiles(Job* job, real* v, Py_ssize_t begin, Py_ssize_t end, const real* u,
+                         Py_ssize_t matrix, Py_ssize_t width, Py_ssize_t depth, bint accumulate,
+                         real* m) noexcept nogil:
+    """M of some tiles of the round = or += V U, of a block of channels."""
+    cdef const Plan* plan = &job.plan
+    cdef int side = fnn_tile_factors(plan.size), i, product
+    for i in range(side * side):
+        if not go_on(&job.watch):
+            return
+        product = i // side * plan.size + i % side
+        multiply_task(job.kern, product_row(plan, v, depth, begin, product), depth, u + i * matrix,
+                      <const real*>NULL, product_row(plan, m, width, 0, product), width, 0,
+                      (end - begin) * plan.rows[product], 0, width, depth, accumulate, False,
+                      matrix if i + 1 < side * side else 0)
+
+
+# The loops' bodies, see share.pxd.
+
+
+cdef void inputs_body(const void* job, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    if (<const Job*>job).itemsize == sizeof(float):
+        transform_inputs(<const Job*>job, first, last, <float*>NULL)
+    else:
+        transform_inputs(<const Job*>job, first, last, <double*>NULL)
+
+
+cdef void blocks_body(const void* job, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    if (<const Job*>job).itemsize == sizeof(float):
+        convolve_block(<Job*>job, first, thread, <float*>NULL)
+    else:
+        convolve_block(<Job*>job, first, thread, <double*>NULL)
+
+
+cdef void cut(Job* job, Py_ssize_t tiles, int threads) noexcept nogil:
+    """Rounds and blocks. Those of channels are cut by shape alone; how filters are cut changes no sum."""
+    cdef Plan* plan = &job.plan
+    cdef Py_ssize_t width = max(WIDTH // job.kern.nr, <Py_ssize_t>1), blocks, round
+    round = ROUND_BYTES // (plan.products * plan.c * job.itemsize)
+    round = min(max(<Py_ssize_t>ROUND, round), <Py_ssize_t>MOST)
+    plan.block = ceil_div(tiles, ceil_div(tiles, round))
+    job.depth = plan.c if job.panels is not NULL else ceil_div(plan.c, ceil_div(plan.c, DEPTH))
+    job.shares = 1
+    blocks = ceil_div(plan.k, width * job.kern.nr)
+    if blocks % threads and blocks < BLOCKS * threads:
+        if plan.block >= SHARED:
+            job.shares = threads
+        else:
+            width = max(width // 2, <Py_ssize_t>1)
+    plan.filters = width * job.kern.nr
+    place_products(plan)
+
+
+cdef int convolve_few(Job* job) noexcept nogil:
+    """Returns -1 when memory is short or interrupted."""
+    cdef Plan* plan = &job.plan
+    cdef Py_ssize_t tiles = job.tiling.n * job.tiling.rows * job.tiling.columns, itemsize = job.itemsize
+    cdef Py_ssize_t tasks, v_bytes, bytes
+    cdef int threads = team_size(0.02 * plan.products * tiles * plan.c * plan.k)
+    cdef char* memory
+    cdef void* zeros
+    cut(job, tiles, threads)
+    tasks = ceil_div(plan.k, plan.filters) * job.shares
+    job.v_block = lines_apart(matrix_room(plan, job.depth), itemsize)
+    job.room = matrix_room(plan, plan.filters)
+    if job.panels is NULL:
+        job.room += (fnn_tile_factors(plan.size) ** 2 * matrix_elements(plan.filters, job.depth, itemsize)
+                     + 9 * CHANNELS * job.kern.nr)
+    job.room = lines_apart(job.room, itemsize)
+    v_bytes = ceil_div(plan.c, job.depth) * job.v_block * itemsize
+    bytes = v_bytes + min(threads, tasks) * job.room * itemsize
+    memory = <char*>take(bytes)
+    zeros = calloc(plan.c, itemsize)
+    if memory is NULL or zeros is NULL:
+        give(memory, bytes)
+        free(zeros)
+        return -1
+    job.zeros, job.v, job.workspace = zeros, memory, memory + v_bytes
+    start(&job.watch)
+    job.tile0 = 0
+    while job.tile0 < tiles and go_on(&job.watch):
+        job.tile1 = min(tiles, job.tile0 + plan.block)
+        share_pieces(threads, inputs_body, job, job.tile1 - job.tile0, GROUP, &job.watch)
+        share_pieces(<int>min(threads, tasks), blocks_body, job, tasks, 1, &job.watch)
+        job.tile0 = job.tile1
+    give(memory, bytes)
+    free(zeros)
+    return -1 if job.watch.interrupted else 0
+
+
+# --- The interface
+
+
+def forward(x, panels, bias, y, int size, Py_ssize_t pad_h, Py_ssize_t pad_w, Py_ssize_t dilation_h,
+            Py_ssize_t dilation_w, int relu, bint accumulate=False):
+    """y (N, P, Q, K) = f(filters * x + bias), x (N, H, W, C) with contiguous channels.
+
+    `panels` is what winograd.pack_filters made. y is contiguous, or a range of the channels of what is.
+    `bias` may be None. With `accumulate` y already holds numbers, which are added before f.
+    """
+    cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    cdef int status
+    arrays.count = 0
+    try:
+        acquire(&arrays, x, False)
+        acquire_others(&arrays, panels, y, bias)
+        status = winograd_forward(&arrays, size, pad_h, pad_w, dilation_h, dilation_w, accumulate, relu)
+    finally:
+        release(&arrays)
+    finish(status, "conv2d")
+
+
+def forward_once(x, weight, bias, y, bint transposed, int size, Py_ssize_t pad_h, Py_ssize_t pad_w,
+                 Py_ssize_t dilation_h, Py_ssize_t dilation_w, int relu):
+    """Likewise by contiguous filters (K, C, 3, 3), which are transformed as they are read, y contiguous.
+
+    If `transposed` they are (C, K, 3, 3), and each is rotated by 180 degrees: the gradient of an input.
+    """
+    cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    cdef Tiling tiling
+    cdef Job job
+    cdef int status = 0
+    arrays.count = 0
+    try:
+        acquire(&arrays, x, False)
+        acquire_others(&arrays, weight, y, bias)
+        describe(&job, &tiling, &arrays, size, pad_h, pad_w, dilation_h, dilation_w, relu)
+        job.panels, job.weight, job.transposed, job.accumulate = NULL, arrays.item[1].buf, transposed, False
+        job.k_stride = 9 if transposed else 9 * job.plan.c
+        job.c_stride = 9 * job.plan.k if transposed else 9
+        if arrays.item[2].len:
+            with nogil:
+                status = convolve_few(&job)
+    finally:
+        release(&arrays)
+    finish(status, "conv2d")
+
+
+cdef void describe(Job* job, Tiling* tiling, const Arrays* arrays, int size, Py_ssize_t pad_h,
+                   Py_ssize_t pad_w, Py_ssize_t dilation_h, Py_ssize_t dilation_w, int relu) noexcept:
+    """The operands x, filters, y and perhaps bias, of either dtype."""
+    cdef const Py_buffer* x = &arrays.item[0]
+    cdef const Py_buffer* y = &arrays.item[2]
+    cut_tiles(tiling, size, x.shape, x.strides, x.itemsize, y.shape[1], y.shape[2], pad_h, pad_w, dilation_h,
+              dilation_w)
+    job.kern, job.tiling, job.itemsize = kernels(x.itemsize), tiling, x.itemsize
+    job.plan.size, job.plan.products = size, size * size
+    job.plan.c, job.plan.k, job.plan.y_pixel = x.shape[3], y.shape[3], y.strides[2] // y.itemsize
+    job.x, job.y, job.relu = x.buf, y.buf, relu
+    job.bias = arrays.item[3].buf if arrays.count == 4 else NULL
+
+
+cdef int winograd_forward(Arrays* arrays, int size, Py_ssize_t pad_h, Py_ssize_t pad_w,
+                          Py_ssize_t dilation_h, Py_ssize_t dilation_w, bint accumulate, int relu) noexcept:
+    """The operands x, panels, y and perhaps bias, of either dtype."""
+    cdef Tiling tiling
+    cdef Job job
+    cdef Py_ssize_t few
+    cdef int status
+    if arrays.item[2].len == 0:
+        return 0
+    describe(&job, &tiling, arrays, size, pad_h, pad_w, dilation_h, dilation_w, relu)
+    job.panels, job.accumulate = arrays.item[1].buf, accumulate
+    few = FEW_TILES if job.plan.c * job.plan.k < MANY_PAIRS else FEW_OF_MANY
+    with nogil:
+        if tiling.n * tiling.rows * tiling.columns <= few:
+            status = convolve_few(&job)
+        elif job.itemsize == sizeof(float):
+            status = convolve_many(&job, <float*>NULL)
+        else:
+            status = convolve_many(&job, <double*>NULL)
+    return status
+
+
+cdef int convolve_many(const Job* job, const real* of_dtype) noexcept nogil:
+    return convolve_winograd(job.tiling, <const real*>job.x, <const real*>job.panels, <const real*>job.bias,
+                             <real*>job.y, job.plan.c, job.plan.k, job.plan.y_pixel, job.accumulate, job.relu)
