@@ -616,6 +616,18 @@ def test_several_rounds_of_tiles(isa, dtype, case):
     assert_close([y, *gradients], [expected[0], *expected[2:]], WINOGRAD[dtype], dtype)
 
 
+def test_more_threads_than_tiles(threads):
+    """36 tiles, which threads share beside the filters; packed filters, and ones that serve one call."""
+    layer = fn.Conv2d(256, 260, 3, padding=1, rng=0)
+    x = draw(1, 256, 24, 23, dtype=np.float32)
+    results = []
+    for n in (1, 3, 48):
+        threads(n)
+        results.append([layer.train()(x), layer.eval()(x)])
+    assert_same_bits(results[1], results[0])
+    assert_same_bits(results[2], results[0])
+
+
 def test_filters_that_serve_one_call_are_transformed_as_they_are_read_where_tiles_are_few_or_they_are_many():
     for images, size, filters, expected in ((1, 56, 64, True), (2, 56, 64, False), (2, 56, 8192, True)):
         assert F.transforms_once(6, (images, 64, size, size), (size, size), filters, (1, 1)) is expected

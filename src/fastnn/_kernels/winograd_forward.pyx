@@ -35,16 +35,16 @@ from fastnn._kernels.winograd cimport (
 )
 
 cdef enum:
-    FEW_TILES = 28                  # with filters that are transformed already, and ...
-    FEW_OF_MANY = 64                # ... where pairs of channels and filters ...
-    MANY_PAIRS = 256 * 256          # ... are so many
+    FEW_PACKED = 28                 # tiles, with filters that are transformed already, and ...
+    FEW_WIDE = 64                   # ... where pairs of channels and filters ...
+    WIDE_PAIRS = 256 * 256          # ... are so many
     ROUND_BYTES = 8 * 1024 * 1024   # V of a round, but ...
     ROUND = 64                      # ... of so many tiles at least, ...
     MOST = 256                      # ... and at most
     DEPTH = 128                     # channels and ...
     WIDTH = 64                      # ... filters of a block of U
-    SHARED = 32                     # tiles of a round from which on threads share them rather than ...
-    BLOCKS = 4                      # ... leave one of them the last of a few blocks
+    BLOCKS = 4                      # of filters for each thread: where they are fewer, and uneven, ...
+    SHARED = 16                     # ... tiles are shared, if a thread gets so many, or blocks are halved
     GROUP = 4                       # tiles of a task that transforms inputs
 
 
@@ -107,6 +107,8 @@ cdef void convolve_block(Job* job, Py_ssize_t task, int thread, const real* of_d
     cdef real* u = <real*>job.workspace + thread * job.room
     cdef real* m = u
     cdef Py_ssize_t matrix
+    if begin == end:  # the last round may have fewer tiles than there are shares
+        return
     if job.panels is NULL:
         matrix = matrix_elements(plan.filters, job.depth, sizeof(real))
         m += factors * matrix
@@ -120,6 +122,8 @@ cdef void convolve_block(Job* job, Py_ssize_t task, int thread, const real* of_d
                               m + matrix_room(plan, plan.filters))
         multiply_tiles(job, <real*>job.v + block * job.v_block, begin, end, u, matrix, k1 - k0, depth,
                        block > 0, m)
+        if job.watch.interrupted:
+            return
     transform_outputs(job.kern, plan, job.tiling, m, <const real*>job.bias, <real*>job.y, job.tile0 + begin,
                       job.tile0 + end, k0, k1, job.accumulate, job.relu)
 
@@ -179,9 +183,8 @@ cdef void cut(Job* job, Py_ssize_t tiles, int threads) noexcept nogil:
     job.shares = 1
     blocks = ceil_div(plan.k, width * job.kern.nr)
     if blocks % threads and blocks < BLOCKS * threads:
-        if plan.block >= SHARED:
-            job.shares = threads
-        else:
+        job.shares = max(min(<Py_ssize_t>threads, plan.block // SHARED), <Py_ssize_t>1)
+        if job.shares == 1:
             width = max(width // 2, <Py_ssize_t>1)
     plan.filters = width * job.kern.nr
     place_products(plan)
@@ -299,7 +302,7 @@ cdef int winograd_forward(Arrays* arrays, int size, Py_ssize_t pad_h, Py_ssize_t
         return 0
     describe(&job, &tiling, arrays, size, pad_h, pad_w, dilation_h, dilation_w, relu)
     job.panels, job.accumulate = arrays.item[1].buf, accumulate
-    few = FEW_TILES if job.plan.c * job.plan.k < MANY_PAIRS else FEW_OF_MANY
+    few = FEW_PACKED if job.plan.c * job.plan.k < WIDE_PAIRS else FEW_WIDE
     with nogil:
         if tiling.n * tiling.rows * tiling.columns <= few:
             status = convolve_few(&job)

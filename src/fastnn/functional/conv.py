@@ -172,7 +172,7 @@ def convolve(x: np.ndarray, packed: Packed, bias: np.ndarray | None, filters: in
     bias = None if bias is None else np.ascontiguousarray(bias)
     if packed.tile:
         _winograd_forward.forward(to_channels_last(x), packed.panels, bias, y, packed.tile, *window.padding,
-                          *window.dilation, activation == "relu")
+                                  *window.dilation, activation == "relu")
     else:
         _kernel.forward(_as_read(x, window), packed.panels, bias, y, window.kernel, activation == "relu")
     return _fused.forward(activation, from_channels_last(y))
@@ -187,9 +187,10 @@ def convolve_once(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, wi
     """
     if transforms_once(tile, x.shape, window.output, weight.shape[0], window.dilation):
         y = empty_channels_last(x.shape[0], *window.output, weight.shape[0], x.dtype)
-        _winograd_forward.forward_once(to_channels_last(x), np.ascontiguousarray(weight),
-                               None if bias is None else np.ascontiguousarray(bias), y, False, tile,
-                               *window.padding, *window.dilation, activation == "relu")
+        _winograd_forward.forward_once(
+            to_channels_last(x), np.ascontiguousarray(weight),
+            None if bias is None else np.ascontiguousarray(bias), y, False, tile, *window.padding,
+            *window.dilation, activation == "relu")
         return _fused.forward(activation, from_channels_last(y))
     if not _is_product(window, x):
         return convolve(x, pack_filters(weight, window, tile), bias, weight.shape[0], window, activation)
