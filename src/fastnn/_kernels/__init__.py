@@ -35,7 +35,8 @@ training, transposed.pyx those of gradients; pack.pyx brings operands into the t
 of it; memory.pyx keeps large blocks of memory for the next call, and copies images from one order of their
 axes to another.
 
-pool.pyx, elementwise.pyx and norm.pyx have work whose tasks are alike: share.pyx is their one loop.
+pool.pyx, elementwise.pyx, norm.pyx and Winograd's drivers have work whose tasks are alike: share.pyx is their
+one loop.
 
 A driver asks ``kernels(sizeof(real))`` for the table and ``team_size(nanoseconds)`` for the number
 of threads. Every ``cdef`` function is ``noexcept nogil``; nothing below this package raises a shape

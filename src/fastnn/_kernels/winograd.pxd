@@ -1,6 +1,6 @@
 """Tiles of Winograd's algorithm, shared by its drivers."""
 
-from fastnn._kernels.runtime cimport fnn_kernels, fnn_tile_factors, real
+from fastnn._kernels.runtime cimport Watch, fnn_kernels, fnn_tile_factors, real
 from fastnn._kernels.walk cimport Pixel
 
 cdef enum:
@@ -46,13 +46,16 @@ cdef void place_products(Plan* plan) noexcept nogil
 cdef Py_ssize_t matrix_room(const Plan* plan, Py_ssize_t width) noexcept nogil
 cdef real* product_row(const Plan* plan, real* matrix, Py_ssize_t width, Py_ssize_t tile,
                        int product) noexcept nogil
+cdef bint multiply_tiles(const fnn_kernels* kern, const Plan* plan, real* v, Py_ssize_t begin, Py_ssize_t end,
+                         Py_ssize_t depth, const real* u, Py_ssize_t matrix, Py_ssize_t width,
+                         bint accumulate, real* m, Watch* watch) noexcept nogil
 cdef void transform_outputs(const fnn_kernels* kern, const Plan* plan, const Tiling* tiling, real* m,
                             const real* bias, real* y, Py_ssize_t tile0, Py_ssize_t tile1, Py_ssize_t k0,
                             Py_ssize_t k1, bint accumulate, int relu) noexcept nogil
 
 cdef Py_ssize_t matrix_elements(Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil
-cdef void pack_panel(const fnn_kernels* kern, int size, const real* weight, Py_ssize_t k_stride,
-                     Py_ssize_t c_stride, bint rotated, Py_ssize_t channels, Py_ssize_t width,
+cdef void pack_panel(const fnn_kernels* kern, int size, const real* weight, bint transposed,
+                     Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t k0, Py_ssize_t c0, Py_ssize_t depth,
                      Py_ssize_t matrix, real* panel, real* taps) noexcept nogil
 
 cdef int convolve_winograd(const Tiling* tiling, const real* x, const real* panels, const real* bias,

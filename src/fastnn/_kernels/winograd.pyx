@@ -192,9 +192,8 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Tiling* ti
     """The tiles tile0..tile1 and filters k0..k1; V is made anew for new tiles."""
     cdef const void* sources[2][MOST_PRODUCTS]
     cdef void* products[MOST_PRODUCTS]
-    cdef Py_ssize_t t, tiles = tile1 - tile0, width = k1 - k0
-    cdef Py_ssize_t matrix = matrix_elements(plan.k, plan.c, sizeof(real))
-    cdef int side = fnn_tile_factors(plan.size), i, product, now
+    cdef Py_ssize_t t, tiles = tile1 - tile0
+    cdef int i, now
     if new_tiles:
         tile_sources(tiling, x, zeros, first_output(tiling, tile0), sources[0])
         for t in range(tiles):
@@ -205,15 +204,29 @@ cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Tiling* ti
             for i in range(plan.products):
                 products[i] = product_row(plan, v, plan.c, t, i)
             kern.winograd_input(plan.size, sources[now], plan.c, products)
+    if multiply_tiles(kern, plan, v, 0, tiles, plan.c, panels + k0 * plan.c,
+                      matrix_elements(plan.k, plan.c, sizeof(real)), k1 - k0, False, m, watch):
+        transform_outputs(kern, plan, tiling, m, bias, y, tile0, tile1, k0, k1, accumulate, relu)
+
+
+cdef bint multiply_tiles(const fnn_kernels* kern, const Plan* plan, real* v, Py_ssize_t begin, Py_ssize_t end,
+                         Py_ssize_t depth, const real* u, Py_ssize_t matrix, Py_ssize_t width,
+                         bint accumulate, real* m, Watch* watch) noexcept nogil:
+    """M = or += V U, of the tiles begin..end of V; whether it was not interrupted.
+
+    V and U are of `depth` channels, U and M of `width` filters; M begins with the first of these tiles, and
+    from one matrix of U to the next it is `matrix`.
+    """
+    cdef int side = fnn_tile_factors(plan.size), i, product
     for i in range(side * side):
         if not go_on(watch):
-            return
+            return False
         product = i // side * plan.size + i % side
-        multiply_task(kern, product_row(plan, v, plan.c, 0, product), plan.c,
-                      panels + i * matrix + k0 * plan.c, <const real*>NULL,
-                      product_row(plan, m, width, 0, product), width, 0, tiles * plan.rows[product], 0, width,
-                      plan.c, False, False, matrix if i + 1 < side * side else 0)
-    transform_outputs(kern, plan, tiling, m, bias, y, tile0, tile1, k0, k1, accumulate, relu)
+        multiply_task(kern, product_row(plan, v, depth, begin, product), depth, u + i * matrix,
+                      <const real*>NULL, product_row(plan, m, width, 0, product), width, 0,
+                      (end - begin) * plan.rows[product], 0, width, depth, accumulate, False,
+                      matrix if i + 1 < side * side else 0)
+    return True
 
 
 cdef void transform_outputs(const fnn_kernels* kern, const Plan* plan, const Tiling* tiling, real* m,
@@ -300,19 +313,25 @@ def packed_size(int size, Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t it
     return fnn_tile_factors(size) ** 2 * matrix_elements(filters, channels, itemsize)
 
 
-cdef void pack_panel(const fnn_kernels* kern, int size, const real* weight, Py_ssize_t k_stride,
-                     Py_ssize_t c_stride, bint rotated, Py_ssize_t channels, Py_ssize_t width,
+cdef void pack_panel(const fnn_kernels* kern, int size, const real* weight, bint transposed,
+                     Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t k0, Py_ssize_t c0, Py_ssize_t depth,
                      Py_ssize_t matrix, real* panel, real* taps) noexcept nogil:
-    """One panel of each of the matrices: [channel][nr]; `taps` is room for [9][CHANNELS][nr]."""
+    """The panel of each of the matrices that begins with filter k0: [channel][nr], `depth` from c0 on.
+
+    `weight` has so many filters and channels in all, see pack_filters; `taps` is room for [9][CHANNELS][nr].
+    """
+    cdef Py_ssize_t k_stride = 9 if transposed else 9 * channels
+    cdef Py_ssize_t c_stride = 9 * filters if transposed else 9
     cdef Py_ssize_t places[9]
-    cdef Py_ssize_t i, block, c0, count
+    cdef Py_ssize_t i, block, c, count
     for i in range(9):
-        places[i] = 8 - i if rotated else i
-    for block in range(ceil_div(channels, CHANNELS)):
-        c0 = block * CHANNELS
-        count = min(<Py_ssize_t>CHANNELS, channels - c0)
-        pack(weight + c0 * c_stride, places, 9, count, c_stride, width, k_stride, taps)
-        kern.winograd_filter(size, taps, count * kern.nr, count * kern.nr, panel + c0 * kern.nr, matrix)
+        places[i] = 8 - i if transposed else i
+    weight += k0 * k_stride + c0 * c_stride
+    for block in range(ceil_div(depth, CHANNELS)):
+        c = block * CHANNELS
+        count = min(<Py_ssize_t>CHANNELS, depth - c)
+        pack(weight + c * c_stride, places, 9, count, c_stride, min(kern.nr, filters - k0), k_stride, taps)
+        kern.winograd_filter(size, taps, count * kern.nr, count * kern.nr, panel + c * kern.nr, matrix)
 
 
 def pack_filters(int size, const real[:, :, :, ::1] weight, bint transposed, real[::1] panels):
@@ -325,7 +344,6 @@ def pack_filters(int size, const real[:, :, :, ::1] weight, bint transposed, rea
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t k = weight.shape[1] if transposed else weight.shape[0]
     cdef Py_ssize_t c = weight.shape[0] if transposed else weight.shape[1]
-    cdef Py_ssize_t k_stride = 9 if transposed else 9 * c, c_stride = 9 * k if transposed else 9
     cdef Py_ssize_t nr = kern.nr, matrix = matrix_elements(k, c, sizeof(real)), panel
     cdef int threads = team_size(8.0 * k * c)
     cdef Watch watch
@@ -336,8 +354,7 @@ def pack_filters(int size, const real[:, :, :, ::1] weight, bint transposed, rea
     start(&watch)
     for panel in prange(ceil_div(k, nr), nogil=True, num_threads=threads):
         if go_on(&watch):
-            pack_panel(kern, size, &weight[0, 0, 0, 0] + panel * nr * k_stride, k_stride, c_stride,
-                       transposed, c, min(nr, k - panel * nr), matrix, &panels[panel * nr * c],
-                       taps + thread_id() * room)
+            pack_panel(kern, size, &weight[0, 0, 0, 0], transposed, k, c, panel * nr, 0, c, matrix,
+                       &panels[panel * nr * c], taps + thread_id() * room)
     free(taps)
     raise_interrupt()

@@ -23,7 +23,6 @@ from libc.stdlib cimport calloc, free
 
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, release
 from fastnn._kernels.environment cimport Environment, default_environment
-from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, fnn_kernels, fnn_tile_factors, go_on, kernels, lines_apart, real, start, team_size
@@ -31,7 +30,7 @@ from fastnn._kernels.runtime cimport (
 from fastnn._kernels.share cimport share_pieces
 from fastnn._kernels.winograd cimport (
     CHANNELS, MOST_PRODUCTS, Plan, Tiling, convolve_winograd, cut_tiles, first_output, matrix_elements,
-    matrix_room, pack_panel, place_products, product_row, tile_sources, transform_outputs
+    matrix_room, multiply_tiles, pack_panel, place_products, product_row, tile_sources, transform_outputs
 )
 
 cdef enum:
@@ -60,7 +59,6 @@ cdef struct Job:
     const void* weight                # ... the filters as they are
     const void* bias
     void* y
-    Py_ssize_t k_stride, c_stride     # from one filter to the next, from one of its channels to the next
     bint transposed                   # filters and channels are exchanged, and each filter rotated
     bint accumulate
     int relu
@@ -120,9 +118,8 @@ cdef void convolve_block(Job* job, Py_ssize_t task, int thread, const real* of_d
         if job.panels is NULL:
             transform_filters(job, block * job.depth, depth, k0, k1, matrix, u,
                               m + matrix_room(plan, plan.filters))
-        multiply_tiles(job, <real*>job.v + block * job.v_block, begin, end, u, matrix, k1 - k0, depth,
-                       block > 0, m)
-        if job.watch.interrupted:
+        if not multiply_tiles(job.kern, plan, <real*>job.v + block * job.v_block, begin, end, depth, u,
+                              matrix, k1 - k0, block > 0, m, &job.watch):
             return
     transform_outputs(job.kern, plan, job.tiling, m, <const real*>job.bias, <real*>job.y, job.tile0 + begin,
                       job.tile0 + end, k0, k1, job.accumulate, job.relu)
@@ -131,28 +128,10 @@ cdef void convolve_block(Job* job, Py_ssize_t task, int thread, const real* of_d
 cdef void transform_filters(const Job* job, Py_ssize_t c0, Py_ssize_t depth, Py_ssize_t k0, Py_ssize_t k1,
                             Py_ssize_t matrix, real* u, real* taps) noexcept nogil:
     """U of a block of channels and filters."""
-    cdef Py_ssize_t nr = job.kern.nr, panel, k
+    cdef Py_ssize_t nr = job.kern.nr, panel
     for panel in range(ceil_div(k1 - k0, nr)):
-        k = k0 + panel * nr
-        pack_panel(job.kern, job.plan.size, <const real*>job.weight + k * job.k_stride + c0 * job.c_stride,
-                   job.k_stride, job.c_stride, job.transposed, depth, min(k1 - k, nr), matrix,
-                   u + panel * nr * depth, taps)
-
-
-cdef void multiply_tiles(Job* job, real* v, Py_ssize_t begin, Py_ssize_t end, const real* u,
-                         Py_ssize_t matrix, Py_ssize_t width, Py_ssize_t depth, bint accumulate,
-                         real* m) noexcept nogil:
-    """M of some tiles of the round = or += V U, of a block of channels."""
-    cdef const Plan* plan = &job.plan
-    cdef int side = fnn_tile_factors(plan.size), i, product
-    for i in range(side * side):
-        if not go_on(&job.watch):
-            return
-        product = i // side * plan.size + i % side
-        multiply_task(job.kern, product_row(plan, v, depth, begin, product), depth, u + i * matrix,
-                      <const real*>NULL, product_row(plan, m, width, 0, product), width, 0,
-                      (end - begin) * plan.rows[product], 0, width, depth, accumulate, False,
-                      matrix if i + 1 < side * side else 0)
+        pack_panel(job.kern, job.plan.size, <const real*>job.weight, job.transposed, job.plan.k, job.plan.c,
+                   k0 + panel * nr, c0, depth, matrix, u + panel * nr * depth, taps)
 
 
 # The loops' bodies, see share.pxd.
@@ -267,8 +246,6 @@ def forward_once(x, weight, bias, y, bint transposed, int size, Py_ssize_t pad_h
         acquire_others(&arrays, weight, y, bias)
         describe(&job, &tiling, &arrays, size, pad_h, pad_w, dilation_h, dilation_w, relu)
         job.panels, job.weight, job.transposed, job.accumulate = NULL, arrays.item[1].buf, transposed, False
-        job.k_stride = 9 if transposed else 9 * job.plan.c
-        job.c_stride = 9 * job.plan.k if transposed else 9
         if arrays.item[2].len:
             with nogil:
                 status = convolve_few(&job)

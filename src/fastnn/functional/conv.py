@@ -155,13 +155,17 @@ def pack_filters(weight: np.ndarray, window: Window, tile: int) -> Packed:
     k, depth, r, s = weight.shape
     weight = np.ascontiguousarray(weight)
     if tile:
-        panels = empty_lines((_winograd.packed_size(tile, k, depth, weight.itemsize),), weight.dtype)
-        _winograd_pack[weight.dtype](tile, weight, False, panels)
-        return Packed(tile, panels)
+        return Packed(tile, _transformed(weight, k, depth, tile, False))
     size = _kernel.packed_size(k, depth * window.groups, r * s, window.groups, weight.itemsize)
     panels = empty_lines((size,), weight.dtype)
     _pack[weight.dtype](weight, window.groups, panels)
     return Packed(tile, panels)
+
+
+def _transformed(weight, filters, channels, tile, transposed):
+    panels = empty_lines((_winograd.packed_size(tile, filters, channels, weight.itemsize),), weight.dtype)
+    _winograd_pack[weight.dtype](tile, weight, transposed, panels)
+    return panels
 
 
 def convolve(x: np.ndarray, packed: Packed, bias: np.ndarray | None, filters: int, window: Window,
@@ -185,16 +189,25 @@ def convolve_once(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, wi
     Filters of one tap are packed within the product, block by block: 1 x 1, 320 -> 1280, 7 x 7 818 -> 744 us,
     with two threads 764 -> 494.
     """
-    if transforms_once(tile, x.shape, window.output, weight.shape[0], window.dilation):
+    if tile:
         y = empty_channels_last(x.shape[0], *window.output, weight.shape[0], x.dtype)
-        _winograd_forward.forward_once(
-            to_channels_last(x), np.ascontiguousarray(weight),
-            None if bias is None else np.ascontiguousarray(bias), y, False, tile, *window.padding,
-            *window.dilation, activation == "relu")
+        _convolve_by_tiles(to_channels_last(x), np.ascontiguousarray(weight), bias, y, False, tile,
+                           window.padding, window.dilation, activation == "relu")
         return _fused.forward(activation, from_channels_last(y))
     if not _is_product(window, x):
-        return convolve(x, pack_filters(weight, window, tile), bias, weight.shape[0], window, activation)
+        return convolve(x, pack_filters(weight, window, 0), bias, weight.shape[0], window, activation)
     return from_channels_last(product(contiguous_channels_last(x), _matrix(weight), None, bias, activation))
+
+
+def _convolve_by_tiles(x, weight, bias, y, transposed, tile, padding, dilation, relu):
+    """y (N, P, Q, K) by Winograd's tiles and contiguous filters for this call alone, x (N, H, W, C)."""
+    n, p, q, k = y.shape
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    if transforms_once(tile, (n, x.shape[3]), (p, q), k, dilation):
+        _winograd_forward.forward_once(x, weight, bias, y, transposed, tile, *padding, *dilation, relu)
+    else:
+        panels = _transformed(weight, k, x.shape[3], tile, transposed)
+        _winograd_forward.forward(x, panels, bias, y, tile, *padding, *dilation, relu)
 
 
 def _is_product(window, x):
@@ -385,15 +398,8 @@ def _input_gradient(grad_z, x_shape, weight, window, tile):
     grad_x = empty_channels_last(n, h, w, c, dtype)
     # It is a convolution with the filters rotated, padded by what is left of their reach.
     padding = [2 * apart - pad for apart, pad in zip(window.dilation, window.padding, strict=True)]
-    if tile and min(padding) < 0:
-        tile = 0
-    if transforms_once(tile, grad_z.shape[:1] + grad_z.shape[3:], x_shape[2:], c, window.dilation):
-        _winograd_forward.forward_once(grad_z, weight, None, grad_x, True, tile, *padding, *window.dilation,
-                                       False)
-    elif tile:
-        panels = empty_lines((_winograd.packed_size(tile, c, weight.shape[0], weight.itemsize),), dtype)
-        _winograd_pack[dtype](tile, weight, True, panels)
-        _winograd_forward.forward(grad_z, panels, None, grad_x, tile, *padding, *window.dilation, False)
+    if tile and min(padding) >= 0:
+        _convolve_by_tiles(grad_z, weight, None, grad_x, True, tile, padding, window.dilation, False)
     else:
         _backward_input[dtype](grad_z, weight, grad_x, window.kernel)
     return from_channels_last(grad_x)
