@@ -1,5 +1,7 @@
 """Pooling against the reference and finite differences, on every instruction set, with any threads."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from arrays import LAYOUTS, finite_differences
@@ -104,7 +106,7 @@ def test_adaptive_mean(dims, data):
 def test_every_instruction_set(isa, channels, dtype):
     rng = np.random.default_rng(channels)
     x = LAYOUTS["channels-last"](normal(rng, (2, channels, 7, 11), dtype))
-    for config in ((2, 2, 0), (3, 2, 1), ((2, 5), 1, (1, 2))):
+    for config in ((2, 2, 0), (3, 2, 1), (3, 1, 1), (3, 3, 0), ((3, 1), 1, (1, 0)), ((2, 5), 1, (1, 2))):
         y, indices = F.max_pool2d(x, *config, return_indices=True)
         expected, expected_indices = R.max_pool2d(x, *config, return_indices=True)
         np.testing.assert_array_equal(y, expected)
@@ -113,12 +115,16 @@ def test_every_instruction_set(isa, channels, dtype):
         close(F.avg_pool2d(x, *config), R.avg_pool2d(x, *config))
         close(F.max_pool2d_backward(y, indices, x.shape), R.max_pool2d_backward(y, indices, x.shape))
         close(F.avg_pool2d_backward(y, x.shape, *config), R.avg_pool2d_backward(y, x.shape, *config))
+    for config in ((5, 2, 2), (6, 2, 1), (7, 3, 3)):  # pixels are covered by two or three outputs, in turn
+        y = F.avg_pool2d(x, *config)
+        close(F.avg_pool2d_backward(y, x.shape, *config), R.avg_pool2d_backward(y, x.shape, *config))
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("shape", [(1, 64, 41, 40), (9, 17, 30, 20), (1, 3, 1, 60_000), (1, 1, 300, 300)])
-def test_bits_do_not_depend_on_threads(threads, shape, dtype):
+def test_bits_do_not_depend_on_threads(threads, shape, stride, dtype):
     x = LAYOUTS["channels-last"](np.random.default_rng(0).normal(size=shape).astype(dtype))
-    config = ((min(3, shape[2]), 3), (1, 2), (min(1, shape[2] // 2), 1))
+    config = ((min(3, shape[2]), 3), (1, stride), (min(1, shape[2] // 2), 1))
 
     def everything(n):
         threads(n)
@@ -262,13 +268,26 @@ def test_zeros_of_both_signs_are_equal():
     assert F.max_pool2d(x, (1, 2), return_indices=True)[1].tolist() == [[[[0, 2]]]]
 
 
-@pytest.mark.parametrize("channels", [1, 3, 17, 32])
-def test_training_and_eval_give_the_same_bits(isa, channels):
+@pytest.mark.parametrize("values", [[-1, -0.0, 0.0], [-1, -0.0, 0.0, np.nan], [-np.inf, np.inf, 1]])
+@pytest.mark.parametrize("channels", [1, 3, 17, 32, 97])
+def test_training_and_eval_give_the_same_bits(isa, channels, values):
     rng = np.random.default_rng(0)
-    x = rng.choice(np.array([-1, -0.0, 0.0, np.nan], np.float32), (2, channels, 9, 9))
-    for config in ((2,), (3, 1, 1)):
+    x = rng.choice(np.array(values, np.float32), (2, channels, 9, 9))
+    for config in ((2,), (3, 1, 1), (3, 2, 1), (3,)):
         plain, (y, _) = F.max_pool2d(x, *config), F.max_pool2d(x, *config, return_indices=True)
         assert plain.tobytes() == y.tobytes()
+
+
+@pytest.mark.parametrize("config", [(2, 2, 0), (3, 1, 1), (3, 2, 1)])
+def test_many_images_give_the_bits_of_each(config):
+    """Of large arrays rows are fetched ahead, and tasks come in another order."""
+    x = LAYOUTS["channels-last"](np.random.default_rng(0).normal(size=(6, 64, 80, 80)))
+    assert x.nbytes > 16 * 2**20
+    with_places = partial(F.max_pool2d, return_indices=True)
+    for pool in (with_places, F.avg_pool2d, partial(with_places, dilation=2)):
+        one_by_one = [pool(image[None], *config) for image in x]
+        np.testing.assert_array_equal(pool(x, *config), np.concatenate(one_by_one, axis=-4))
+    np.testing.assert_array_equal(F.max_pool2d(x, *config), with_places(x, *config)[0])
 
 
 def test_the_mean_of_equals_is_exact(isa):

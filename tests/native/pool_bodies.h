@@ -12,6 +12,8 @@ static void *pool_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
 /* Windows of 3 x 3 with stride 2 over HEIGHT x WIDTH pixels: two rows of three outputs. */
 enum { HEIGHT = 5, WIDTH = 7, OUTPUTS = 3 };
 static const fnn_window WINDOWS[] = {{0, 3, 3}, {2, 3, 3}, {4, 3, 2}};
+/* With stride 1, as many of them. */
+static const fnn_window CLOSE_WINDOWS[] = {{1, 3, 3}, {2, 3, 3}, {3, 3, 3}};
 
 /* Places, integers as wide as the elements, as numbers. */
 static void places_as_numbers(void *places, ptrdiff_t n) {
@@ -36,18 +38,21 @@ static void pool_maxima(const fnn_kernels *k, ptrdiff_t size, const void *x, ptr
 
 static void *pool_columns(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     ptrdiff_t line = WIDTH * size, outputs = OUTPUTS * size;
-    void *x = draw(HEIGHT * line, 1), *y = draw(6 * outputs, 2);
-    fnn_pool_columns columns = {.windows = WINDOWS, .outputs = OUTPUTS, .channels = size, .dilation = 1,
-                                .row_divisor = 3, .run = x, .rows = 3, .row_step = line, .y = y};
-    k->max_columns(&columns);
-    columns.y = at(y, outputs);
-    k->mean_columns(&columns);
+    void *x = draw(HEIGHT * line, 1), *y = draw(8 * outputs, 2);
+    for (int closer = 0; closer < 2; closer++) {
+        fnn_pool_columns columns = {.windows = closer ? CLOSE_WINDOWS : WINDOWS, .outputs = OUTPUTS, .channels = size,
+                                    .dilation = 1, .row_divisor = 3, .run = x, .rows = 3, .row_step = line,
+                                    .y = at(y, 2 * closer * outputs)};
+        k->max_columns(&columns);
+        columns.y = at(columns.y, outputs);
+        k->mean_columns(&columns);
+    }
     for (int by_run = 0; by_run < 2; by_run++) {
-        void *best = at(y, (2 + 2 * by_run) * outputs), *places = at(best, outputs);
+        void *best = at(y, (4 + 2 * by_run) * outputs), *places = at(best, outputs);
         pool_maxima(k, size, x, 1, by_run, best, places);
         places_as_numbers(places, outputs);
     }
-    *n = 6 * outputs;
+    *n = 8 * outputs;
     free(x);
     return y;
 }

@@ -10,6 +10,7 @@
 #include "even_tile.h"
 #include "recurrent.h"
 #include "pool.h"
+#include "pool_places.h"
 #include "pool_narrow.h"
 #include "softmax.h"
 #include "loss.h"

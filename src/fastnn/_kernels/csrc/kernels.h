@@ -251,6 +251,8 @@ typedef struct {
     void (*max_columns)(const fnn_pool_columns *p);
     void (*sum_rows)(ptrdiff_t n, ptrdiff_t taps, ptrdiff_t stride, const void *x, void *run);
     void (*mean_columns)(const fnn_pool_columns *p);
+
+    /* pool_places.h */
     void (*argmax_rows)(ptrdiff_t n, ptrdiff_t taps, ptrdiff_t stride, const void *x,
                         ptrdiff_t place, ptrdiff_t place_step, void *run, void *places);
     void (*argmax_columns)(const fnn_pool_columns *p);

@@ -120,7 +120,8 @@ INLINE void NAME(narrow_rows)(int kind, NAME(seen) *seen, const fnn_pool_narrow 
 }
 
 static NOINLINE void NAME(narrow_rows_nan)(const fnn_pool_narrow *p, ptrdiff_t first, ptrdiff_t last) {
-    NAME(narrow_rows)(FNN_MAX, NULL, p, first, last);
+    for (ptrdiff_t row = first; row < last; row++)
+        NAME(narrow_row)(FNN_MAX, NULL, p->rows[row % p->out_height].taps, p, row);
 }
 static void NAME(pool_narrow)(const fnn_pool_narrow *p, ptrdiff_t first, ptrdiff_t last) {
     NAME(seen) seen = NAME(nothing_seen)();

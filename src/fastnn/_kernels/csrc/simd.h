@@ -33,7 +33,7 @@ typedef bits NAME(umask) __attribute__((vector_size(VBYTES), aligned(sizeof(real
 INLINE vec NAME(load)(const real *p) { return *(const NAME(uvec) *)p; }
 /* Of arrays that others made: NumPy's begin 16 bytes into a cache line, so that a vector that is a line lies across
  * two; of its halves one does. Zen 5, 1 to 26 MB: pooling .66 of the time, relu .75, batch norm .5.
- * Functions that compute, softmax, maxima with places and optimizers gained nothing.
+ * Functions that compute, softmax and optimizers gained nothing.
  */
 #if VBYTES == 64
 INLINE vec NAME(load_across)(const real *p) {
@@ -146,6 +146,7 @@ INLINE vec NAME(permute2)(vec x, vec y, mask from) {
  *     lesser, larger  b where either is NaN
  *     larger_or_nan   the larger one, a where they are equal; NaN where either is
  *     take_larger     where v is larger than best, or the first NaN, it takes its place
+ *     take_equal      `where`, but `here` where v equals best
  *     by_sign         one or the other by the sign bit of x
  *     times_power     (1 + p) 2^k from k and WHOLE, overflow and denormals as they should be
  *     times_low_power the same for k <= 0
@@ -184,6 +185,9 @@ INLINE void NAME(take_larger)(vec *best, mask *where, vec v, mask here) {
     const mask stays = (*best >= v) | (*best != *best);
     *best = NAME(select)(stays, *best, v);
     *where = (mask)NAME(select)(stays, (vec)*where, (vec)here);
+}
+INLINE mask NAME(take_equal)(mask where, vec v, vec best, mask here) {
+    return (mask)NAME(select)(v == best, (vec)here, (vec)where);
 }
 /* One rounding where multiply-adds are fused, and none of 1 + p. */
 INLINE vec NAME(one_more_times)(vec p, vec scale) { return FUSED ? p * scale + scale : (p + 1) * scale; }
@@ -239,6 +243,7 @@ INLINE vec NAME(rectify)(vec x, int relu) { return relu ? NAME(between)(x, NAME(
 #define larger NAME(larger)
 #define larger_or_nan NAME(larger_or_nan)
 #define take_larger NAME(take_larger)
+#define take_equal NAME(take_equal)
 #define by_sign NAME(by_sign)
 #define square_rest NAME(square_rest)
 #define times_power NAME(times_power)

@@ -32,6 +32,11 @@ INLINE void NAME(take_larger)(vec *best, mask *where, vec v, mask here) {
         *where = (mask)_mm512_mask_mov_epi64((__m512i)*where, takes, (__m512i)here);
     }
 }
+INLINE mask NAME(take_equal)(mask where, vec v, vec best, mask here) {
+    const __m512i a = (__m512i)where, b = (__m512i)here;
+    return FLOAT ? (mask)_mm512_mask_mov_epi32(a, _mm512_cmp_ps_mask((__m512)v, (__m512)best, _CMP_EQ_OQ), b)
+                 : (mask)_mm512_mask_mov_epi64(a, _mm512_cmp_pd_mask((__m512d)v, (__m512d)best, _CMP_EQ_OQ), b);
+}
 INLINE vec NAME(times_power)(vec p, vec k) {
     const vec x = p + 1, whole = k - WHOLE;
     return FLOAT ? (vec)_mm512_scalef_ps((__m512)x, (__m512)whole) : (vec)_mm512_scalef_pd((__m512d)x, (__m512d)whole);

@@ -18,6 +18,7 @@
 #undef larger
 #undef larger_or_nan
 #undef take_larger
+#undef take_equal
 #undef by_sign
 #undef square_rest
 #undef times_power
