@@ -5,7 +5,8 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
-from plain_layers import PlainCounter, PlainLinear, PlainTanh, finite_differences
+from arrays import LAYOUTS
+from plain_layers import PlainConstant, PlainCounter, PlainLinear, PlainTanh, finite_differences
 
 import fastnn
 from fastnn import Flatten, Identity, ModuleList, Parallel, Residual, Sequential
@@ -191,6 +192,46 @@ def test_module_list():
     assert list(layers[1:]) == [layers[1], layers[2]]
     assert list(layers[1:].state_dict())[:2] == ["0.weight", "0.bias"]
     assert len(ModuleList()) == 0
+
+
+# --- Sums
+
+
+def sums(a, b):
+    """The sum of two branches, and the same through a relu, as the containers make them."""
+    x = np.zeros_like(a)
+    return [Parallel(PlainConstant(a), PlainConstant(b), merge="sum")(x),
+            Residual(PlainConstant(a), PlainConstant(b), activation="relu")(x)]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 5, 7, 15, 16, 17, 31, 33, 63, 65, 97, 40_000])
+def test_sums_have_numpys_bits(isa, threads, size, dtype):
+    rng = np.random.default_rng(size)
+    a, b = (rng.choice(np.array([-1.5, -0.0, 0, 0.1, 3, np.inf, np.nan], dtype), (1, size)) for _ in range(2))
+    with np.errstate(invalid="ignore"):
+        expected = a + b
+    for n in (1, 2, 3):
+        threads(n)
+        plain, above = sums(a, b)
+        np.testing.assert_array_equal(plain, expected, strict=True)
+        np.testing.assert_array_equal(above, np.maximum(expected, 0), strict=True)
+        numbers = ~np.isnan(expected)
+        assert (np.signbit(plain) == np.signbit(expected))[numbers].all()
+
+
+@pytest.mark.parametrize("one", LAYOUTS)
+@pytest.mark.parametrize("other", LAYOUTS)
+def test_sums_of_any_layouts(one, other):
+    a, b = np.random.default_rng(0).normal(size=(2, 2, 5, 4, 3)).astype(np.float32)
+    plain, above = sums(LAYOUTS[one](a), LAYOUTS[other](b))
+    np.testing.assert_array_equal(plain, a + b)
+    np.testing.assert_array_equal(above, np.maximum(a + b, 0))
+
+
+def test_sums_of_two_dtypes():
+    plain, above = sums(np.full((2, 3), -1, np.float32), np.full((2, 3), 0.25))
+    np.testing.assert_array_equal(plain, np.full((2, 3), -0.75), strict=True)
+    np.testing.assert_array_equal(above, np.zeros((2, 3)), strict=True)
 
 
 # --- Residual

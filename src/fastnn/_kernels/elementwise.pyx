@@ -105,6 +105,47 @@ def map_backward(int op, double alpha, double beta, grad_y, saved, grad_x):
     raise_interrupt()
 
 
+# --- Sums
+
+
+cdef struct Sum:
+    const fnn_kernels* kern
+    Py_ssize_t itemsize, size
+    bint relu
+    const char* a
+    const char* b
+    char* y
+
+
+cdef void add_blocks(const void* sum_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    cdef const Sum* job = <const Sum*>sum_
+    cdef Py_ssize_t block, o
+    for block in range(first, last):
+        o = block * BLOCK * job.itemsize
+        job.kern.add(min(BLOCK, job.size - block * BLOCK), job.a + o, job.b + o, job.relu, job.y + o)
+
+
+def add(a, b, bint relu, y):
+    """y = a + b or, with `relu`, what of it is above 0."""
+    cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    cdef Sum job
+    arrays.count = 0
+    try:
+        acquire(&arrays, a, False)
+        acquire(&arrays, b, False)
+        acquire(&arrays, y, True)
+        job.itemsize = arrays.item[0].itemsize
+        job.kern, job.size, job.relu = kernels(job.itemsize), arrays.item[0].len // job.itemsize, relu
+        job.a, job.b = <const char*>arrays.item[0].buf, <const char*>arrays.item[1].buf
+        job.y = <char*>arrays.item[2].buf
+        with nogil:
+            share(add_blocks, &job, ceil_div(job.size, BLOCK), 2 * NS_STREAM * job.size)
+    finally:
+        release(&arrays)
+    raise_interrupt()
+
+
 # --- PReLU: rows of channels
 
 

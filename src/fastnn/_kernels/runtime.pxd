@@ -161,6 +161,7 @@ cdef extern from "kernels.h" nogil:
                          const void* b, Py_ssize_t b_stride, void* c, Py_ssize_t c_stride) noexcept nogil
         void (*pad_row)(Py_ssize_t left, const void* x, Py_ssize_t n, Py_ssize_t right,
                         void* y) noexcept nogil
+        void (*add)(Py_ssize_t n, const void* a, const void* b, int relu, void* y) noexcept nogil
         void (*add_rows)(Py_ssize_t rows, Py_ssize_t n, const void* x, Py_ssize_t x_stride, void* y,
                          Py_ssize_t y_stride) noexcept nogil
         void (*depthwise_row)(const fnn_row* row) noexcept nogil

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from .. import _checks, functional
 from .._kernels.runtime import in_default_environment
+from ..functional._elementwise import add
 from .module import Module, backward_without_input
 
 
@@ -193,10 +195,10 @@ class Residual(_Container):
         around = np.asarray(x) if self.shortcut is None else _first(self.shortcut(x))
         _checks.same_shape("Residual: the shortcut", around, y.shape, "as the body's output has")
         # Not in place: the body may have kept its output, and an Identity's is x.
-        y = y + around
+        y = add(y, around, relu=self.activation == "relu")
         if isinstance(self.activation, Module):
             y = _first(self.activation(y))
-        elif self.activation is not None:
+        elif self.activation not in (None, "relu"):
             y = getattr(functional, self.activation)(y)
         self._save(y if isinstance(self.activation, str) else None)
         return y
@@ -211,7 +213,7 @@ class Residual(_Container):
             grad_y = getattr(functional, f"{self.activation}_backward")(grad_y, y)
         grad_x = _backward(self.body, grad_y, input_grad)
         around = grad_y if self.shortcut is None else _backward(self.shortcut, grad_y, input_grad)
-        return grad_x + around if input_grad else None
+        return add(grad_x, around) if input_grad else None
 
     def extra_repr(self) -> str:
         return f"activation={self.activation!r}" if isinstance(self.activation, str) else ""
@@ -247,7 +249,7 @@ class Parallel(_ModuleSequence):
             for i, y in enumerate(outputs):
                 _checks.same_shape(f"Parallel: branch {i}'s output", y, outputs[0].shape, "as branch 0's has")
             self._save(None)
-            return sum(outputs[1:], start=outputs[0])
+            return reduce(add, outputs)
         shapes = [y.shape for y in outputs]
         ndim, dim = len(shapes[0]), self.dim
         if not -ndim <= dim < ndim:
@@ -263,7 +265,7 @@ class Parallel(_ModuleSequence):
         """Return the sum of the gradients that come through the branches."""
         pieces = self._pieces(np.asarray(grad_y), *self._take())
         grads = [_backward(branch, g, input_grad) for branch, g in zip(self, pieces, strict=True)]
-        return sum(grads[1:], start=grads[0]) if input_grad else None
+        return reduce(add, grads) if input_grad else None
 
     def _pieces(self, grad_y: np.ndarray, widths: list[int] | None, dim: int = 0) -> list[np.ndarray]:
         """Return the part of `grad_y` that belongs to each branch."""

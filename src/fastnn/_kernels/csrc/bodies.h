@@ -34,6 +34,7 @@ const fnn_kernels NAME(fnn_kernels) = {
     .pack_rows = NAME(pack_rows),
     .few_rows = NAME(few_rows),
     .pad_row = NAME(pad_row),
+    .add = NAME(add),
     .add_rows = NAME(add_rows),
     .depthwise_row = NAME(depthwise_row),
     .depthwise_gradient = NAME(depthwise_gradient),
