@@ -217,6 +217,7 @@ def test_sums_have_numpys_bits(isa, threads, size, dtype):
         np.testing.assert_array_equal(above, np.maximum(expected, 0), strict=True)
         numbers = ~np.isnan(expected)
         assert (np.signbit(plain) == np.signbit(expected))[numbers].all()
+        assert not np.signbit(above[numbers]).any()
 
 
 @pytest.mark.parametrize("one", LAYOUTS)
@@ -226,12 +227,21 @@ def test_sums_of_any_layouts(one, other):
     plain, above = sums(LAYOUTS[one](a), LAYOUTS[other](b))
     np.testing.assert_array_equal(plain, a + b)
     np.testing.assert_array_equal(above, np.maximum(a + b, 0))
+    assert not np.signbit(sums(LAYOUTS[one](0 * a - 0.0), LAYOUTS[other](0 * a - 0.0))[1]).any()
 
 
 def test_sums_of_two_dtypes():
     plain, above = sums(np.full((2, 3), -1, np.float32), np.full((2, 3), 0.25))
     np.testing.assert_array_equal(plain, np.full((2, 3), -0.75), strict=True)
     np.testing.assert_array_equal(above, np.zeros((2, 3)), strict=True)
+
+
+def test_relus_of_sums_refuse_what_relu_refuses():
+    net = Residual(Identity(), activation="relu")
+    with pytest.raises(TypeError, match="relu: x has dtype int64"):
+        net(np.ones((2, 3), np.int64))
+    with pytest.raises(TypeError, match="relu: x is a masked array"):
+        net(np.ma.masked_array(np.ones((2, 3)), [[True, False, False]] * 2))
 
 
 # --- Residual
@@ -254,6 +264,14 @@ def test_residual_with_a_named_activation(activation):
     net = Residual(linear(3, 3), activation=activation)
     check_gradients(net, x_of(2, 3))
     assert f"activation='{activation}'" in repr(net)
+
+
+def test_residual_takes_a_list_as_gradient():
+    net = Residual(fastnn.Linear(3, 3, dtype=np.float64))
+    net(x_of(1, 3))
+    expected = net.backward(np.ones((1, 3)))
+    net(x_of(1, 3))
+    np.testing.assert_array_equal(net.backward([[1.0, 1.0, 1.0]]), expected)
 
 
 def test_residual_does_not_write_into_its_input():

@@ -53,8 +53,8 @@ cdef extern from "kernels.h" nogil:
 
 cdef double NS_PER_BYTE = 0.05      # out of L2; twice that out of memory, where all threads have enough to do
 cdef enum:
-    RUN_BYTES = 8 * 1024            # the run stays in L1 while rows stream by (16 KB: a third slower)
-    LARGE_BYTES = 16 * 1024 * 1024  # of images in memory (fetching of 12.8 MB took 1.3 times, of 25.7 .9)
+    RUN_BYTES = 8 * 1024            # of pixels of a block; a run of them stays in L1 while rows stream by
+    FAR_BYTES = 16 * 1024 * 1024    # of images in memory (fetching of 12.8 MB took 1.3 times, of 25.7 .9)
     SMALL = 4                       # taps of a window that is folded at once, rows and columns
     SMALL_ARGMAX = 9                # rows times columns of one, places with maxima
     MANY_IMAGES = 8                 # enough to share; fewer are cut in slices of ...
@@ -274,7 +274,7 @@ cdef int run_pool(int kind, const Arrays* arrays, Py_ssize_t row_dilation,
     job.apart = are_apart(job.columns, job.out_width, column_dilation)
     step = slide_step(job.columns, job.out_width, column_dilation)
     job.slides = step > 0 and job.channels >= job.kern.lanes
-    job.far = x.len > LARGE_BYTES
+    job.far = x.len > FAR_BYTES
     job.downward = (job.slides and step == 1 and slide_step(job.rows, job.out_height, row_dilation) == 1
                     and not job.far)
     job.x, job.y, job.places = <const char*>x.buf, <char*>y.buf, <char*>arrays.item[3].buf

@@ -74,7 +74,10 @@ cdef struct Job:
 
 cdef void transform_inputs(const Job* job, Py_ssize_t begin, Py_ssize_t end,
                            const real* of_dtype) noexcept nogil:
-    """V of a few tiles of the round, by blocks of channels: a product reads on and on."""
+    """V of a few tiles of the round, by blocks of channels: a product reads on and on.
+
+    The next tile is not fetched, as in winograd.pyx: images of few tiles are small, and it gains nothing.
+    """
     cdef const void* sources[MOST_PRODUCTS]
     cdef void* products[MOST_PRODUCTS]
     cdef Py_ssize_t t, block, c0, channels

@@ -188,7 +188,7 @@ typedef struct {
     /* pad.h: `left` zeros, n numbers of x, `right` zeros */
     void (*pad_row)(ptrdiff_t left, const void *x, ptrdiff_t n, ptrdiff_t right, void *y);
 
-    /* add.h; of rows y[i * y_stride + j] += x[i * x_stride + j], i < rows, j < n, one row after the other */
+    /* add.h: y = a + b; y[i * y_stride + j] += x[i * x_stride + j], i < rows, j < n, one row after the other */
     void (*add)(ptrdiff_t n, const void *a, const void *b, int relu, void *y);
     void (*add_rows)(ptrdiff_t rows, ptrdiff_t n, const void *x, ptrdiff_t x_stride, void *y, ptrdiff_t y_stride);
 

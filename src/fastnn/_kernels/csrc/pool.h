@@ -5,7 +5,7 @@
  * then the pixels of each window in that run. For windows of r x s this takes r + s steps an element, not r * s.
  * Windows of 3 x 3 slide: columns of pixels are folded as they come, in registers.
  *
- * Where channels are few, vectors run along the columns of outputs: pool_narrow, below.
+ * Where channels are few, vectors run along the columns of outputs: pool_narrow.h.
  */
 
 INLINE vec NAME(sum2)(vec a, vec b) { return a + b; }
@@ -43,6 +43,7 @@ INLINE vec NAME(fold)(vec (*op)(vec, vec), NAME(seen) *seen, ptrdiff_t taps, ptr
     if (seen) seen->sum += sum;
     return v;
 }
+
 /* run[i] = x[i] op x[i + stride] op ..., `taps` of them, and of run[i] with `more`. The run has room for a whole
  * last vector. */
 INLINE void NAME(fold_run)(vec (*op)(vec, vec), NAME(seen) *seen, int more, ptrdiff_t n, ptrdiff_t taps,
@@ -129,7 +130,7 @@ INLINE void NAME(fold_window)(vec (*op)(vec, vec), NAME(seen) *seen, ptrdiff_t r
 
 /* Some vectors of the channels of `outputs` outputs whose windows of 3 x 3 are `step` columns apart, 1 or 2: the rows
  * of a column are folded once for all windows that share it, in the order of fold_pixels. (Zen 5, 1 x 64 x 112 x 112,
- * stride 1, by runs 165 us, so 114; the mean 155, 90.) */
+ * stride 1, by runs 165 us, so 115; the mean 150, 88.) */
 INLINE void NAME(slide)(vec (*op)(vec, vec), NAME(seen) *seen, int vectors, int step, ptrdiff_t outputs,
                         const fnn_pool_columns *p, const real *x, const NAME(divisor) *d, real *y) {
     const ptrdiff_t pixel = p->channels;
@@ -153,31 +154,31 @@ INLINE void NAME(slide)(vec (*op)(vec, vec), NAME(seen) *seen, int vectors, int 
     }
 }
 /* All channels, four vectors at a time: one by one 1.3 times slower where images are in memory. */
-INLINE void NAME(slide_over)(vec (*op)(vec, vec), NAME(seen) *seen, ptrdiff_t step, ptrdiff_t outputs,
-                             const fnn_pool_columns *p, const real *x, const NAME(divisor) *d, real *y) {
+INLINE void NAME(slide_by)(int step, vec (*op)(vec, vec), NAME(seen) *seen, ptrdiff_t outputs,
+                           const fnn_pool_columns *p, const real *x, const NAME(divisor) *d, real *y) {
     ptrdiff_t c = 0;
-    for (; c + 4 * VLEN <= p->channels; c += 4 * VLEN)
-        if (step == 1)
-            NAME(slide)(op, seen, 4, 1, outputs, p, x + c, d, y + c);
-        else
-            NAME(slide)(op, seen, 4, 2, outputs, p, x + c, d, y + c);
+    for (; c + 4 * VLEN <= p->channels; c += 4 * VLEN) NAME(slide)(op, seen, 4, step, outputs, p, x + c, d, y + c);
     for (; c < p->channels; c += VLEN) { /* the last vector may have channels of the one before */
         const ptrdiff_t first = c + VLEN <= p->channels ? c : p->channels - VLEN;
-        if (step == 1)
-            NAME(slide)(op, seen, 1, 1, outputs, p, x + first, d, y + first);
-        else
-            NAME(slide)(op, seen, 1, 2, outputs, p, x + first, d, y + first);
+        NAME(slide)(op, seen, 1, step, outputs, p, x + first, d, y + first);
     }
 }
-/* How many outputs, from q on, `slide` makes at once: those whose windows are as far apart as the first two. */
-INLINE ptrdiff_t NAME(alike)(const fnn_pool_columns *p, ptrdiff_t q) {
+INLINE void NAME(slide_over)(ptrdiff_t step, vec (*op)(vec, vec), NAME(seen) *seen, ptrdiff_t outputs,
+                             const fnn_pool_columns *p, const real *x, const NAME(divisor) *d, real *y) {
+    if (step == 1)
+        NAME(slide_by)(1, op, seen, outputs, p, x, d, y);
+    else
+        NAME(slide_by)(2, op, seen, outputs, p, x, d, y);
+}
+/* How many outputs, from q on, `slide` makes at once: those whose windows are as far apart, *step, as the first two. */
+INLINE ptrdiff_t NAME(alike)(const fnn_pool_columns *p, ptrdiff_t q, ptrdiff_t *step) {
     const fnn_window *w = p->windows + q;
-    ptrdiff_t count = 1, step;
+    ptrdiff_t count = 1;
     if (p->rows != 3 || p->dilation != 1 || p->channels < VLEN || q + 1 == p->outputs) return 1;
-    step = w[1].first - w[0].first;
-    if (w->taps != 3 || step < 1 || step > 2) return 1;
+    *step = w[1].first - w[0].first;
+    if (w->taps != 3 || *step < 1 || *step > 2) return 1;
     while (q + count < p->outputs && w[count].taps == 3 && w[count].divisor == w->divisor
-           && w[count].first == w->first + count * step)
+           && w[count].first == w->first + count * *step)
         count++;
     return count;
 }
@@ -187,7 +188,7 @@ INLINE ptrdiff_t NAME(alike)(const fnn_pool_columns *p, ptrdiff_t q) {
 static NOINLINE vec NAME(slide_maxima)(ptrdiff_t step, ptrdiff_t outputs, const fnn_pool_columns *p, const real *x,
                                        real *y) {
     NAME(seen) seen = NAME(nothing_seen)();
-    NAME(slide_over)(NAME(larger2), &seen, step, outputs, p, x, NULL, y);
+    NAME(slide_over)(step, NAME(larger2), &seen, outputs, p, x, NULL, y);
     return seen.sum;
 }
 
@@ -195,16 +196,16 @@ static NOINLINE vec NAME(slide_maxima)(ptrdiff_t step, ptrdiff_t outputs, const 
 INLINE void NAME(fold_columns)(NAME(seen) *seen, const fnn_pool_columns *p_) {
     vec (*const op)(vec, vec) = seen ? NAME(larger2) : NAME(sum2);
     const fnn_pool_columns p = *p_; /* a copy, or every store to y would seem to change it */
-    for (ptrdiff_t q = 0, made; q < p.outputs; q += made) {
+    for (ptrdiff_t q = 0, made, step = 0; q < p.outputs; q += made) {
         const fnn_window w = p.windows[q];
         const real *x = (const real *)p.run + (w.first - p.origin) * p.channels;
         real *y = (real *)p.y + q * p.channels;
         const NAME(divisor) divisor = NAME(divisor_of)(p.row_divisor, w.divisor), *d = seen ? NULL : &divisor;
-        made = NAME(alike)(&p, q);
+        made = NAME(alike)(&p, q, &step);
         if (made > 1 && seen)
-            seen->sum += NAME(slide_maxima)(p.windows[q + 1].first - w.first, made, p_, x, y);
+            seen->sum += NAME(slide_maxima)(step, made, p_, x, y);
         else if (made > 1)
-            NAME(slide_over)(op, NULL, p.windows[q + 1].first - w.first, made, &p, x, d, y);
+            NAME(slide_over)(step, op, NULL, made, &p, x, d, y);
         else if (w.taps == 0) /* on the padding alone */
             __builtin_memset(y, 0, (size_t)p.channels * sizeof(real));
         else if (p.rows == 1 && w.taps == 1)

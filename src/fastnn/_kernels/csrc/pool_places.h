@@ -1,6 +1,5 @@
 /* Maxima with their places, h * W + w, from rows and columns as in pool.h, and their gradient. */
 
-INLINE mask NAME(load_bits)(const bits *p) { return (mask)load((const real *)p); }
 INLINE mask NAME(splat_bits)(ptrdiff_t x) { return (bits)x - (mask){0}; }
 INLINE mask NAME(first_bits)(const bits *p, ptrdiff_t n) { return (mask)NAME(load_first)((const real *)p, n); }
 INLINE void NAME(store_bits)(bits *p, mask m, ptrdiff_t n) { NAME(store_first)((real *)p, (vec)m, n); }
@@ -79,9 +78,9 @@ INLINE void NAME(arg_window)(NAME(seen) *seen, int known, ptrdiff_t rows, ptrdif
         const ptrdiff_t n = p->channels - c;
         vec best;
         mask where = {0};
-        if (known)
+        if (known) {
             best = NAME(load_first)(y + c, n);
-        else {
+        } else {
             best = NAME(fold_pixels)(seen ? NAME(larger2) : larger_or_nan, seen, rows, taps, p, x + c, n);
             NAME(store_first)(y + c, best, n);
         }
@@ -100,17 +99,16 @@ static NOINLINE void NAME(argmax_columns_nan)(const fnn_pool_columns *p) {
 }
 static void NAME(argmax_columns)(const fnn_pool_columns *p_) {
     const fnn_pool_columns p = *p_;
-    NAME(seen) seen = NAME(nothing_seen)();
     if (p.places) {
         NAME(fold_places)(&p);
         return;
     }
-    for (ptrdiff_t q = 0, made; q < p.outputs; q += made) {
+    NAME(seen) seen = NAME(nothing_seen)();
+    for (ptrdiff_t q = 0, made, step = 0; q < p.outputs; q += made) {
         const fnn_window w = p.windows[q];
-        made = NAME(alike)(&p, q);
+        made = NAME(alike)(&p, q, &step);
         if (made > 1) {
-            seen.sum += NAME(slide_maxima)(p.windows[q + 1].first - w.first, made, p_,
-                                           (const real *)p.run + (w.first - p.origin) * p.channels,
+            seen.sum += NAME(slide_maxima)(step, made, p_, (const real *)p.run + (w.first - p.origin) * p.channels,
                                            (real *)p.y + q * p.channels);
             for (ptrdiff_t i = q; i < q + made; i++) NAME(arg_window)(&seen, 1, 3, 3, &p, i);
         } else if (p.rows == 2 && w.taps == 2)

@@ -33,7 +33,7 @@ typedef bits NAME(umask) __attribute__((vector_size(VBYTES), aligned(sizeof(real
 INLINE vec NAME(load)(const real *p) { return *(const NAME(uvec) *)p; }
 /* Of arrays that others made: NumPy's begin 16 bytes into a cache line, so that a vector that is a line lies across
  * two; of its halves one does. Zen 5, 1 to 26 MB: pooling .66 of the time, relu .75, batch norm .5.
- * Functions that compute, softmax and optimizers gained nothing.
+ * Functions that compute, softmax, maxima with places out of runs and optimizers gained nothing.
  */
 #if VBYTES == 64
 INLINE vec NAME(load_across)(const real *p) {
