@@ -99,6 +99,11 @@ INLINE vec NAME(fold_pixels)(vec (*op)(vec, vec), NAME(seen) *seen, ptrdiff_t ro
     return v;
 }
 
+/* Where the window of output q begins: among the pixels as they lie, or in a run of folded ones. */
+INLINE const real *NAME(window_at)(const fnn_pool_columns *p, ptrdiff_t q) {
+    return (const real *)p->run + (p->windows[q].first - p->origin) * p->channels;
+}
+
 /* What sums are divided by. Not multiplied by its inverse: the mean of equal numbers is that number. But of a power
  * of two the inverse is exact, and a multiplication takes a sixth of the time. */
 typedef struct {
@@ -198,7 +203,7 @@ INLINE void NAME(fold_columns)(NAME(seen) *seen, const fnn_pool_columns *p_) {
     const fnn_pool_columns p = *p_; /* a copy, or every store to y would seem to change it */
     for (ptrdiff_t q = 0, made, step = 0; q < p.outputs; q += made) {
         const fnn_window w = p.windows[q];
-        const real *x = (const real *)p.run + (w.first - p.origin) * p.channels;
+        const real *x = NAME(window_at)(&p, q);
         real *y = (real *)p.y + q * p.channels;
         const NAME(divisor) divisor = NAME(divisor_of)(p.row_divisor, w.divisor), *d = seen ? NULL : &divisor;
         made = NAME(alike)(&p, q, &step);
@@ -225,8 +230,7 @@ INLINE void NAME(fold_columns)(NAME(seen) *seen, const fnn_pool_columns *p_) {
 
 static NOINLINE void NAME(max_columns_nan)(const fnn_pool_columns *p) {
     for (ptrdiff_t q = 0; q < p->outputs; q++)
-        NAME(fold_window)(larger_or_nan, NULL, p->rows, p->windows[q].taps, p,
-                          (const real *)p->run + (p->windows[q].first - p->origin) * p->channels, NULL,
+        NAME(fold_window)(larger_or_nan, NULL, p->rows, p->windows[q].taps, p, NAME(window_at)(p, q), NULL,
                           (real *)p->y + q * p->channels);
 }
 static void NAME(max_columns)(const fnn_pool_columns *p) {

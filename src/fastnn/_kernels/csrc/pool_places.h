@@ -72,7 +72,7 @@ INLINE void NAME(fold_places)(const fnn_pool_columns *p) {
 INLINE void NAME(arg_window)(NAME(seen) *seen, int known, ptrdiff_t rows, ptrdiff_t taps, const fnn_pool_columns *p,
                              ptrdiff_t q) {
     const ptrdiff_t first = p->windows[q].first, step = p->dilation * p->channels;
-    const real *x = (const real *)p->run + (first - p->origin) * p->channels;
+    const real *x = NAME(window_at)(p, q);
     real *y = (real *)p->y + q * p->channels;
     for (ptrdiff_t c = 0; c < p->channels; c += VLEN) {
         const ptrdiff_t n = p->channels - c;
@@ -105,18 +105,17 @@ static void NAME(argmax_columns)(const fnn_pool_columns *p_) {
     }
     NAME(seen) seen = NAME(nothing_seen)();
     for (ptrdiff_t q = 0, made, step = 0; q < p.outputs; q += made) {
-        const fnn_window w = p.windows[q];
+        const ptrdiff_t taps = p.windows[q].taps;
         made = NAME(alike)(&p, q, &step);
         if (made > 1) {
-            seen.sum += NAME(slide_maxima)(step, made, p_, (const real *)p.run + (w.first - p.origin) * p.channels,
-                                           (real *)p.y + q * p.channels);
+            seen.sum += NAME(slide_maxima)(step, made, p_, NAME(window_at)(&p, q), (real *)p.y + q * p.channels);
             for (ptrdiff_t i = q; i < q + made; i++) NAME(arg_window)(&seen, 1, 3, 3, &p, i);
-        } else if (p.rows == 2 && w.taps == 2)
+        } else if (p.rows == 2 && taps == 2)
             NAME(arg_window)(&seen, 0, 2, 2, &p, q);
-        else if (p.rows == 3 && w.taps == 3)
+        else if (p.rows == 3 && taps == 3)
             NAME(arg_window)(&seen, 0, 3, 3, &p, q);
         else
-            NAME(arg_window)(&seen, 0, p.rows, w.taps, &p, q);
+            NAME(arg_window)(&seen, 0, p.rows, taps, &p, q);
     }
     if (NAME(saw_nan)(seen)) NAME(argmax_columns_nan)(p_);
 }
