@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from fastnn._kernels.gemm cimport (
-    A_COPY, KC, MAX_MR, MC, NC, PITCH, even_tiles, fetch_ahead, is_short, rows_collide
+    A_COPY, FAR_BYTES, KC, MAX_MR, MC, NC, PITCH, even_tiles, fetch_ahead, is_short, rows_collide
 )
 from fastnn._kernels.pack cimport panel_elements
 from fastnn._kernels.runtime cimport (
@@ -32,7 +32,6 @@ cdef enum:
     FEW_TASKS = 4
 
 cdef enum:
-    FAR_BYTES = 1024 * 1024  # of images that are no longer in L2
     FEW_FILTERS = 128        # filters of a task that has all pixels: its block of them and the next fit L2
     GROUPS_BYTES = 192 * 1024  # of the filters of groups whose pixels are found but once, in L2 ...
     GROUP_TASKS = 8          # ... but so many tasks at least, for several threads

@@ -16,6 +16,7 @@ cdef enum:
     LONGEST_KC = 448  # a block may be so long, rather than leave a short one
     PITCH = 464       # elements from row to row of a copy of A: no power of two, and 16 rows are
     A_COPY = 7424
+    FAR_BYTES = 1024 * 1024  # of rows that are no longer in L2
 
 cdef bint rows_collide(Py_ssize_t stride, Py_ssize_t columns, const fnn_kernels* kern) noexcept nogil
 
@@ -31,7 +32,7 @@ cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* 
 cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_stride, const real* panels,
                         const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t m0, Py_ssize_t m1,
                         Py_ssize_t n0, Py_ssize_t n1, Py_ssize_t k, bint accumulate,
-                        int relu, Py_ssize_t following=*) noexcept nogil
+                        int relu, Py_ssize_t following=*, bint far=*) noexcept nogil
 
 cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const real* bias,
                    real* c, Py_ssize_t c_stride, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,

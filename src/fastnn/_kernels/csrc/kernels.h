@@ -59,8 +59,8 @@ typedef struct {
     const void *y_ahead;     /* the next row of them, where there is an input row ahead                */
     int accumulate;          /* y already holds numbers: add to them                                   */
     int relu;
-    int far;                 /* even_tile.h: pixels lie beyond L2, those of the next tile are fetched; */
-                             /* of depthwise rows, whether `ahead` is to be                            */
+    int far;                 /* even_tile.h: how many numbers ahead pixels are fetched, 0 where they    */
+                             /* lie in the caches; of depthwise rows, whether `ahead` is to be         */
     int past;                /* depthwise.h: pixels are whole cache lines, to be written past the caches */
 } fnn_row;
 
