@@ -65,7 +65,7 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
     cdef real* copy = panels + panel_elements(columns, GRADIENT_PIXELS, sizeof(real))
     cdef const real* b
     cdef bint inside
-    tile.a = sources
+    tile.a, tile.next_a = sources, 0
     for chunk in range(chunks):
         if not go_on(watch):
             return

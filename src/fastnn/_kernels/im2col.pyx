@@ -67,7 +67,7 @@ cdef void block_task(const fnn_kernels* kern, const Walk* walk, const Block* blo
     cdef Py_ssize_t total = walk.n * walk.p * walk.q, chunk, m, i
     tile.a = pixels
     tile.b, tile.b_step, tile.columns = panels, kern.nr, channels * walk.taps
-    tile.next_b = tile.next_step = 0
+    tile.next_b = tile.next_step = tile.next_a = 0
     for chunk in range(ceil_div(total, block.pixels)):
         if not go_on(watch):
             return

@@ -287,7 +287,7 @@ cdef void add_product(const fnn_kernels* kern, const real* panels, Py_ssize_t co
         a_rows[i] = a + (k0 + i) * a_columns
     tile.a, tile.depth, tile.accumulate = a_rows, k1 - k0, accumulate
     tile.b, tile.b_step, tile.b_panel, tile.columns = panels, kern.nr, (k1 - k0) * kern.nr, columns
-    tile.next_b = tile.next_step = 0
+    tile.next_b = tile.next_step = tile.next_a = 0
     column_tiles(kern, &tile, 0, 0, a_columns, sums, columns)
 
 

@@ -16,6 +16,7 @@ cdef extern from "kernels.h" nogil:
         const void* bias
         Py_ssize_t next_b
         Py_ssize_t next_step
+        Py_ssize_t next_a
         int rows
         int accumulate
         int relu

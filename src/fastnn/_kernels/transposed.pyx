@@ -18,7 +18,9 @@ from fastnn._kernels.runtime cimport (
 )
 
 cdef enum:
-    IN_PLACE_TILES = 16          # of rows, up to which B is not packed
+    IN_PLACE_TILES = 16          # of rows, up to which B is not packed ...
+    FEW_TILES = 4                # ... where its panels are a line wide
+    AHEAD = 64                   # rows by which A is fetched from memory
     SMALL_SUMS = 64 * 1024       # elements of a C that slices of SLICE steps may have each for themselves
     SLICE = 512
     LARGEST_SUMS = 1024 * 1024   # and of one that slices of LONG_SLICE steps may
@@ -34,12 +36,12 @@ cdef Py_ssize_t columns_in_place(const fnn_kernels* kern, Py_ssize_t rows, Py_ss
 
     To pack B for a few tiles of rows takes longer than it helps them where a panel's row is two lines
     (AVX-512, gradient of 1 x 1 filters for 16 images: 144 -> 32 at 28 x 28 .82 of the time, 384 -> 64 at
-    14 x 14 .90, 32 -> 16 at 112 x 112 .57); where it is one, which may lie across two, it does not (AVX2, 144
-    -> 32 1.08, 1024 -> 64 at 14 x 14 1.5). Tiles read whole vectors: columns beyond the last whole panel are
-    one, or packed.
+    14 x 14 .90, 32 -> 16 at 112 x 112 .57); where it is one, which may lie across two, for very few only
+    (AVX2, Zen 5 32 -> 16 at 112 x 112 .77, 96 -> 24 at 56 x 56 .85; Zen 3 144 -> 32 1.08, 1024 -> 64 at 14 x
+    14 1.5). Tiles read whole vectors: columns beyond the last whole panel are one, or packed.
     """
     cdef Py_ssize_t rest = columns % kern.nr
-    if rows > IN_PLACE_TILES * kern.mr or kern.nr * itemsize < 2 * CACHE_LINE:
+    if rows > (IN_PLACE_TILES if kern.nr * itemsize >= 2 * CACHE_LINE else FEW_TILES) * kern.mr:
         return 0
     return columns if rest == kern.lanes else columns - rest
 
@@ -48,12 +50,14 @@ cdef void fetch_rows(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t b_strid
                      Py_ssize_t tiles, Py_ssize_t b_bytes) noexcept nogil:
     """Have so many tiles of rows of A^T fetch the rows of B, of `b_bytes`, that come after those of this sum.
 
-    Where B is one panel it is read as a processor foresees. Where it is several, the first tile of rows would
-    wait for the lines of a large one: gradient of 1 x 1 filters 256 -> 64 at 56 x 56 .73 of the time, of
-    3 x 3 filters 3 -> 64 at 224 x 224 .56.
+    The first tile of rows would wait for the lines of a large B: gradient of 1 x 1 filters 256 -> 64 at 56 x
+    56 .73 of the time, of 3 x 3 filters 3 -> 64 at 224 x 224 .56. So would it for those of A, which
+    multiply_transposed has fetched (`next_a`). Zen 5, 16 images, both: 32 -> 16 at 112 x 112 .72 (AVX2 .88),
+    16 -> 96 .88 (.92), 3 x 3 filters 3 -> 32 with stride 2 .76. To fetch the pixels under 3 x 3 filters, too,
+    gains nothing.
     """
     tile.next_b, tile.next_step = tile.depth * b_stride, 0
-    if in_place > kern.nr and b_stride - in_place < kern.nr and b_bytes >= LARGE_BYTES:
+    if in_place >= kern.nr and b_stride - in_place < kern.nr and b_bytes >= LARGE_BYTES:
         tile.next_step = ceil_div(b_stride, ceil_div(in_place, kern.nr) * tiles)
 
 
@@ -64,27 +68,29 @@ cdef void tiles_in_place(const fnn_kernels* kern, fnn_tile* tile, const real* b,
 
     `tile` may say what is to be fetched while the former are multiplied.
     """
-    cdef Py_ssize_t fetched = tile.next_step
+    cdef Py_ssize_t next_step = tile.next_step, next_a = tile.next_a
     if in_place:
         tile.b, tile.b_step, tile.b_panel, tile.columns = b, b_stride, kern.nr, in_place
         column_tiles(kern, tile, offset, m0, m1, c, c_stride)
     if in_place < columns:
         tile.next_step = 0
+        if in_place:
+            tile.next_a = 0
         tile.b, tile.b_step, tile.b_panel = panels, kern.nr, tile.depth * kern.nr
         tile.columns = columns - in_place
         column_tiles(kern, tile, offset, m0, m1, c + in_place, c_stride)
-        tile.next_step = fetched
+        tile.next_step, tile.next_a = next_step, next_a
 
 
 cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offset, Py_ssize_t m0,
                        Py_ssize_t m1, real* c, Py_ssize_t c_stride) noexcept nogil:
     """Rows m0..m1 of C, `c_stride` apart, by gemm_columns; `offset` is the place of row 0 in each row of A.
 
-    `tile` has A, B and what is to be fetched, which the tiles share.
+    `tile` has A, B and what is to be fetched, which the tiles share; A by those that begin in a line first.
     """
     cdef void* c_rows[MAX_MR]
     cdef Py_ssize_t steps = ceil_div(m1 - m0, kern.mr), step, m, i
-    cdef Py_ssize_t height = ceil_div(m1 - m0, max(steps, <Py_ssize_t>1))
+    cdef Py_ssize_t height = ceil_div(m1 - m0, max(steps, <Py_ssize_t>1)), next_a = tile.next_a
     tile.c, tile.c_offset = c_rows, 0
     tile.taps, tile.bias, tile.relu = 1, NULL, False
     for step in range(steps):
@@ -93,8 +99,10 @@ cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offse
         tile.rows = min(height, m1 - m)
         for i in range(tile.rows):
             c_rows[i] = c + (m + i) * c_stride
+        tile.next_a = next_a if tile.a_offset % (CACHE_LINE // <Py_ssize_t>sizeof(real)) < height else 0
         kern.gemm_columns(tile)
         tile.next_b += ceil_div(tile.columns, kern.nr) * tile.depth * tile.next_step
+    tile.next_a = next_a
 
 
 cdef void copy_columns(const void** rows, Py_ssize_t count, Py_ssize_t first, Py_ssize_t columns, real* copy,
@@ -230,10 +238,12 @@ cdef void transposed_task(const fnn_kernels* kern, const Cut* cut, Py_ssize_t ta
         if not packed:
             pack(from_b + in_place, NULL, 1, tile.depth, b_stride, columns - in_place, 1, panels)
         fetch_rows(kern, &tile, b_stride, in_place, tiles, k * b_stride * sizeof(real))
-        strip = m1 - m0
+        strip, tile.next_a = m1 - m0, 0
         copied = columns_collide(a_stride, tile.depth, columns, kern.nr, sizeof(real))
         if copied:
             strip = STRIP * kern.mr
+        elif k * a_stride * <Py_ssize_t>sizeof(real) >= LARGE_BYTES:
+            tile.next_a = AHEAD * a_stride
         m = m0
         while m < m1:
             for i in range(tile.depth):

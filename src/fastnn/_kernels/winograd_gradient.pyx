@@ -183,7 +183,7 @@ cdef void multiply_tiles(const Job* job, Py_ssize_t product, bint first, Py_ssiz
     cdef fnn_tile tile
     tile.a = tiles
     tile.b_step, tile.b_panel, tile.columns = job.kern.nr, job.panel, k1 - k0
-    tile.next_b = tile.next_step = 0
+    tile.next_b = tile.next_step = tile.next_a = 0
     for block in range(blocks):
         t0 = block * depth
         tile.depth = min(depth, count - t0)

@@ -166,7 +166,7 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
 /* A(i, k) = a[k][i]: the transposed operand of a weight gradient. A step reads a line or two of a row of A, far from
  * the last one's: those of the rows i that come next are fetched meanwhile (one thread, gradient of 1 x 1 filters for
  * 16 images: AVX2 24 -> 144 at 56 x 56 .88 of the time, 16 -> 96 at 112 x 112 .67; AVX-512 512 -> 2048 at 14 x 14
- * .93). */
+ * .93). What lies in memory is fetched once, for the first panel: see fetch_rows in transposed.pyx. */
 INLINE void NAME(column_step)(int rows, int vectors, const fnn_tile *t, ptrdiff_t k, const real *b, vec *sum) {
     const real *row = (const real *)t->a[k] + t->a_offset;
     __asm__("" : "+r"(row)); /* one address, where GCC would keep one for each of the rows */
@@ -182,11 +182,15 @@ INLINE void NAME(tile_columns)(int rows, int vectors, const fnn_tile *t, const r
                                ptrdiff_t column) {
     vec sum[MR * NV];
     NAME(tile_start)(rows, vectors, t, column, sum);
-    const ptrdiff_t step = t->b_step, depth = t->depth;
+    const ptrdiff_t step = t->b_step, depth = t->depth, next_a = column ? 0 : t->next_a;
     const real *next = (const real *)t->b + t->next_b + column / NR * depth * t->next_step;
     for (ptrdiff_t k = 0; k < depth;) {
-        const ptrdiff_t stop = rows > 4 && t->next_step ? NAME(fetch_stop)(k, depth) : depth;
+        const ptrdiff_t stop = rows > 4 && (t->next_step || next_a) ? NAME(fetch_stop)(k, depth) : depth;
         if (rows > 4) next = NAME(fetch)(next, (stop - k) * t->next_step);
+        if (rows > 4 && next_a)
+#pragma GCC unroll 1
+            for (ptrdiff_t s = k; s < stop; s++)
+                __builtin_prefetch((const real *)t->a[s] + t->a_offset + next_a, 0, 2);
         if (PAIRED(rows, vectors))
             for (; k + 1 < stop; k += 2, b += 2 * step)
 #pragma GCC unroll 2
