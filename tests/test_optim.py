@@ -314,6 +314,14 @@ def test_clip_grad_norm(norm_type, expected):
     np.testing.assert_allclose(net.weight.grad, np.array([[3, -4]]) / expected, rtol=1e-5)
 
 
+def test_clip_grad_norm_of_many_numbers():
+    layer = fn.Linear(2048, 2048)
+    grad = layer.weight.grad
+    grad[...] = np.random.default_rng(0).standard_normal(grad.shape, np.float32)
+    expected = np.linalg.norm(grad.astype(np.float64))
+    assert clip_grad_norm_(layer, math.inf) == pytest.approx(expected, rel=1e-8)
+
+
 def test_clip_grad_norm_of_what_leaves_float32():
     net = PlainLinear(2, 1)
     net.weight.grad[...] = 3e30
