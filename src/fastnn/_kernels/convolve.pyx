@@ -15,7 +15,8 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from fastnn._kernels.gemm cimport (
-    A_COPY, FAR_BYTES, KC, MAX_MR, MC, NC, PITCH, even_tiles, fetch_ahead, is_short, rows_collide
+    A_COPY, FAR_BYTES, KC, MAX_MR, MC, NC, PITCH, even_tiles, fetch_ahead, is_short, next_rows,
+    rows_collide
 )
 from fastnn._kernels.pack cimport panel_elements
 from fastnn._kernels.runtime cimport (
@@ -57,13 +58,16 @@ cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const
     """The grid pixels m0..m1, with the taps tap0..tap1 as the reduction; `tile` is of the first group."""
     cdef fnn_tile of_group = tile[0]
     cdef Py_ssize_t group
-    if even_pixels(walk) and is_short(kern, m1 - m0, tile.columns, tile.depth, walk.x_w * sizeof(real)):
+    cdef bint even = even_pixels(walk)
+    cdef bint far = (even and groups.depth == walk.x_w
+                     and walk.n * walk.x_n * <Py_ssize_t>sizeof(real) > FAR_BYTES)
+    if even and is_short(kern, m1 - m0, tile.columns, tile.depth, walk.x_w * sizeof(real)):
         for group in range(groups.count):
             at_group(&of_group, tile, groups, group, x)
             even_tiles(kern, &of_group, x + m0 * walk.x_w, walk.x_w, y + walk.y_start + m0 * walk.y_q,
-                       walk.y_q, m1 - m0, (walk.x_w == tile.depth
-                                           and walk.n * walk.x_n * <Py_ssize_t>sizeof(real) > FAR_BYTES))
+                       walk.y_q, m1 - m0, far)
     else:
+        tile.next_a = next_rows(kern, walk.x_w) if far else 0
         table_tiles(kern, walk, tile, x, zeros, y, tap0, tap1, m0, m1, following, groups, table)
 
 
@@ -161,7 +165,7 @@ cdef void copied_tile(const fnn_kernels* kern, const fnn_tile* tile, const real*
                 source = <const real*>tile.a[i] + tile.tap_offset[tap]
             memcpy(rows + i * PITCH + tap * tile.depth, source + tile.a_offset, tile.depth * sizeof(real))
     whole.a = table
-    whole.a_offset = 0
+    whole.a_offset = whole.next_a = 0
     whole.tap_offset = NULL
     whole.depth = tile.taps * tile.depth
     whole.taps = 1

@@ -29,6 +29,8 @@ cdef void fetch_ahead(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t follow
 cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* a, Py_ssize_t a_stride,
                      real* c, Py_ssize_t c_stride, Py_ssize_t rows, bint far) noexcept nogil
 
+cdef Py_ssize_t next_rows(const fnn_kernels* kern, Py_ssize_t a_stride) noexcept nogil
+
 cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_stride, const real* panels,
                         const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t m0, Py_ssize_t m1,
                         Py_ssize_t n0, Py_ssize_t n1, Py_ssize_t k, bint accumulate,

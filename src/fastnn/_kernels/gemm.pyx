@@ -75,10 +75,10 @@ cdef void fetch_ahead(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t follow
 
 cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* a, Py_ssize_t a_stride,
                      real* c, Py_ssize_t c_stride, Py_ssize_t rows, bint far) noexcept nogil:
-    """At least MR rows of A and C from a and c on, by what else `tile` says.
+    """At least MR rows of A and C from a and c on, by what else `tile` says; `far` as for multiply_task.
 
-    Rows that are `far`, beyond L2, come from memory only after several tiles: fetched one tile ahead, of 800
-    bytes to 2 KB, they are late (Zen 5, 16 x 32 x 112 x 112 -> 16, 1 x 1, AVX2 2750 us, 8 KB ahead 1800, by
+    Far rows come from memory only after several tiles: fetched one tile ahead, of 800 bytes to 2 KB, they are
+    late (Zen 5, 16 x 32 x 112 x 112 -> 16, 1 x 1, AVX2 2750 us, 8 KB ahead 1800, by
     the processor's own foresight 2900; AVX-512 1940, 1300, 1450).
     """
     cdef const void* source = a + tile.a_offset
@@ -94,14 +94,19 @@ cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* 
     kern.even_row(&row)
 
 
+cdef Py_ssize_t next_rows(const fnn_kernels* kern, Py_ssize_t a_stride) noexcept nogil:
+    """How far ahead of it a tile of long sums fetches far rows: the tile after the next one's."""
+    return 2 * kern.mr * a_stride
+
+
 cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_stride, const real* panels,
                         const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t m0, Py_ssize_t m1,
                         Py_ssize_t n0, Py_ssize_t n1, Py_ssize_t k, bint accumulate,
                         int relu, Py_ssize_t following=0, bint far=False) noexcept nogil:
     """Rows m0..m1 and columns n0..n1 (n0 at the start of a panel).
 
-    `following` is how far from these columns of B the ones lie that come next, 0 for nowhere. `far`: as for
-    even_tiles.
+    `following` is how far from these columns of B the ones lie that come next, 0 for nowhere. `far`: A lies
+    beyond L2, its rows one after the other.
     """
     cdef const void* a_rows[MAX_MR]
     cdef void* c_rows[MAX_MR]
@@ -121,6 +126,7 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
     tile.c_offset = n0
     tile.columns = n1 - n0
     tile.a_offset = 0
+    tile.next_a = next_rows(kern, a_stride) if far and not copied else 0
     for block in range(blocks):
         k0 = block * length
         tile.depth = min(length, k - k0)

@@ -127,7 +127,8 @@ INLINE void NAME(tile_step)(int rows, int vectors, int panels, const fnn_tile *t
 
 /* A(i, k) = a[tap * MR + i][k], or a[i][tap_offset[tap] + k]. Several panels at once keep the multipliers busy
  * where there are too few rows to do so: a sum's next step waits for its last one, 4 cycles on the machines of
- * today. */
+ * today. Rows of A that come from memory are fetched once, for the first panel: 16 x 256 x 56 x 56 -> 64, 1 x 1, one
+ * thread of Zen 5 10.7 -> 7.0 ms, AVX2 15.7 -> 13.1. */
 INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t, const real *b,
                             ptrdiff_t column) {
     vec sum[MR * NV];
@@ -136,6 +137,7 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
         NAME(tile_start)(rows, vectors, t, column + p * NR, sum + p * rows * NV);
     const real *const *a = (const real *const *)t->a;
     const real *row[MR], *next = b + t->next_b;
+    const ptrdiff_t next_a = column ? 0 : t->next_a;
     for (ptrdiff_t tap = 0; tap < t->taps; tap++) {
         if (tap == 0 || !t->tap_offset) {
 #pragma GCC unroll 16
@@ -145,8 +147,12 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
         const ptrdiff_t k1 = k + t->depth;
         if (rows > 2) {
             while (k < k1) {
-                const ptrdiff_t stop = rows > 4 && t->next_step ? NAME(fetch_stop)(k, k1) : k1;
+                const ptrdiff_t stop = rows > 4 && (t->next_step || next_a) ? NAME(fetch_stop)(k, k1) : k1;
                 if (rows > 4) next = NAME(fetch)(next, (stop - k) * t->next_step);
+                if (rows > 4 && next_a)
+#pragma GCC unroll 1
+                    for (int i = 0; i < rows; i++)
+                        __builtin_prefetch(a[tap * MR + i] + t->a_offset + k + next_a, 0, 2);
                 if (PAIRED(rows, vectors))
                     for (; k + 1 < stop; k += 2, b += 2 * NR)
 #pragma GCC unroll 2
