@@ -137,7 +137,7 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
         NAME(tile_start)(rows, vectors, t, column + p * NR, sum + p * rows * NV);
     const real *const *a = (const real *const *)t->a;
     const real *row[MR], *next = b + t->next_b;
-    const ptrdiff_t next_a = column ? 0 : t->next_a;
+    const ptrdiff_t next_a = rows > MR - 2 && column == 0 ? t->next_a : 0;
     for (ptrdiff_t tap = 0; tap < t->taps; tap++) {
         if (tap == 0 || !t->tap_offset) {
 #pragma GCC unroll 16
@@ -149,7 +149,7 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
             while (k < k1) {
                 const ptrdiff_t stop = rows > 4 && (t->next_step || next_a) ? NAME(fetch_stop)(k, k1) : k1;
                 if (rows > 4) next = NAME(fetch)(next, (stop - k) * t->next_step);
-                if (rows > 4 && next_a)
+                if (next_a)
 #pragma GCC unroll 1
                     for (int i = 0; i < rows; i++)
                         __builtin_prefetch(a[tap * MR + i] + t->a_offset + k + next_a, 0, 2);
