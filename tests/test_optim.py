@@ -319,7 +319,7 @@ def test_clip_grad_norm_of_many_numbers():
     grad = layer.weight.grad
     grad[...] = np.random.default_rng(0).standard_normal(grad.shape, np.float32)
     expected = np.linalg.norm(grad.astype(np.float64))
-    assert clip_grad_norm_(layer, math.inf) == pytest.approx(expected, rel=1e-8)
+    assert clip_grad_norm_(layer, math.inf) == pytest.approx(expected, rel=1e-6)
 
 
 def test_clip_grad_norm_of_what_leaves_float32():

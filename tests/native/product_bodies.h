@@ -35,7 +35,7 @@ static void *gemm(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n, int kind) 
                          .b_panel = kind == IN_PLACE ? k->nr : all * k->nr, .c = c_rows, .c_offset = row * columns,
                          .columns = columns, .bias = by_columns ? NULL : bias,
                          .rows = (int)(left < k->mr ? left : k->mr),
-                         .next_b = kind, .next_step = kind, .next_a = kind, .accumulate = kind != TABLES,
+                         .next_b = kind, .next_step = kind, .next_a = kind + 1, .accumulate = kind != TABLES,
                          .relu = by_columns ? 0 : 1 + kind};
         (by_columns ? k->gemm_columns : k->gemm_rows)(&tile);
     }

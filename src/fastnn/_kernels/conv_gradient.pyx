@@ -61,7 +61,8 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
     cdef Py_ssize_t tiles_per_tap = ceil_div(depth, kern.mr)
     cdef Py_ssize_t chunks = ceil_div(m1 - m0, GRADIENT_PIXELS), length = ceil_div(m1 - m0, max(chunks, 1))
     cdef Py_ssize_t chunk, m, tap, c0, c1, offset, zero = 0
-    cdef Py_ssize_t in_place = columns_in_place(kern, (tile1 - tile0) * kern.mr, columns, sizeof(real))
+    cdef Py_ssize_t in_place = columns_in_place(kern, (tile1 - tile0) * kern.mr, columns, y_pixel,
+                                                sizeof(real))
     cdef real* copy = panels + panel_elements(columns, GRADIENT_PIXELS, sizeof(real))
     cdef const real* b
     cdef bint inside

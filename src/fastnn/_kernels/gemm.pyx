@@ -78,8 +78,8 @@ cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* 
     """At least MR rows of A and C from a and c on, by what else `tile` says; `far` as for multiply_task.
 
     Far rows come from memory only after several tiles: fetched one tile ahead, of 800 bytes to 2 KB, they are
-    late (Zen 5, 16 x 32 x 112 x 112 -> 16, 1 x 1, AVX2 2750 us, 8 KB ahead 1800, by
-    the processor's own foresight 2900; AVX-512 1940, 1300, 1450).
+    late (Zen 5, 16 x 32 x 112 x 112 -> 16, 1 x 1, AVX2 2750 us, 8 KB ahead 1800, by the processor's own
+    foresight 2900; AVX-512 1940, 1300, 1450).
     """
     cdef const void* source = a + tile.a_offset
     cdef fnn_row row
@@ -90,7 +90,9 @@ cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* 
     row.filters, row.filter_step = <void*>tile.b, tile.b_panel
     row.bias, row.accumulate, row.relu = tile.bias, tile.accumulate, tile.relu
     row.y = c + tile.c_offset
-    row.far = <int>max(FETCH_BYTES // <Py_ssize_t>sizeof(real), kern.mr * a_stride) if far else 0
+    row.far = 0
+    if far and tile.depth == a_stride:
+        row.far = <int>max(FETCH_BYTES // <Py_ssize_t>sizeof(real), next_rows(kern, a_stride))
     kern.even_row(&row)
 
 

@@ -3,7 +3,7 @@
 from fastnn._kernels.runtime cimport Watch, fnn_kernels, fnn_tile, real
 
 cdef Py_ssize_t columns_in_place(const fnn_kernels* kern, Py_ssize_t rows, Py_ssize_t columns,
-                                 Py_ssize_t itemsize) noexcept nogil
+                                 Py_ssize_t b_stride, Py_ssize_t itemsize) noexcept nogil
 
 cdef void fetch_rows(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t b_stride, Py_ssize_t in_place,
                      Py_ssize_t tiles, Py_ssize_t b_bytes) noexcept nogil

@@ -19,8 +19,8 @@ from fastnn._kernels.runtime cimport (
 
 cdef enum:
     IN_PLACE_TILES = 16          # of rows, up to which B is not packed ...
-    FEW_TILES = 4                # ... where its panels are a line wide
-    AHEAD = 64                   # rows by which A is fetched from memory
+    FEW_TILES = 4                # ... where its panels are one line wide
+    AHEAD = 64                   # rows by which an A in memory is fetched
     SMALL_SUMS = 64 * 1024       # elements of a C that slices of SLICE steps may have each for themselves
     SLICE = 512
     LARGEST_SUMS = 1024 * 1024   # and of one that slices of LONG_SLICE steps may
@@ -31,17 +31,20 @@ cdef enum:
 
 
 cdef Py_ssize_t columns_in_place(const fnn_kernels* kern, Py_ssize_t rows, Py_ssize_t columns,
-                                 Py_ssize_t itemsize) noexcept nogil:
+                                 Py_ssize_t b_stride, Py_ssize_t itemsize) noexcept nogil:
     """How many columns of B are multiplied where they lie, by so many rows of A^T; the others are packed.
 
     To pack B for a few tiles of rows takes longer than it helps them where a panel's row is two lines
     (AVX-512, gradient of 1 x 1 filters for 16 images: 144 -> 32 at 28 x 28 .82 of the time, 384 -> 64 at
-    14 x 14 .90, 32 -> 16 at 112 x 112 .57); where it is one, which may lie across two, for very few only
-    (AVX2, Zen 5 32 -> 16 at 112 x 112 .77, 96 -> 24 at 56 x 56 .85; Zen 3 144 -> 32 1.08, 1024 -> 64 at 14 x
-    14 1.5). Tiles read whole vectors: columns beyond the last whole panel are one, or packed.
+    14 x 14 .90, 32 -> 16 at 112 x 112 .57). Where it is one, which may lie across two, only for very few
+    (AVX2, Zen 5 32 -> 16 at 112 x 112 .77, 96 -> 24 at 56 x 56 .85; Zen 3 144 -> 32 1.08, 1024 -> 64 at
+    14 x 14 1.5), if the rows of B do not fall into one set of L1 (Linear, 1024 -> 10 1.2, 512 -> 10 .79).
+    Tiles read whole vectors: columns beyond the last whole panel are one, or packed.
     """
     cdef Py_ssize_t rest = columns % kern.nr
-    if rows > (IN_PLACE_TILES if kern.nr * itemsize >= 2 * CACHE_LINE else FEW_TILES) * kern.mr:
+    cdef Py_ssize_t lines = kern.nr * itemsize // CACHE_LINE
+    cdef Py_ssize_t most = IN_PLACE_TILES if lines > 1 else FEW_TILES if lines else 0
+    if rows > most * kern.mr or lines == 1 and b_stride * itemsize % (64 * CACHE_LINE) == 0:
         return 0
     return columns if rest == kern.lanes else columns - rest
 
@@ -51,10 +54,7 @@ cdef void fetch_rows(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t b_strid
     """Have so many tiles of rows of A^T fetch the rows of B, of `b_bytes`, that come after those of this sum.
 
     The first tile of rows would wait for the lines of a large B: gradient of 1 x 1 filters 256 -> 64 at 56 x
-    56 .73 of the time, of 3 x 3 filters 3 -> 64 at 224 x 224 .56. So would it for those of A, which
-    multiply_transposed has fetched (`next_a`). Zen 5, 16 images, both: 32 -> 16 at 112 x 112 .72 (AVX2 .88),
-    16 -> 96 .88 (.92), 3 x 3 filters 3 -> 32 with stride 2 .76. To fetch the pixels under 3 x 3 filters, too,
-    gains nothing.
+    56 .73 of the time, of 3 x 3 filters 3 -> 64 at 224 x 224 .56, 3 -> 32 with stride 2 .76.
     """
     tile.next_b, tile.next_step = tile.depth * b_stride, 0
     if in_place >= kern.nr and b_stride - in_place < kern.nr and b_bytes >= LARGE_BYTES:
@@ -86,11 +86,13 @@ cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offse
                        Py_ssize_t m1, real* c, Py_ssize_t c_stride) noexcept nogil:
     """Rows m0..m1 of C, `c_stride` apart, by gemm_columns; `offset` is the place of row 0 in each row of A.
 
-    `tile` has A, B and what is to be fetched, which the tiles share; A by those that begin in a line first.
+    `tile` has A, B and what is to be fetched, which the tiles share. A line of A, counted from where its rows
+    begin, is fetched by the tile it begins in.
     """
     cdef void* c_rows[MAX_MR]
     cdef Py_ssize_t steps = ceil_div(m1 - m0, kern.mr), step, m, i
     cdef Py_ssize_t height = ceil_div(m1 - m0, max(steps, <Py_ssize_t>1)), next_a = tile.next_a
+    cdef Py_ssize_t line = CACHE_LINE // sizeof(real), skipped
     tile.c, tile.c_offset = c_rows, 0
     tile.taps, tile.bias, tile.relu = 1, NULL, False
     for step in range(steps):
@@ -99,7 +101,8 @@ cdef void column_tiles(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t offse
         tile.rows = min(height, m1 - m)
         for i in range(tile.rows):
             c_rows[i] = c + (m + i) * c_stride
-        tile.next_a = next_a if tile.a_offset % (CACHE_LINE // <Py_ssize_t>sizeof(real)) < height else 0
+        skipped = (line - tile.a_offset % line) % line
+        tile.next_a = next_a + skipped if next_a and skipped < tile.rows else 0
         kern.gemm_columns(tile)
         tile.next_b += ceil_div(tile.columns, kern.nr) * tile.depth * tile.next_step
     tile.next_a = next_a
@@ -225,7 +228,7 @@ cdef void transposed_task(const fnn_kernels* kern, const Cut* cut, Py_ssize_t ta
     cdef Py_ssize_t columns = min(n - n0, cut.width), tiles = ceil_div(m1 - m0, kern.mr)
     # A block of B that is packed once serves all parts of the rows: see transposed_share.
     cdef Py_ssize_t readers = rows if cut.depth == cut.length else cut.height
-    cdef Py_ssize_t in_place = columns_in_place(kern, readers, columns, sizeof(real))
+    cdef Py_ssize_t in_place = columns_in_place(kern, readers, columns, b_stride, sizeof(real))
     cdef const real* from_b
     cdef bint copied
     tile.a = a_rows
@@ -243,6 +246,8 @@ cdef void transposed_task(const fnn_kernels* kern, const Cut* cut, Py_ssize_t ta
         if copied:
             strip = STRIP * kern.mr
         elif k * a_stride * <Py_ssize_t>sizeof(real) >= LARGE_BYTES:
+            # Zen 5, 16 images, with the rows of B: 1 x 1 filters 32 -> 16 at 112 x 112 .72 of the time (AVX2
+            # .88), 16 -> 96 .88 (.92). To fetch the pixels under 3 x 3 filters gains nothing.
             tile.next_a = AHEAD * a_stride
         m = m0
         while m < m1:

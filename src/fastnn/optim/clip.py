@@ -60,8 +60,8 @@ def _norm(gradients: list[np.ndarray], p: float) -> float:
     if p == math.inf:
         return max((float(np.abs(grad).max()) for grad in gradients if grad.size), default=0.0)
     if p == 2:
-        # Squares of large values may leave float32: the rare overflow is taken again in float64.
-        with np.errstate(over="ignore"):
+        # Squares may leave float32: those of small values are 0, an overflow is taken again in float64.
+        with np.errstate(over="ignore", under="ignore"):
             total = sum(map(_square_sum, gradients))
         if not math.isfinite(total):
             total = sum(float(np.square(grad, dtype=np.float64).sum()) for grad in gradients)
@@ -72,7 +72,7 @@ def _norm(gradients: list[np.ndarray], p: float) -> float:
 def _square_sum(grad: np.ndarray) -> float:
     """The sum of the squares: NumPy's BLAS sums blocks in their dtype, float64 the blocks.
 
-    As fast as one product of all of a buffer, whose sum of 16 million numbers loses 1 in 6,000.
+    On one thread as fast as one product of all of a buffer, which of 16 million numbers loses 1 in 6,000.
     """
     whole = grad.size - grad.size % _BLOCK
     blocks, rest = grad[:whole].reshape(-1, _BLOCK), grad[whole:]

@@ -9,9 +9,9 @@
  * begins with outputs that are there already. A sum runs in gemm_tile.h's order.
  *
  * Where they are `far`, those so many numbers on are fetched meanwhile, lest they come from memory only when they are
- * wanted: 16 x 96 x 56 x 56 -> 24, 1 x 1 3.9 -> 2.8 ms. So are the lines of outputs that are not written one after the
- * other, four tiles on: in a loop, for an address more would cost registers (Zen 5, AVX-512, 16 x 16 x 112 x 112 -> 96
- * 3.8 -> 3.3 ms).
+ * wanted: 16 x 96 x 56 x 56 -> 24, 1 x 1 3.9 -> 2.8 ms. Where several panels write outputs, and so none of them line
+ * after line, these are fetched four tiles on, in a loop: written out it would take registers from the sums (Zen 5,
+ * AVX-512, 16 x 16 x 112 x 112 -> 96 3.8 -> 3.3 ms).
  *
  * AVX2 on Zen 3, one thread, before and after, us: 32 x 1 x 28 x 28 -> 32, 3 x 3 423 -> 284; one image -> 6, 5 x 5
  * 11.5 -> 7.2; 3 x 224 x 224 -> 32, 3 x 3 with stride 2 499 -> 281; -> 64, 3 x 3 2495 -> 2050; -> 64, 7 x 7 with

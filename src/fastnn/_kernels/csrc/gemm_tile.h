@@ -127,8 +127,8 @@ INLINE void NAME(tile_step)(int rows, int vectors, int panels, const fnn_tile *t
 
 /* A(i, k) = a[tap * MR + i][k], or a[i][tap_offset[tap] + k]. Several panels at once keep the multipliers busy
  * where there are too few rows to do so: a sum's next step waits for its last one, 4 cycles on the machines of
- * today. Rows of A that come from memory are fetched once, for the first panel: 16 x 256 x 56 x 56 -> 64, 1 x 1, one
- * thread of Zen 5 10.7 -> 7.0 ms, AVX2 15.7 -> 13.1. */
+ * today. Rows of A that come from memory are fetched once, for the first panel, by the tiles that many rows are cut in,
+ * of all MR or one less: 16 x 256 x 56 x 56 -> 64, 1 x 1, one thread of Zen 5 10.7 -> 7.0 ms, AVX2 15.7 -> 13.1. */
 INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t, const real *b,
                             ptrdiff_t column) {
     vec sum[MR * NV];
@@ -137,7 +137,7 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
         NAME(tile_start)(rows, vectors, t, column + p * NR, sum + p * rows * NV);
     const real *const *a = (const real *const *)t->a;
     const real *row[MR], *next = b + t->next_b;
-    const ptrdiff_t next_a = rows > MR - 2 && column == 0 ? t->next_a : 0;
+    const ptrdiff_t next_a = rows > 4 && rows > MR - 2 && column == 0 ? t->next_a : 0;
     for (ptrdiff_t tap = 0; tap < t->taps; tap++) {
         if (tap == 0 || !t->tap_offset) {
 #pragma GCC unroll 16
@@ -152,7 +152,7 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
                 if (next_a)
 #pragma GCC unroll 1
                     for (int i = 0; i < rows; i++)
-                        __builtin_prefetch(a[tap * MR + i] + t->a_offset + k + next_a, 0, 2);
+                        NAME(fetch)((t->tap_offset ? a[i] : a[tap * MR + i]) + t->a_offset + k + next_a, FETCH_STEPS);
                 if (PAIRED(rows, vectors))
                     for (; k + 1 < stop; k += 2, b += 2 * NR)
 #pragma GCC unroll 2
@@ -172,7 +172,7 @@ INLINE void NAME(tile_rows)(int rows, int vectors, int panels, const fnn_tile *t
 /* A(i, k) = a[k][i]: the transposed operand of a weight gradient. A step reads a line or two of a row of A, far from
  * the last one's: those of the rows i that come next are fetched meanwhile (one thread, gradient of 1 x 1 filters for
  * 16 images: AVX2 24 -> 144 at 56 x 56 .88 of the time, 16 -> 96 at 112 x 112 .67; AVX-512 512 -> 2048 at 14 x 14
- * .93). What lies in memory is fetched once, for the first panel: see fetch_rows in transposed.pyx. */
+ * .93). What lies in memory is fetched once, for the first panel: see column_tiles in transposed.pyx. */
 INLINE void NAME(column_step)(int rows, int vectors, const fnn_tile *t, ptrdiff_t k, const real *b, vec *sum) {
     const real *row = (const real *)t->a[k] + t->a_offset;
     __asm__("" : "+r"(row)); /* one address, where GCC would keep one for each of the rows */

@@ -31,8 +31,8 @@ typedef struct {
     ptrdiff_t next_b;      /* elements to what is to be fetched meanwhile: from each panel, or with  */
                            /* gemm_columns from the first, one panel's share behind the other's      */
     ptrdiff_t next_step;   /* ... so many of them a step of the reduction; 0 for nothing          */
-    ptrdiff_t next_a;      /* elements from each row of A to one that is to be fetched meanwhile; */
-                           /* 0 for none                                                          */
+    ptrdiff_t next_a;      /* elements from each row of A to one that is to be fetched meanwhile, */
+                           /* with gemm_columns one line of it; 0 for none                        */
     int rows;              /* rows of this tile, 1 .. mr                                          */
     int accumulate;        /* C already holds a partial sum: add to it                            */
     int relu;              /* before the store: 1 clip at zero, 2 at six, too; 0 neither           */
