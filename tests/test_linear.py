@@ -56,6 +56,21 @@ def test_sizes_around_the_width_of_a_tile(isa, dtype):
         check(arguments(out_features, rows, in_features, dtype))
 
 
+@pytest.mark.parametrize("in_features", [1, 16, 97, 160, 1024])
+def test_few_rows_have_the_bits_of_packed_weights_wherever_these_lie(isa, dtype, in_features):
+    for start in range(0, 64, 12):  # bytes into a line of the caches; 12 is in the middle of a double
+        memory = np.zeros(130 * in_features * np.dtype(dtype).itemsize + 192, np.uint8)
+        first = -memory.ctypes.data % 64 + start
+        weight = memory[first:first + 130 * in_features * np.dtype(dtype).itemsize].view(dtype)
+        weight = weight.reshape(130, in_features)
+        weight[...] = draw(130, in_features, dtype=dtype, seed=2)
+        layer = fn.Linear(in_features, 130, dtype=dtype, rng=0).eval()
+        layer.weight.data = weight
+        for rows in (1, 2, 5):
+            x = draw(rows, in_features, dtype=dtype, seed=1)
+            assert_same_bits([functional.linear(x, weight, layer.bias.data)], [layer(x)])
+
+
 def test_more_than_one_block_of_every_size(isa, dtype):
     check(arguments(300, 700, 530, dtype))
 
