@@ -30,6 +30,11 @@ cdef enum:
     TRANSPOSED_KC = 224          # steps of a block of a long sum
 
 
+cdef inline bint share_a_set(Py_ssize_t stride) noexcept nogil:
+    """Whether rows so many bytes apart fall into one set of L1, which holds 8 or 12 lines."""
+    return stride % (64 * CACHE_LINE) == 0
+
+
 cdef Py_ssize_t columns_in_place(const fnn_kernels* kern, Py_ssize_t rows, Py_ssize_t columns,
                                  Py_ssize_t b_stride, Py_ssize_t itemsize) noexcept nogil:
     """How many columns of B are multiplied where they lie, by so many rows of A^T; the others are packed.
@@ -44,7 +49,7 @@ cdef Py_ssize_t columns_in_place(const fnn_kernels* kern, Py_ssize_t rows, Py_ss
     cdef Py_ssize_t rest = columns % kern.nr
     cdef Py_ssize_t lines = kern.nr * itemsize // CACHE_LINE
     cdef Py_ssize_t most = IN_PLACE_TILES if lines > 1 else FEW_TILES if lines else 0
-    if rows > most * kern.mr or lines == 1 and b_stride * itemsize % (64 * CACHE_LINE) == 0:
+    if rows > most * kern.mr or lines == 1 and share_a_set(b_stride * itemsize):
         return 0
     return columns if rest == kern.lanes else columns - rest
 
@@ -170,10 +175,10 @@ cdef bint columns_collide(Py_ssize_t stride, Py_ssize_t depth, Py_ssize_t column
                           Py_ssize_t itemsize) noexcept nogil:
     """Whether columns of A, rows of which are `stride` apart, are to be copied for the panels of B to read.
 
-    Lines that are a multiple of 64 lines apart fall into one set of L1, which holds 8 or 12 of them (Zen 3,
-    gradient of a weight of 1024 x 1024 by 64, 256, 1024 rows: 2.05, 8.45, 37.1 ms, copied 1.50, 6.88, 31.3).
+    Those that share a set drive each other out (Zen 3, gradient of a weight of 1024 x 1024 by 64, 256, 1024
+    rows: 2.05, 8.45, 37.1 ms, copied 1.50, 6.88, 31.3).
     """
-    return stride * itemsize % (64 * CACHE_LINE) == 0 and depth > 16 and columns > 4 * nr
+    return share_a_set(stride * itemsize) and depth > 16 and columns > 4 * nr
 
 
 cdef bint is_turned(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize) noexcept nogil:

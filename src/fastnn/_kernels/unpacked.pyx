@@ -28,8 +28,8 @@ from fastnn._kernels.gemm cimport (
 )
 from fastnn._kernels.pack cimport pack, pack_by_all, panel_elements
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, LARGE_BYTES, Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, go_on, kernels,
-    lines_apart, next_task, raise_interrupt, real, start, team_size
+    CACHE_LINE, LARGE_BYTES, Watch, balanced, ceil_div, deal, first_line, fnn_kernels, fnn_tasks, go_on,
+    kernels, lines_apart, next_task, raise_interrupt, real, start, team_size
 )
 from fastnn._kernels.transposed cimport gradient_workspace, multiply_transposed
 
@@ -63,7 +63,7 @@ cdef Block block_of(const fnn_kernels* kern, Py_ssize_t m, Py_ssize_t n, Py_ssiz
         most = FEW_PANELS * nr if block.in_l1 else nr
     block.columns = balanced(n, max(nr, min(most, ceil_div(ceil_div(n, TASKS), nr) * nr)), nr)
     if block.in_l1:
-        block.depth = max(FEW_BYTES // (block.columns * itemsize), FEW_UNIT)
+        block.depth = FEW_BYTES // (block.columns * itemsize)
         return block
     block.depth = KC * NC // nr if narrow else LONGEST_KC
     block.depth = ceil_div(k, max(ceil_div(k, block.depth), <Py_ssize_t>1))
@@ -127,10 +127,8 @@ cdef Py_ssize_t until_line(const real* b, Py_ssize_t n_stride) noexcept nogil:
     NumPy's arrays begin 16 bytes into a line: columns of 1024 numbers, lines of which share a set of L1, were
     read twice so, and 4 MB of them turned in 89 us, not 65.
     """
-    cdef Py_ssize_t size = sizeof(real), past = <Py_ssize_t>(<size_t>b % CACHE_LINE)
-    if n_stride * size % CACHE_LINE or past % size:
-        return 0
-    return (CACHE_LINE - past) % CACHE_LINE // size
+    cdef Py_ssize_t size = sizeof(real), before = first_line(<void*>b) - <char*>b
+    return 0 if n_stride * size % CACHE_LINE or before % size else before // size
 
 
 cdef void unpacked_share(fnn_tasks* tasks, int thread, const fnn_kernels* kern, const real* a,

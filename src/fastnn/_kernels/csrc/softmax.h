@@ -63,9 +63,7 @@ INLINE real NAME(row_max)(ptrdiff_t n, const real *x) {
 INLINE void NAME(exp_vectors)(int vectors, ptrdiff_t n, ptrdiff_t i, const real *x, real largest, real *y,
                               NAME(row_sum) *sums) {
     vec e[4];
-    if (vectors == 4)
-#pragma GCC unroll 4
-        for (int j = 0; j < 4 * VLEN; j += 64 / (int)sizeof(real)) __builtin_prefetch(x + i + j + n, 0, 2);
+    if (vectors == 4) NAME(fetch)(x + i + n, 4 * VLEN);
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; j++) {
         e[j] = vexp_normal(load(x + i + j * VLEN) - largest);
