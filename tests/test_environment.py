@@ -146,11 +146,12 @@ def test_networks(mode, isa, threads):
                               fn.Conv2d(32, 8, 1, rng=3))
         frozen = fn.Sequential(fn.Conv2d(3, 8, 3, rng=0), fn.BatchNorm2d(8), fn.ReLU(),
                                fn.Residual(chain)).eval().freeze()
-        return net, lstm, shared, frozen
+        return net, lstm, shared, frozen, Arithmetic().eval().freeze()
 
-    def computed(net, lstm, shared, frozen):
+    def computed(net, lstm, shared, frozen, arithmetic):
         y, (out, _), (alone, _) = net(x), lstm(sequence), shared(sequence[:, :1])
         results = [y, net.backward(y), out, lstm.backward(out), alone, shared.backward(alone), frozen(x)]
+        results += [arithmetic(sequence[0]) for _ in range(2)]  # the first call is another
         results += [p.grad for p in net.parameters() + lstm.parameters() + shared.parameters()]
         return flat([*results, net.eval()(x), lstm.eval()(sequence)])
 
@@ -159,6 +160,19 @@ def test_networks(mode, isa, threads):
     with environment(mode):
         found = computed(*networks)
     assert_same_bits(found, expected)
+
+
+class Arithmetic(fn.Module):
+    """Of which a frozen network does some by NumPy, between steps of its own and where these cannot add."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = fn.Residual(fn.Linear(12, 12, rng=0))
+        self.scale = fn.layers.Parameter(draw(12, dtype=np.float32))
+
+    def forward(self, x):
+        y = self.linear(x)
+        return y / 3 + y * self.scale - x
 
 
 def made_layer(name, dtype):

@@ -86,10 +86,12 @@ class FrozenNetwork:
         results = self._results(self._ordered(feeds), done)
         return dict(zip(self.graph.outputs, results, strict=True))
 
+    @in_default_environment
     def nodes(self, feeds: Mapping[str, Any]) -> list[Node]:
         """What runs for inputs by name: nodes into which others have been fused."""
         return self._optimised(tuple(np.ndim(x) for x in self._ordered(feeds))).nodes
 
+    @in_default_environment
     def timed(self, feeds: Mapping[str, Any]) -> list[tuple[Node, float]]:
         """Run on inputs by name; return the seconds of each node but those that need no step."""
         key, arrays, buffers = self._prepared(self._ordered(feeds))
@@ -121,6 +123,7 @@ class FrozenNetwork:
             key.append((x.shape, x.dtype, order))
         return tuple(key), arrays, buffers
 
+    @in_default_environment
     def _results(self, inputs: Sequence[Any], done: Callable[[], object] = bool) -> list[np.ndarray]:
         key, arrays, buffers = self._prepared(inputs)
         entry = self._plans.get(key)
@@ -138,7 +141,6 @@ class FrozenNetwork:
         finally:
             free.append(workspace)
 
-    @in_default_environment
     def _optimised(self, ranks: tuple[int, ...]) -> Graph:
         if ranks not in self._graphs:
             self._graphs[ranks] = optimise(self.graph, ranks)

@@ -50,7 +50,7 @@ def _as_it_is(step: Step, rng: Any) -> Node:
 # Operators whose outputs have the dtype of their first input.
 _KEEP_DTYPE = frozenset((
     "Slice", "Split", "Pad", "Resize", "Upsample", "Expand", "Tile", "Gather", "LRN", "PRelu", "Elu", "Selu",
-    "HardSigmoid", "HardSwish", "Softplus", "Sub", "Div", "Pow", "Sqrt", "Exp", "Log", "Neg", "Abs", "Sum",
+    "HardSigmoid", "HardSwish", "Softplus", "Pow", "Sqrt", "Exp", "Log", "Neg", "Abs", "Sum",
     "Max", "Min", "ReduceMean", "ReduceSum", "ReduceMax", "ConvTranspose", "LayerNormalization", "MatMul",
     "Gemm", "Conv", "GlobalMaxPool", "LpPool", "InstanceNormalization", "RNN", "LSTM", "GRU", "Softmax",
     "LogSoftmax", "BatchNormalization"))
@@ -243,7 +243,7 @@ def _clip(view, *, min=None, max=None):
     return view.add("map", view.input(0), activation=("clip", *bounds))
 
 
-@_lowers("Add", "Mul")
+@_lowers("Add", "Sub", "Mul", "Div")
 def _arithmetic(view):
     if not (view.is_float(0) and view.is_float(1)):
         return None

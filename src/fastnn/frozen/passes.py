@@ -15,7 +15,8 @@ from .graph import Graph, Node
 
 # What a product's step does itself, after its sums.
 _PRODUCTS = ("conv", "linear")
-_WITH_ACTIVATION = (*_PRODUCTS, "conv_transpose", "layer_norm", "scale", "add", "mul")
+_ARITHMETIC = ("add", "sub", "mul", "div")
+_WITH_ACTIVATION = (*_PRODUCTS, "conv_transpose", "layer_norm", "scale", *_ARITHMETIC)
 
 
 def optimise(graph: Graph, ranks: Sequence[int]) -> Graph:
@@ -55,7 +56,7 @@ def ranks_of(graph: Graph, ranks: Sequence[int]) -> dict[str, int | None]:
             rank -= 1
         elif node.op == "matrix":
             rank = 2
-        elif node.op in ("add", "mul"):
+        elif node.op in _ARITHMETIC:
             both = [known.get(name) for name in node.inputs]
             rank = None if None in both else max(both)
         elif rank is None and node.op == "conv":

@@ -119,14 +119,29 @@ class Value:
     def __radd__(self, other: Any) -> Value:
         return self._arithmetic("add", other, self)
 
+    def __sub__(self, other: Any) -> Value:
+        return self._arithmetic("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Value:
+        return self._arithmetic("sub", other, self)
+
     def __mul__(self, other: Any) -> Value:
         return self._arithmetic("mul", self, other)
 
     def __rmul__(self, other: Any) -> Value:
         return self._arithmetic("mul", other, self)
 
+    def __truediv__(self, other: Any) -> Value:
+        return self._arithmetic("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Value:
+        return self._arithmetic("div", other, self)
+
+    def __neg__(self) -> Value:
+        return self._arithmetic("mul", self, -1)
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Value:
-        op = {np.add: "add", np.multiply: "mul"}.get(ufunc)
+        op = {np.add: "add", np.subtract: "sub", np.multiply: "mul", np.divide: "div"}.get(ufunc)
         if op is None or method != "__call__" or kwargs:
             raise Untraceable(f"numpy.{ufunc.__name__}")
         return self._arithmetic(op, *inputs)

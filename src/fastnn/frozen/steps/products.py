@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 
+from ..._kernels import elementwise as _elementwise
 from ..._kernels import gemm as _gemm
 from ..._kernels import norm as _norm
+from ...functional._elementwise import lie_alike
 from ...functional.linear import pack_weight
-from .registry import activate, check_float, contiguous, empty_as, split_relu, steps_of
+from .registry import activate, check_float, contiguous, dense_order, empty_as, flat, split_relu, steps_of
 
 # --- Linear
 
@@ -71,10 +73,12 @@ def scale_steps(build, node, x, scale, shift):
     return activate(build, node.attributes["activation"], np.moveaxis(y, -1, 1))
 
 
-# --- Sums and products of two arrays
+# --- Arithmetic of two arrays
 
 
 def _arithmetic(ufunc):
+    """The entry of a NumPy function; the kernel adds what lies alike, and applies a relu meanwhile."""
+
     def steps(build, node, x, y):
         # A number in the graph is float64, and means one of the other operand's dtype.
         if build.known(1) and y.ndim == 0:
@@ -84,18 +88,23 @@ def _arithmetic(ufunc):
         shape = np.broadcast_shapes(x.shape, y.shape)
         if node.attributes.get("same_shape") and x.shape != y.shape:
             raise ValueError(f"{node.label}: parts of shapes {x.shape} and {y.shape} do not add up")
-        dtype = np.result_type(x, y)
+        dtype = ufunc(np.ones((), x.dtype), np.ones((), y.dtype)).dtype
         for i, part in enumerate((x, y)):
             if part.shape == shape and part.dtype == dtype:
                 total = part if not build.known(i) and build.overwrites(i) else empty_as(build, part)
                 break
         else:
             total = build.empty(shape, dtype)
-        build.step(ufunc, x, y, total)
-        return activate(build, node.attributes["activation"], total)
+        activation = node.attributes["activation"]
+        if ufunc is np.add and lie_alike(x, y) and x.strides == total.strides and dense_order(x) is not None:
+            relu, activation = (True, None) if activation == ("relu",) else (False, activation)
+            build.step(_elementwise.add, flat(x), flat(y), relu, flat(total))
+        else:
+            build.step(ufunc, x, y, total)
+        return activate(build, activation, total)
 
     return steps
 
 
-steps_of("add")(_arithmetic(np.add))
-steps_of("mul")(_arithmetic(np.multiply))
+for _op, _ufunc in (("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div", np.divide)):
+    steps_of(_op)(_arithmetic(_ufunc))

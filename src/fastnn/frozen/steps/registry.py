@@ -78,7 +78,7 @@ def check_float(node: Any, x: np.ndarray, dtype: np.dtype | None = None) -> None
 
 def dense_order(x: np.ndarray) -> tuple[int, ...] | None:
     """The axes from the slowest to the fastest, if the memory of x has no gaps."""
-    order = tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
+    order = tuple(memory_order(x))
     return order if x.transpose(order).flags.c_contiguous else None
 
 
