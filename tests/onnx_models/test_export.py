@@ -161,6 +161,8 @@ LAYERS = {
     "Hardswish": (partial(fn.Hardswish), (5, 4), (None, 4)),
     "Softplus": (partial(fn.Softplus), (5, 4), (None, 4)),
     "Softplus of another slope": (partial(fn.Softplus, 1.5), (5, 4), (None, 4)),
+    "Softplus of another threshold": (partial(fn.Softplus, 1, 0.5), (5, 4), (None, 4)),
+    "Softplus of another slope and threshold": (partial(fn.Softplus, -1.5, 0.25), (5, 4), (None, 4)),
     "LocalResponseNorm": (partial(fn.LocalResponseNorm, 3, 0.5, 0.6, 1.5), IMAGE, FREE),
     "LeakyReLU": (partial(fn.LeakyReLU, 0.2), (5, 4), (None, 4)),
     "Sigmoid": (partial(fn.Sigmoid), (5, 4), (None, 4)),

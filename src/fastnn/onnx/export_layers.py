@@ -181,12 +181,18 @@ def _hardswish(builder: Builder, layer: nn.Hardswish, x: Value) -> Value:
 
 @emits(nn.Softplus)
 def _softplus(builder: Builder, layer: nn.Softplus, x: Value) -> Value:
-    # ONNX's has no threshold: beyond torch's of 20 the two differ by less than 3e-9 of a unit.
-    if layer.beta == 1:
-        return builder.add("Softplus", x, shape=x.shape)
-    beta = builder.constant("beta", np.array(layer.beta, x.dtype))
-    y = builder.add("Softplus", builder.add("Mul", x, beta, shape=x.shape), shape=x.shape)
-    return builder.add("Div", y, beta, shape=x.shape)
+    scaled, beta = x, None
+    if layer.beta != 1:
+        beta = builder.constant("beta", np.array(layer.beta, x.dtype))
+        scaled = builder.add("Mul", x, beta, shape=x.shape)
+    y = builder.add("Softplus", scaled, shape=x.shape)
+    if beta is not None:
+        y = builder.add("Div", y, beta, shape=x.shape)
+    if layer.threshold >= 20:  # ONNX's has no threshold: beyond 20 the two differ by less than 3e-9 of a unit
+        return y
+    threshold = builder.constant("threshold", np.array(layer.threshold, x.dtype))
+    above = builder.add("Greater", scaled, threshold, shape=x.shape, dtype=bool)
+    return builder.add("Where", above, x, y, shape=x.shape, dtype=x.dtype)
 
 
 @emits(nn.LocalResponseNorm)
