@@ -23,5 +23,6 @@ cdef int allocate_taps(Walk* walk, Py_ssize_t taps) noexcept nogil
 cdef real* padded_source(Walk* walk, const real* x, Py_ssize_t h, Py_ssize_t w, Py_ssize_t c, Py_ssize_t x_n,
                          Py_ssize_t x_h, Py_ssize_t x_w, Py_ssize_t x_c, const Filter* f) noexcept nogil
 cdef int source_walk(Walk* walk, const real* x, const Py_ssize_t* shape, const Py_ssize_t* strides,
-                     const Filter* f, Py_ssize_t p, Py_ssize_t q, Py_ssize_t y_pixel, real** copy) noexcept
+                     const Filter* f, Py_ssize_t p, Py_ssize_t q, Py_ssize_t y_pixel,
+                     real** copy) noexcept nogil
 cdef void free_walk(Walk* walk, void* copy, Py_ssize_t pixel) noexcept nogil

@@ -238,21 +238,22 @@ cdef int convolve_images(const Py_buffer* x, const real* panels, const real* bia
     cdef real* to = <real*>(<char*>y.buf + first * y.strides[0])
     cdef Walk walk
     cdef real* copy = NULL
-    cdef int status = source_walk(&walk, source, shape, x.strides, f, y.shape[1], y.shape[2],
-                                  y.strides[2] // <Py_ssize_t>sizeof(real), &copy)
-    if status == 0:
-        with nogil:
-            if copy is not NULL:
-                source = copy
-            if group:
-                status = convolve_rows(&walk, source, panels, bias, to, c, group, walk.taps, accumulate, relu)
-            elif copy is not NULL and runs_fit(&walk, f.s * c, sizeof(real)):
-                status = convolve_few_channels(&walk, copy, panels, f.s * c, bias, to, k, accumulate, relu)
-            else:
-                status = convolve(&walk, source, panels, walk.taps,
-                                  c // f.groups if copy is NULL else f.s * c, bias, to, k // f.groups,
-                                  f.groups, accumulate, relu)
-    free_walk(&walk, copy, c * sizeof(real))
+    cdef int status
+    with nogil:
+        status = source_walk(&walk, source, shape, x.strides, f, y.shape[1], y.shape[2],
+                             y.strides[2] // <Py_ssize_t>sizeof(real), &copy)
+        if copy is not NULL:
+            source = copy
+        if status != 0:
+            pass
+        elif group:
+            status = convolve_rows(&walk, source, panels, bias, to, c, group, walk.taps, accumulate, relu)
+        elif copy is not NULL and runs_fit(&walk, f.s * c, sizeof(real)):
+            status = convolve_few_channels(&walk, copy, panels, f.s * c, bias, to, k, accumulate, relu)
+        else:
+            status = convolve(&walk, source, panels, walk.taps, c // f.groups if copy is NULL else f.s * c,
+                              bias, to, k // f.groups, f.groups, accumulate, relu)
+        free_walk(&walk, copy, c * sizeof(real))
     return status
 
 
@@ -327,7 +328,8 @@ cdef class Prepared:
 
 
 cdef int source_walk(Walk* walk, const real* x, const Py_ssize_t* shape, const Py_ssize_t* strides,
-                     const Filter* f, Py_ssize_t p, Py_ssize_t q, Py_ssize_t y_pixel, real** copy) noexcept:
+                     const Filter* f, Py_ssize_t p, Py_ssize_t q, Py_ssize_t y_pixel,
+                     real** copy) noexcept nogil:
     """The forward walk over x, or over a padded copy where channels are few. -1: no memory, or interrupted.
 
     `shape` and `strides`, in bytes, of x (N, H, W, C); pixels of y are `y_pixel` numbers apart.

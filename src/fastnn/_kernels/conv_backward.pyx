@@ -236,23 +236,24 @@ def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
     if grad_y.size == 0 or x.size == 0:  # no outputs, or no inputs but padding
         grad_weight[:] = 0
         return
-    status = source_walk(&walk, &x[0, 0, 0, 0], x.shape, x.strides, &f, grad_y.shape[1],
-                         grad_y.shape[2], k, &copy)
-    if status == 0:
-        with nogil:
-            source = copy if copy is not NULL else &x[0, 0, 0, 0]
-            if group:
-                status = rows_gradient(&walk, source, &grad_y[0, 0, 0, 0], c, group, &grad_weight[0, 0, 0, 0])
-            elif copy is not NULL:
-                status = weight_gradient_by_rows(&walk, source, &grad_y[0, 0, 0, 0], c, k, f.s,
-                                                 &grad_weight[0, 0, 0, 0])
-            elif walk.n * walk.p * walk.q < FEW_PIXELS * (k // f.groups):
-                status = filter_gradient_by_filters(&walk, source, &grad_y[0, 0, 0, 0], f.groups,
-                                                    c // f.groups, k // f.groups, &grad_weight[0, 0, 0, 0])
-            else:
-                status = weight_gradient(&walk, source, &grad_y[0, 0, 0, 0], f.groups, c // f.groups,
-                                         k // f.groups, &grad_weight[0, 0, 0, 0])
-    free_walk(&walk, copy, c * sizeof(real))
+    with nogil:
+        status = source_walk(&walk, &x[0, 0, 0, 0], x.shape, x.strides, &f, grad_y.shape[1],
+                             grad_y.shape[2], k, &copy)
+        source = copy if copy is not NULL else &x[0, 0, 0, 0]
+        if status != 0:
+            pass
+        elif group:
+            status = rows_gradient(&walk, source, &grad_y[0, 0, 0, 0], c, group, &grad_weight[0, 0, 0, 0])
+        elif copy is not NULL:
+            status = weight_gradient_by_rows(&walk, source, &grad_y[0, 0, 0, 0], c, k, f.s,
+                                             &grad_weight[0, 0, 0, 0])
+        elif walk.n * walk.p * walk.q < FEW_PIXELS * (k // f.groups):
+            status = filter_gradient_by_filters(&walk, source, &grad_y[0, 0, 0, 0], f.groups, c // f.groups,
+                                                k // f.groups, &grad_weight[0, 0, 0, 0])
+        else:
+            status = weight_gradient(&walk, source, &grad_y[0, 0, 0, 0], f.groups, c // f.groups,
+                                     k // f.groups, &grad_weight[0, 0, 0, 0])
+        free_walk(&walk, copy, c * sizeof(real))
     finish(status, "conv2d_backward")
 
 

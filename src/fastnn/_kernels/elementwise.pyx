@@ -473,6 +473,7 @@ def cross_entropy(x, targets, Py_ssize_t ignore, const double[::1] weight, doubl
     """losses = -weight[target] log softmax(x)[target] of each row, 0 where ignored; returns their sum."""
     cdef Environment _caller = default_environment()
     cdef Arrays arrays
+    cdef const double* weights
     cdef Py_ssize_t row, rows
     cdef double total = 0
     arrays.count = 0
@@ -481,9 +482,11 @@ def cross_entropy(x, targets, Py_ssize_t ignore, const double[::1] weight, doubl
     try:
         acquire(&arrays, x, False)
         acquire(&arrays, targets, False)
-        rows = run_classes(&arrays, &losses[0], NULL, ignore, NULL if weight is None else &weight[0], 1)
-        for row in range(rows):
-            total += losses[row]
+        weights = NULL if weight is None else &weight[0]
+        with nogil:
+            rows = run_classes(&arrays, &losses[0], NULL, ignore, weights, 1)
+            for row in range(rows):
+                total += losses[row]
     finally:
         release(&arrays)
     raise_interrupt()
@@ -494,14 +497,16 @@ def cross_entropy_backward(x, targets, Py_ssize_t ignore, const double[::1] weig
     """grad_x = scale weight[target] (softmax(x) - (1 at the target)) of each row, 0 where it is ignored."""
     cdef Environment _caller = default_environment()
     cdef Arrays arrays
+    cdef const double* weights
     arrays.count = 0
     try:
         acquire(&arrays, x, False)
         acquire(&arrays, targets, False)
         acquire(&arrays, grad_x, True)
+        weights = NULL if weight is None else &weight[0]
         if arrays.item[0].len:
-            run_classes(&arrays, NULL, <char*>arrays.item[2].buf, ignore,
-                        NULL if weight is None else &weight[0], scale)
+            with nogil:
+                run_classes(&arrays, NULL, <char*>arrays.item[2].buf, ignore, weights, scale)
     finally:
         release(&arrays)
     raise_interrupt()

@@ -124,7 +124,7 @@ cdef struct Turn:
     Py_ssize_t itemsize
     Py_ssize_t images, rows, columns
     Py_ssize_t image, column    # of x, bytes from one to the next
-    Py_ssize_t part, parts      # rows of a task, and tasks of an image; or columns, where they are more
+    Py_ssize_t part, parts      # of a task, rows or columns, of which there are more; tasks of an image
     const char* x
     char* y
 

@@ -77,7 +77,8 @@ cdef struct Pooling:
     bint apart                      # windows are small and have at most a pixel in common
     bint slides                     # along the row, see csrc/pool.h
     bint far                        # x is large
-    bint downward                   # all rows of a block come first: what they share is then in L1
+    # One block of columns after the other, each through all rows: what its windows share stays in L1.
+    bint downward
     const char* x
     char* y
     char* places

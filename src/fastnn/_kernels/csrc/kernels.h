@@ -28,9 +28,9 @@ typedef struct {
     ptrdiff_t c_offset;    /* added to every row pointer of C                                     */
     ptrdiff_t columns;     /* columns of C; the last panel may be partly used                     */
     const void *bias;      /* [columns] added once, or NULL                                       */
-    ptrdiff_t next_b;      /* elements to what is to be fetched meanwhile: from each panel, or with  */
-                           /* gemm_columns from the first, one panel's share behind the other's      */
-    ptrdiff_t next_step;   /* ... so many of them a step of the reduction; 0 for nothing          */
+    ptrdiff_t next_b;      /* elements from a panel to what is fetched while it is multiplied. With   */
+                           /* gemm_columns from the first panel: each fetches its part of one stretch */
+    ptrdiff_t next_step;   /* elements fetched at each step of the reduction; 0 for nothing       */
     ptrdiff_t next_a;      /* elements from each row of A to one that is to be fetched meanwhile, */
                            /* with gemm_columns one line of it; 0 for none                        */
     int rows;              /* rows of this tile, 1 .. mr                                          */
