@@ -51,8 +51,9 @@ def backward_of(name):
         given = FUNCTIONS[name](sizes, dtype)
         y = getattr(F, name)(**given)
         known = inspect.signature(getattr(F, f"{name}_backward")).parameters
-        found = {"grad_y": y, "y": y, "input_shape": given["x"].shape if "x" in given else None, **given}
-        return {key: found[key] for key in known if key in found}
+        found = {"grad_y": y, "y": y, "input_shape": given["x"].shape if "x" in given else None,
+                 "training": True, "input_grad": True, **given}
+        return {key: found[key] for key in known}
     return case
 
 

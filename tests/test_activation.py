@@ -1,5 +1,6 @@
 """Activations: functions and layers against the reference, by finite differences, and at their edges."""
 
+import weakref
 from functools import partial
 
 import numpy as np
@@ -315,6 +316,18 @@ def test_relu_tells_its_share_of_active_units():
     assert layer.active_share == 0.75
     layer.eval()(np.array([1.0]))
     assert layer.active_share == 0.75
+
+
+def test_relu_lets_go_of_its_output_after_training():
+    net = fn.Sequential(fn.Linear(3, 4, rng=0), fn.ReLU(), fn.Linear(4, 1, rng=1))
+    layer, x = net[1], np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    y = layer(net[0](x))
+    share, output = layer.active_share, weakref.ref(y)
+    del y
+    assert output() is not None
+    net._release()
+    assert output() is None
+    assert layer.active_share == share
 
 
 def test_representations():

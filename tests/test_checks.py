@@ -78,6 +78,17 @@ def test_ragged_rank_and_mixed_dtypes_are_named():
         _checks.as_float_array("f: x", np.zeros(3), (3, 4))
     with pytest.raises(TypeError, match="f: x has dtype float64, expected float32"):
         _checks.as_float_array("f: x", np.zeros(3), dtype=_checks.FLOAT32)
+    with pytest.raises(TypeError, match="f: x has dtype float64, expected float32"):
+        _checks.as_float_array("f: x", np.float64(2.5), dtype=_checks.FLOAT32)
+
+
+def test_a_list_has_no_dtype_of_its_own():
+    array = _checks.as_float_array("f: x", [[0.1, 0.2]], 2, _checks.FLOAT32)
+    assert array.dtype is _checks.FLOAT32
+    assert (array == np.float32([[0.1, 0.2]])).all()
+    assert _checks.as_float_array("f: x", [[0.1, 0.2]]).dtype is _checks.FLOAT64
+    with pytest.raises(TypeError, match="f: x is a list of dtype int64, expected an array of float32"):
+        _checks.as_float_array("f: x", [1, 2], None, _checks.FLOAT32)
 
 
 def test_an_object_that_refuses_conversion_is_a_type_error():

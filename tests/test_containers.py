@@ -166,6 +166,14 @@ def test_an_error_says_in_which_layer():
         "in layer 0 of Sequential, PlainLinear",
         "in layer 1 of Sequential, Sequential",
     ]
+    net = Sequential(Identity(), Sequential(fastnn.ReLU(dtype=np.float64), linear(2, 2)))
+    y = net(x_of(1, 2))
+    with pytest.raises(ValueError, match="matmul") as caught:
+        net.backward(y[:, :1])
+    assert caught.value.__notes__ == [
+        "in layer 1 of Sequential, PlainLinear",
+        "in layer 1 of Sequential, Sequential",
+    ]
 
 
 def test_backward_before_forward():

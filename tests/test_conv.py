@@ -630,8 +630,8 @@ def test_more_threads_than_tiles(threads):
 
 def test_filters_that_serve_one_call_are_transformed_as_they_are_read_where_tiles_are_few_or_they_are_many():
     for images, size, filters, expected in ((1, 56, 64, True), (2, 56, 64, False), (2, 56, 8192, True)):
-        assert F.transforms_once(6, (images, 64, size, size), (size, size), filters, (1, 1)) is expected
-    assert not F.transforms_once(0, (1, 64, 8, 8), (8, 8), 64, (1, 1))
+        assert F.transforms_on_the_fly(6, (images, 64, size, size), (size, size), filters, (1, 1)) is expected
+    assert not F.transforms_on_the_fly(0, (1, 64, 8, 8), (8, 8), 64, (1, 1))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -368,6 +368,18 @@ def test_how_many_probabilities_are_right():
     assert losses.BCELoss().correct(y, target) == (2, 4)
 
 
+def test_no_probability_is_ignored():
+    loss = losses.CrossEntropyLoss(ignore_index=0)
+    logits, target = np.array([[2.0, 1], [0, 1], [3, 1]]), np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
+    assert loss.correct(logits, target) == (2, 3)
+    assert loss.correct(logits, target.argmax(1)) == (1, 2)
+
+
+def test_label_smoothing_is_looked_at_when_the_loss_is_made():
+    with pytest.raises(ValueError, match="CrossEntropyLoss: label_smoothing must be between 0 and 1"):
+        losses.CrossEntropyLoss(label_smoothing=5)
+
+
 def test_loss_has_no_reduction_none():
     with pytest.raises(ValueError, match="reduction"):
         losses.MSELoss("none")

@@ -102,6 +102,16 @@ def test_state_goes_on():
     assert optimizer.param_groups[0]["lr"] == 0.5
 
 
+def test_a_state_of_another_kind_is_refused():
+    scheduler = S.StepLR(SGD(PlainLinear(2, 1), lr=1.0), 2)
+    before = scheduler.state_dict()
+    with pytest.raises(ValueError, match=r"^StepLR\.load_state_dict: T_max, eta_min is not expected; the "):
+        scheduler.load_state_dict(S.CosineAnnealingLR(SGD(PlainLinear(2, 1)), 5).state_dict())
+    with pytest.raises(TypeError, match=r"^StepLR\.load_state_dict: state_dict is a list, expected what"):
+        scheduler.load_state_dict([1])
+    assert scheduler.state_dict() == before
+
+
 @pytest.mark.parametrize("make", [lambda o: S.StepLR(o, 0), lambda o: S.ExponentialLR(o, -1.0),
                                   lambda o: S.CosineAnnealingLR(o, 0), lambda o: S.LinearLR(o, 2.0)])
 def test_refused(make):

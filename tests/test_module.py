@@ -473,6 +473,24 @@ def test_buffers_are_replaced_by_copies():
         counter.register_buffer("calls", None)
 
 
+def test_buffers_keep_their_shape_and_dtype():
+    norm = fastnn.BatchNorm2d(3)
+    norm.running_mean = np.array([1, 2, 3], ">f4")
+    assert norm.running_mean.dtype is np.dtype(np.float32)
+    norm(np.full((2, 3, 4, 4), 11, np.float32))
+    np.testing.assert_allclose(norm.running_mean, [2, 2.9, 3.8], rtol=1e-6)
+    norm.running_var = np.ones(3)
+    assert norm.running_var.dtype == np.float32
+    with pytest.raises(ValueError, match=r"^BatchNorm2d: running_mean has shape \(2,\), expected \(3,\)"):
+        norm.running_mean = np.zeros(2, np.float32)
+    with pytest.raises(TypeError, match=r"^BatchNorm2d: running_mean has dtype complex64, expected float32"):
+        norm.running_mean = np.zeros(3, np.complex64)
+    with pytest.raises(TypeError, match=r"^BatchNorm2d: num_batches_tracked has dtype float64, expected "):
+        norm.num_batches_tracked = 1.5
+    norm.running_mean = None
+    assert "running_mean" not in norm.state_dict()
+
+
 def test_attributes_need_the_base_class_first():
     class Hasty(Module):
         def __init__(self):

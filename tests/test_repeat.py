@@ -1,7 +1,7 @@
 """The same bits a hundred times over, on 1, 2 and 4 threads: no two threads write one number.
 
-How the work is cut depends on shapes alone, each task writes numbers that no other task writes (or sums of
-its own, which one thread adds in order afterwards), and what a task reads no task writes. Which thread runs
+Each task writes numbers that no other task writes (or sums of its own, which one thread adds in order
+afterwards), how sums are cut depends on shapes alone, and what a task reads no task writes. Which thread runs
 which task is left to chance; a race would show as other bits in one of the repetitions.
 """
 

@@ -39,7 +39,8 @@ def as_float_array(name: str, x: Any, ndim: Rank = None, dtype: np.dtype | None 
     ndim : int or tuple of int, optional
         The rank or ranks allowed; None allows any.
     dtype : numpy.dtype, optional
-        The dtype `x` must have to go with the arguments checked before.  Nothing is ever cast to it.
+        The dtype `x` must have to go with the arguments checked before.  No array is ever cast to it; a list
+        of floats, which has no dtype of its own, is made an array of it.
     """
     if type(x) is np.ndarray:
         found = x.dtype
@@ -59,8 +60,10 @@ def _convert_float_array(name: str, x: Any, ndim: Rank, dtype: np.dtype | None) 
         _refuse_dtype(name, x, found, "float32 or float64")
     native = FLOAT32 if found.itemsize == 4 else FLOAT64
     if dtype is not None and native != dtype:
-        raise TypeError(f"{name} has dtype {native}, expected {dtype} as the other arrays have; "
-                        f"convert one of them with .astype")
+        if hasattr(x, "dtype"):
+            raise TypeError(f"{name} has dtype {native}, expected {dtype} as the layer or the other arrays "
+                            "have; convert it with .astype")
+        native = dtype
     check_ndim(name, array, ndim)
     return _native(array, native)
 

@@ -145,11 +145,11 @@ class _ClassLoss(Loss):
     def correct(self, y: np.ndarray, target: np.ndarray) -> tuple[float, float]:
         """How many of the largest numbers are at the target's class, and of how many."""
         axis = min(1, y.ndim - 1)
-        target = np.asarray(target)
-        if target.dtype.kind == "f":
-            target = target.argmax(axis)
+        target, found = np.asarray(target), y.argmax(axis)
+        if target.dtype.kind == "f":  # probabilities, of which none is ignored
+            return float(np.count_nonzero(found == target.argmax(axis))), float(found.size)
         kept = target != self._options["ignore_index"]
-        return float(np.count_nonzero((y.argmax(axis) == target) & kept)), float(np.count_nonzero(kept))
+        return float(np.count_nonzero((found == target) & kept)), float(np.count_nonzero(kept))
 
 
 class CrossEntropyLoss(_ClassLoss):
@@ -176,8 +176,8 @@ class CrossEntropyLoss(_ClassLoss):
 
     def __init__(self, weight: np.ndarray | None = None, ignore_index: int = -100, reduction: str = "mean",
                  label_smoothing: float = 0.0):
-        super().__init__(reduction, weight=weight, ignore_index=ignore_index,
-                         label_smoothing=label_smoothing)
+        super().__init__(reduction, weight=weight, ignore_index=ignore_index, label_smoothing=_checks.real(
+            "CrossEntropyLoss: label_smoothing", label_smoothing, 0.0, 1.0))
 
 
 class NLLLoss(_ClassLoss):

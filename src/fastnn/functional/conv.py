@@ -118,7 +118,7 @@ def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filte
     return tile or (best if algorithm == "winograd" else 0)
 
 
-def transforms_once(tile: int, x_shape: tuple, outputs: tuple, filters: int, dilation: tuple) -> bool:
+def transforms_on_the_fly(tile: int, x_shape: tuple, outputs: tuple, filters: int, dilation: tuple) -> bool:
     """Whether filters that serve one call are transformed as they are read."""
     if not tile:
         return False
@@ -203,7 +203,7 @@ def _convolve_by_tiles(x, weight, bias, y, transposed, tile, padding, dilation, 
     """y (N, P, Q, K) by Winograd's tiles and contiguous filters for this call alone, x (N, H, W, C)."""
     n, p, q, k = y.shape
     bias = None if bias is None else np.ascontiguousarray(bias)
-    if transforms_once(tile, (n, x.shape[3]), (p, q), k, dilation):
+    if transforms_on_the_fly(tile, (n, x.shape[3]), (p, q), k, dilation):
         _winograd_forward.forward_once(x, weight, bias, y, transposed, tile, *padding, *dilation, relu)
     else:
         panels = _transformed(weight, k, x.shape[3], tile, transposed)
@@ -347,6 +347,7 @@ def conv2d_backward(grad_y, x, weight, bias=None, stride=1, padding=0, dilation=
 def _correlate_backward(name, grad_y, x, weight, bias, stride, padding, dilation, groups, activation, y,
                         algorithm, input_grad, single):
     window = _window(name, x, weight, bias, stride, padding, dilation, groups)
+    input_grad = _checks.flag(f"{name}: input_grad", input_grad)
     shape = (x.shape[0], weight.shape[0], *window.output)[single:]
     grad_z = _fused.gradient(name, activation, grad_y, y, shape, x.dtype)
     return gradients(name, grad_z[None] if single else grad_z, x, weight, bias is not None, window, algorithm,

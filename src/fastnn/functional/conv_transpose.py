@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import _checks
 from .._kernels.runtime import in_default_environment
 from . import _fused
 from ._layout import contiguous_channels_last, empty_channels_last, from_channels_last
@@ -85,6 +86,7 @@ def conv_transpose2d_backward(grad_y, x, weight, bias=None, stride=1, padding=0,
     name = "conv_transpose2d_backward"
     x, weight, bias, single = _images(name, x, weight, bias)
     window = transposed_window(name, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    input_grad = _checks.flag(f"{name}: input_grad", input_grad)
     shape = (x.shape[0], weight.shape[1] * window.groups, *window.output)[single:]
     grad_y = _fused.gradient(name, None, grad_y, None, shape, x.dtype)
     grad_x, *grads = transpose_gradients(grad_y[None] if single else grad_y, x, weight, bias is not None,

@@ -132,6 +132,7 @@ def linear_backward(grad_y, x, weight, bias=None, *, activation=None, y=None, in
     """
     name = "linear_backward"
     x, weight, bias = _arguments(name, x, weight, bias)
+    input_grad = _checks.flag(f"{name}: input_grad", input_grad)
     grad_z = _fused.gradient(name, activation, grad_y, y, (*x.shape[:-1], weight.shape[0]), x.dtype)
     return product_gradients(grad_z, x, weight, bias is not None, input_grad)
 

@@ -145,6 +145,7 @@ def batch_norm_backward(grad_y, x, mean, var, weight=None, bias=None, eps=1e-5, 
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, x.ndim, x.dtype)
     _checks.same_shape(f"{name}: grad_y", grad_y, x.shape, "as x has")
     mean, var, weight, bias = _channels(name, x, mean, var, weight, bias)
+    training = _checks.flag(f"{name}: training", training)
     images = contiguous_channels_last(x)
     grad_x = empty(images.shape, x.dtype)
     grads = np.empty((2, x.shape[1]))

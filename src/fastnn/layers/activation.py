@@ -27,7 +27,7 @@ class _FromOutput(Module):
         self._save(y)
         return y
 
-    def backward(self, grad_y: np.ndarray) -> np.ndarray:
+    def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray:
         """Return grad_y f'(x)."""
         (y,) = self._take()
         return type(self)._gradient(grad_y, y)
@@ -56,7 +56,7 @@ class _FromInput(Module):
         self._save(x)
         return y
 
-    def backward(self, grad_y: np.ndarray) -> np.ndarray:
+    def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray:
         """Return the gradient of x."""
         (x,) = self._take()
         return type(self)._gradient(grad_y, x, *self._numbers())
@@ -72,12 +72,13 @@ class ReLU(_FromOutput):
     Attributes
     ----------
     active_share : float
-        The share of units with y > 0 in the last call in training mode; NaN before it.
+        The share of units with y > 0 in the last call in training mode; NaN before it. Until the next one,
+        or the end of `fit`, the layer holds on to that call's output.
     """
 
     _function = staticmethod(F.relu)
     _gradient = staticmethod(F.relu_backward)
-    _last: np.ndarray | None = None
+    _last: np.ndarray | float = float("nan")    # the last output, or its share
 
     def __init__(self, inplace: bool = False, *, dtype: Any = np.float32):
         super().__init__(dtype=dtype)
@@ -93,7 +94,11 @@ class ReLU(_FromOutput):
     @property
     def active_share(self) -> float:
         """The share of active units in the last call in training mode."""
-        return float("nan") if self._last is None else F.active_share(self._last)
+        return F.active_share(self._last) if isinstance(self._last, np.ndarray) else self._last
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.__dict__["_last"] = self.active_share
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -175,7 +180,7 @@ class Softmax(Module):
         self._save(y)
         return y
 
-    def backward(self, grad_y: np.ndarray) -> np.ndarray:
+    def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray:
         """Return the gradient of the input."""
         (y,) = self._take()
         return type(self)._gradient(grad_y, y, self.dim)

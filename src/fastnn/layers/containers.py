@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import _checks, functional
+from .. import _checks
 from .._kernels.runtime import in_default_environment
+from ..functional import _fused
 from ..functional._elementwise import add
 from .module import Module, backward_without_input
 
@@ -71,7 +72,7 @@ class _ModuleSequence(_Container):
         self._put(self._name_at(index), layer)
 
     def _part(self, part: _ModuleSequence, layers: Iterable[tuple[str, Module]]) -> _ModuleSequence:
-        """A slice, in the modes of the whole, of which alone its layers remain parts."""
+        """Fill a slice: it has the modes of the whole, and its layers remain parts of the whole alone."""
         part.training, part.recording = self.training, self.recording
         part._layers.update(layers)
         return part
@@ -142,24 +143,29 @@ class Sequential(_ModuleSequence):
             try:
                 x = _first(layer(x))
             except Exception as error:
-                error.add_note(f"in layer {name} of {type(self).__name__}, {type(layer).__name__}")
+                self._add_place(error, name, layer)
                 raise
         return x
 
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> Any:
         """Return the gradient of the input, or None without `input_grad`."""
-        layers = list(self._layers.values())
+        layers = list(self._layers.items())
         if not input_grad:
             # Nothing before the first layer with parameters is of interest.
-            head = next((i for i, layer in enumerate(layers) if _has_parameters(layer)), len(layers))
-            for layer in layers[:head]:
+            head = next((i for i, (_, layer) in enumerate(layers) if _has_parameters(layer)), len(layers))
+            for _, layer in layers[:head]:
                 layer._release()
             layers = layers[head:]
-        for layer in reversed(layers[1:]):
-            grad_y = layer.backward(grad_y)
-        if layers:
-            grad_y = _backward(layers[0], grad_y, input_grad)
+        for i, (name, layer) in reversed(list(enumerate(layers))):
+            try:
+                grad_y = _backward(layer, grad_y, input_grad or i > 0)
+            except Exception as error:
+                self._add_place(error, name, layer)
+                raise
         return grad_y if input_grad else None
+
+    def _add_place(self, error: Exception, name: str, layer: Module) -> None:
+        error.add_note(f"in layer {name} of {type(self).__name__}, {type(layer).__name__}")
 
 
 class Residual(_Container):
@@ -185,7 +191,7 @@ class Residual(_Container):
         self.body = _check_module("Residual: body", body)
         self.shortcut = None if shortcut is None else _check_module("Residual: shortcut", shortcut)
         if not isinstance(activation, Module):
-            _checks.choice("Residual: activation", activation, (None, "relu", "sigmoid", "tanh"))
+            _checks.choice("Residual: activation", activation, _fused.NAMES)
         self.activation = activation
 
     @in_default_environment
@@ -198,8 +204,8 @@ class Residual(_Container):
         y = add(y, around, relu=self.activation == "relu")
         if isinstance(self.activation, Module):
             y = _first(self.activation(y))
-        elif self.activation not in (None, "relu"):
-            y = getattr(functional, self.activation)(y)
+        else:
+            y = _fused.forward(self.activation, y)
         self._save(y if isinstance(self.activation, str) else None)
         return y
 
@@ -209,8 +215,8 @@ class Residual(_Container):
         (y,) = self._take()
         if isinstance(self.activation, Module):
             grad_y = self.activation.backward(grad_y)
-        elif self.activation is not None:
-            grad_y = getattr(functional, f"{self.activation}_backward")(grad_y, y)
+        else:
+            grad_y = _fused.backward(self.activation, grad_y, y)
         grad_x = _backward(self.body, grad_y, input_grad)
         around = grad_y if self.shortcut is None else _backward(self.shortcut, grad_y, input_grad)
         return add(grad_x, around) if input_grad else None

@@ -44,7 +44,7 @@ class Dropout(Module):
         self._save(mask, x.shape, x.dtype)
         return masked(x, mask)
 
-    def backward(self, grad_y: np.ndarray) -> np.ndarray:
+    def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray:
         """Return grad_y times the mask of the last call, if it had one."""
         mask, shape, dtype = self._take()
         grad_y = _checks.as_float_array("Dropout.backward: grad_y", grad_y, None, dtype)

@@ -124,7 +124,11 @@ class Module:
     def _release(self) -> None:
         """Forget what `backward` would need, here and below."""
         for module in self.modules():
-            module.__dict__["_saved"] = None
+            module._forget()
+
+    def _forget(self) -> None:
+        """Let go of the arrays of the last call."""
+        self.__dict__["_saved"] = None
 
     def _cached(self, key: Hashable, build: Callable[[], Any]) -> Any:
         """Return ``build()``, where calls are not recorded from the cache: for packed weights and the like.
@@ -163,7 +167,7 @@ class Module:
             current.data = value  # `layer.weight = array` copies into the parameter
             return
         elif value is not None and name in self.__dict__.get("_buffer_names", ()):
-            value = np.array(value)
+            value = _as_buffer(f"{type(self).__name__}: {name}", value, current)
         elif isinstance(value, Module):
             value._become_part_of(self)
         object.__setattr__(self, name, value)
@@ -443,6 +447,17 @@ def backward_without_input(module: Module, grad_y: np.ndarray) -> None:
 def _knows_input_grad(backward: Callable[..., Any]) -> bool:
     parameters = signature(backward).parameters
     return "input_grad" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _as_buffer(name: str, value: Any, current: np.ndarray | None) -> np.ndarray:
+    """A copy of `value`, which must have the shape of the buffer there was, and gets its dtype."""
+    array = np.array(_checks.plain_array(name, value, "numbers"))
+    if current is None:
+        return array
+    _checks.same_shape(name, array, current.shape)
+    if not np.can_cast(array.dtype, current.dtype, "same_kind"):
+        raise TypeError(f"{name} has dtype {array.dtype}, expected {current.dtype}; convert it with .astype")
+    return array.astype(current.dtype, copy=False)
 
 
 def _join(path: str, name: str) -> str:

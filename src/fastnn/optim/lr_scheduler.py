@@ -7,7 +7,7 @@ once an epoch (or once a batch, as one likes): each `step` sets the rates for th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import _checks
@@ -50,6 +50,13 @@ class LRScheduler:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
+        name, known = type(self).__name__, self.state_dict()
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"{name}.load_state_dict: state_dict is a {type(state_dict).__name__}, expected "
+                            "what state_dict() returns")
+        if unknown := sorted(map(str, state_dict.keys() - known.keys())):
+            raise ValueError(f"{name}.load_state_dict: {', '.join(unknown)} is not expected; the state of a "
+                             f"{name} has {', '.join(known)}")
         self.__dict__.update(state_dict)
 
 
@@ -160,7 +167,11 @@ def _cosine(start: float, end: float, share: float) -> float:
 
 
 class ReduceLROnPlateau(LRScheduler):
-    """Multiply by `factor` when the metric given to `step` did not improve for more than `patience` steps."""
+    """Multiply by `factor` when the metric given to `step` did not improve for more than `patience` steps.
+
+    An improvement is one by more than `threshold` times the size of the best metric. (torch takes the metric
+    itself for its size, and so of negative ones what is slightly worse for an improvement.)
+    """
 
     def __init__(self, optimizer: Optimizer, mode: str = "min", factor: float = 0.1, patience: int = 10,
                  threshold: float = 1e-4, min_lr: float = 0.0):
