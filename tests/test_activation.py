@@ -219,6 +219,14 @@ def test_softmax_sums_to_one_and_is_invariant_to_a_shift(isa, dtype):
     np.testing.assert_allclose(np.exp(functional.log_softmax(x)), y, atol=20 * np.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("rows", range(1, 10))
+@pytest.mark.parametrize("n", [5, 64, 97, 1100])
+def test_a_row_of_softmax_has_the_bits_it_has_alone(isa, dtype, rows, n):
+    x = draw(rows, n, dtype=dtype)
+    for function in (functional.softmax, functional.log_softmax):
+        assert_same_bits([function(x)], [np.vstack([function(row) for row in x])])
+
+
 def test_softmax_keeps_its_digits_in_long_rows(isa):
     x, grad_y = draw(2, 200_003, dtype=np.float32), draw(2, 200_003, dtype=np.float32, seed=1) + np.float32(1)
     y, log_y = functional.softmax(x), functional.log_softmax(x)

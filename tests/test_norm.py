@@ -178,6 +178,19 @@ def test_layer_norm(isa, dtype, n):
         check(run_layer, x, weight, None, tolerance=tolerance)
 
 
+@pytest.mark.parametrize("rows", range(1, 10))
+@pytest.mark.parametrize("n", [5, 64, 97, 1100])
+def test_a_row_has_the_bits_it_has_alone(isa, dtype, rows, n):
+    x, grad, (w, b) = (draw(rows, n, dtype=dtype), draw(rows, n, dtype=dtype, seed=1),
+                       draw(2, n, dtype=dtype, seed=2))
+
+    def both(grad, x):
+        return functional.layer_norm(x, n, w, b), functional.layer_norm_backward(grad, x, n, w, b)[0]
+
+    alone = [both(g, row) for g, row in zip(grad, x, strict=True)]
+    assert_same_bits(both(grad, x), [np.vstack(parts) for parts in zip(*alone, strict=True)])
+
+
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_layer_norm_over_several_axes(isa, dtype, axes):
     x = draw(3, 4, 5, dtype=dtype)

@@ -104,12 +104,14 @@ static void *cells(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
 }
 
 static void *softmax(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
-    void *x = draw(size, 1), *grad = draw(size, 2), *y = draw(4 * size, 3);
+    const ptrdiff_t all = FNN_ABREAST * size;
+    void *x = draw(all, 1), *grad = draw(size, 2), *y = draw(2 * (all + size), 3);
     for (int log = 0; log < 2; log++) {
-        k->softmax(size, x, at(y, 2 * log * size), log);
-        k->softmax_backward(size, grad, at(y, 2 * log * size), at(y, (2 * log + 1) * size), log);
+        void *rows = at(y, log * (all + size));
+        k->softmax(FNN_ABREAST - log, size, x, rows, log);
+        k->softmax_backward(size, grad, rows, at(rows, all), log);
     }
-    *n = 4 * size;
+    *n = 2 * (all + size);
     free(x), free(grad);
     return y;
 }
@@ -143,15 +145,16 @@ static void *loss(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
 /* Moments of columns without and with g, the affine map likewise; rows, forward and backward. */
 static void *norm(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     ptrdiff_t all = ROWS * size;
-    void *x = draw(all, 1), *g = draw(all, 2), *v = draw(4 * size, 3), *out = draw(3 * all + 9 * size, 4);
-    void *sums = at(out, 3 * all), *rows = at(sums, 5 * size);
+    void *x = draw(all, 1), *g = draw(all, 2), *v = draw(4 * size, 3), *out = draw(4 * all + 7 * size, 4);
+    void *sums = at(out, 2 * all), *rows = at(sums, 5 * size);
     k->column_moments(ROWS, size, x, v, NULL, sums);
     k->column_moments(ROWS, size, x, v, g, at(sums, 2 * size));
     k->column_affine(ROWS, size, x, v, at(v, size), at(v, 2 * size), NULL, NULL, out);
     k->column_affine(ROWS, size, x, v, at(v, size), at(v, 2 * size), g, at(v, 3 * size), at(out, all));
-    k->layer_norm(size, x, v, at(v, size), 1e-2, rows);
-    k->layer_norm_backward(size, g, x, v, 1e-2, at(rows, size), at(rows, 2 * size), at(rows, 3 * size));
-    *n = 3 * all + 9 * size;
+    k->layer_norm(FNN_ABREAST, size, x, v, at(v, size), 1e-2, rows);
+    k->layer_norm_backward(FNN_ABREAST, size, g, x, v, 1e-2, at(rows, all), at(rows, 2 * all),
+                           at(rows, 2 * all + size));
+    *n = 4 * all + 7 * size;
     free(x), free(g), free(v);
     return out;
 }

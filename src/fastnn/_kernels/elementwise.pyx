@@ -11,7 +11,7 @@ from libc.string cimport memset
 
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, at, release
 from fastnn._kernels.environment cimport Environment, default_environment
-from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, raise_interrupt
+from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, raise_interrupt, rows_abreast
 from fastnn._kernels.share cimport share
 
 cdef extern from "kernels.h" nogil:
@@ -323,7 +323,8 @@ def loss_backward(int op, double scale, y, target, weight, pos_weight, grad_y, d
 
 cdef struct Rows:
     const fnn_kernels* kern
-    Py_ssize_t count, n, bytes
+    Py_ssize_t n, bytes
+    Py_ssize_t abreast          # rows of a call
     bint log
     const char* x
     const char* grad_y
@@ -332,13 +333,15 @@ cdef struct Rows:
 
 cdef void softmax_rows(const void* rows_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
     cdef const Rows* job = <const Rows*>rows_
-    cdef Py_ssize_t row, o
-    for row in range(first, last):
+    cdef Py_ssize_t row = first, rows = 1, o
+    while row < last:
         o = row * job.bytes
         if job.grad_y is NULL:
-            job.kern.softmax(job.n, job.x + o, job.y + o, job.log)
+            rows = min(job.abreast, last - row)
+            job.kern.softmax(rows, job.n, job.x + o, job.y + o, job.log)
         else:
             job.kern.softmax_backward(job.n, job.grad_y + o, job.x + o, job.y + o, job.log)
+        row += rows
 
 
 cdef void run_softmax(const Py_buffer* grad_y, const Py_buffer* x, const Py_buffer* y,
@@ -349,6 +352,7 @@ cdef void run_softmax(const Py_buffer* grad_y, const Py_buffer* x, const Py_buff
     job.kern = kernels(x.itemsize)
     job.n = x.shape[x.ndim - 1]
     job.bytes = job.n * x.itemsize
+    job.abreast = rows_abreast(job.bytes, x.len)
     job.log = log
     job.x, job.y = <const char*>x.buf, <char*>y.buf
     job.grad_y = NULL if grad_y is NULL else <const char*>grad_y.buf

@@ -15,7 +15,7 @@ from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, at, finish
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, LARGE_BYTES, ceil_div, fetch, first_line, fnn_kernels, kernels, raise_interrupt, real,
-    whole_lines
+    rows_abreast, whole_lines
 )
 from fastnn._kernels.share cimport share
 
@@ -409,6 +409,7 @@ def track(running, found, double rate, double factor):
 cdef struct Rows:
     const fnn_kernels* kern
     Py_ssize_t m, n, bytes
+    Py_ssize_t abreast              # rows of a call; of large arrays one
     double eps
     const char* grad_y
     const char* x
@@ -429,26 +430,31 @@ cdef void fetch_row(const Rows* job, const char* rows, Py_ssize_t row) noexcept 
 
 cdef void norm_rows(const void* rows_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
     cdef const Rows* job = <const Rows*>rows_
-    cdef Py_ssize_t row
-    for row in range(first, last):
+    cdef Py_ssize_t row = first, rows
+    while row < last:
+        rows = min(job.abreast, last - row)
         fetch_row(job, job.x, row + 1)
-        job.kern.layer_norm(job.n, job.x + row * job.bytes, job.w, job.b, job.eps,
+        job.kern.layer_norm(rows, job.n, job.x + row * job.bytes, job.w, job.b, job.eps,
                             job.y + row * job.bytes)
+        row += rows
 
 
 cdef void norm_backward_blocks(const void* rows_, Py_ssize_t first, Py_ssize_t last,
                                int thread) noexcept nogil:
     cdef const Rows* job = <const Rows*>rows_
-    cdef Py_ssize_t block, row, o
+    cdef Py_ssize_t block, row, rows, end, o
     cdef char* sums
     for block in range(first, last):
         sums = job.sums + 2 * block * job.bytes
-        for row in range(block * BLOCK, min(job.m, (block + 1) * BLOCK)):
+        row, end = block * BLOCK, min(job.m, (block + 1) * BLOCK)
+        while row < end:
             o = row * job.bytes
+            rows = min(job.abreast, end - row)
             fetch_row(job, job.x, row + 1)
             fetch_row(job, job.grad_y, row + 1)
-            job.kern.layer_norm_backward(job.n, job.grad_y + o, job.x + o, job.w, job.eps, job.y + o, sums,
-                                         sums + job.bytes)
+            job.kern.layer_norm_backward(rows, job.n, job.grad_y + o, job.x + o, job.w, job.eps, job.y + o,
+                                         sums, sums + job.bytes)
+            row += rows
 
 
 cdef void describe_rows(Rows* job, const Py_buffer* x, const Py_buffer* w, const Py_buffer* y,
@@ -457,6 +463,7 @@ cdef void describe_rows(Rows* job, const Py_buffer* x, const Py_buffer* w, const
     job.n = y.shape[y.ndim - 1]
     job.m = x.len // (job.n * x.itemsize) if x.len else 0
     job.bytes = job.n * x.itemsize
+    job.abreast = rows_abreast(job.bytes, x.len)
     job.eps = eps
     job.x, job.w, job.y = <const char*>x.buf, <const char*>w.buf, <char*>y.buf
 

@@ -176,10 +176,8 @@ def normalized_sizes(name, normalized_shape):
 
 def _normalized(name, x, normalized_shape, weight, bias):
     """Check the arguments of layer norm; arrays come back contiguous, vectors flat."""
-    x = _checks.as_float_array(f"{name}: x", x)
     shape = normalized_sizes(name, normalized_shape)
-    if not shape or x.shape[-len(shape):] != shape:
-        raise ValueError(f"{name}: x has shape {x.shape}, which does not end in normalized_shape = {shape}")
+    x = check_ending(name, x, shape)
     vectors = []
     for what, vector in (("weight", weight), ("bias", bias)):
         if vector is not None:
@@ -187,7 +185,15 @@ def _normalized(name, x, normalized_shape, weight, bias):
             _checks.same_shape(f"{name}: {what}", vector, shape, "as normalized_shape says")
             vector = np.ascontiguousarray(vector)
         vectors.append(vector)
-    return np.ascontiguousarray(x), shape, *vectors
+    return x, shape, *vectors
+
+
+def check_ending(name, x, shape, dtype=None):
+    """`x` as a contiguous array whose last axes have this shape."""
+    x = _checks.as_float_array(f"{name}: x", x, None, dtype)
+    if not shape or x.shape[-len(shape):] != shape:
+        raise ValueError(f"{name}: x has shape {x.shape}, which does not end in normalized_shape = {shape}")
+    return np.ascontiguousarray(x)
 
 
 def _rows_shape(x, shape):
@@ -210,8 +216,13 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     eps : float, default 1e-5
     """
     x, shape, weight, bias = _normalized("layer_norm", x, normalized_shape, weight, bias)
+    return normalize_rows(x, shape, weight, bias, _checks.real("layer_norm: eps", eps, 0.0))
+
+
+def normalize_rows(x, shape, weight, bias, eps):
+    """`layer_norm` of checked arguments, of which the arrays are contiguous."""
     y = empty(_rows_shape(x, shape), x.dtype)
-    _kernel.layer_norm(x, weight, bias, _checks.real("layer_norm: eps", eps, 0.0), y)
+    _kernel.layer_norm(x, weight, bias, eps, y)
     return y if len(shape) == 1 else y.reshape(x.shape)
 
 

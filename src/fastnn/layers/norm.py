@@ -153,8 +153,8 @@ class LayerNorm(Module):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the normalised x."""
-        x = _checks.as_float_array("LayerNorm: x", x, None, self.dtype)
-        y = F.layer_norm(x, self.normalized_shape, *self._affine(), self.eps)
+        x = F.check_ending("LayerNorm", x, self.normalized_shape, self._dtype)
+        y = F.normalize_rows(x, self.normalized_shape, *self._affine(), self.eps)
         self._save(x)
         return y
 

@@ -66,6 +66,8 @@ typedef struct {
     int past;                /* depthwise.h: pixels are whole cache lines, to be written past the caches */
 } fnn_row;
 
+enum { FNN_ABREAST = 4 }; /* rows that softmax and layer norm take at once, at most */
+
 /* The functions of elementwise.h. */
 enum {
     FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH,
@@ -227,12 +229,13 @@ typedef struct {
                            void *sums);
     void (*column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x, const void *center, const void *a,
                           const void *b, const void *g, const void *d, void *y);
-    void (*layer_norm)(ptrdiff_t n, const void *x, const void *w, const void *b, double eps, void *y);
-    void (*layer_norm_backward)(ptrdiff_t n, const void *grad_y, const void *x, const void *w, double eps,
-                                void *grad_x, void *grad_w, void *grad_b);
+    void (*layer_norm)(ptrdiff_t rows, ptrdiff_t n, const void *x, const void *w, const void *b, double eps,
+                       void *y);
+    void (*layer_norm_backward)(ptrdiff_t rows, ptrdiff_t n, const void *grad_y, const void *x, const void *w,
+                                double eps, void *grad_x, void *grad_w, void *grad_b);
 
     /* softmax.h */
-    void (*softmax)(ptrdiff_t n, const void *x, void *y, int log);
+    void (*softmax)(ptrdiff_t rows, ptrdiff_t n, const void *x, void *y, int log);
     void (*softmax_backward)(ptrdiff_t n, const void *grad_y, const void *y, void *grad_x, int log);
 
     /* cross entropy, softmax.h */
