@@ -187,6 +187,21 @@ def test_one_feature_in_and_many_out(isa, dtype, rows):
     check(arguments(rows, 5000, 1, dtype), terms=5000)
 
 
+@pytest.mark.parametrize("rows", [1, 4, 5, 33, 130, 250])
+def test_rows_of_one_set_of_the_cache(isa, dtype, rows, threads):
+    """Rows 4 KB apart are copied, once for all blocks of columns."""
+    in_features = 4096 // np.dtype(dtype).itemsize
+    x, weight, bias = arguments(rows, in_features, 1030, dtype)
+    layer = fn.Linear(in_features, 1030, dtype=dtype).eval()
+    layer.weight, layer.bias = weight, bias
+    results = []
+    for count in (1, 2, 3):
+        threads(count)
+        results.append(layer(x))
+        assert_same_bits([results[-1]], [results[0]])
+    assert_close(results[:1], [reference.linear(*in_double(x, weight, bias))], 2 * TOLERANCE[dtype], dtype)
+
+
 def test_infinity_and_nan_pass(isa, dtype):
     x, weight, bias = arguments(4, 18, 20, dtype)
     x[1, 3], x[2, 4], weight[5, 4] = np.nan, np.inf, -abs(weight[5, 4])

@@ -90,7 +90,8 @@ cdef void table_tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile,
     cdef Py_ssize_t first, last, group, left = m1 - m0
     cdef Py_ssize_t skipped, step = 0, steps = ceil_div(left, kern.mr)
     cdef Pixel pixel = pixel_at(walk, m0), after
-    cdef bint copied = rows_collide(walk.stride_w * walk.x_w * sizeof(real), tile.columns, kern)
+    cdef bint copied = rows_collide(left, walk.stride_w * walk.x_w * sizeof(real), tile.columns,
+                                    kern)
     tile.a = table
     tile.c = targets
     while left:

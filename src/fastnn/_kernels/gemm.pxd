@@ -18,7 +18,8 @@ cdef enum:
     A_COPY = 7424
     FAR_BYTES = 1024 * 1024  # of rows that are no longer in L2
 
-cdef bint rows_collide(Py_ssize_t stride, Py_ssize_t columns, const fnn_kernels* kern) noexcept nogil
+cdef bint rows_collide(Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t columns,
+                       const fnn_kernels* kern) noexcept nogil
 
 cdef bint is_short(const fnn_kernels* kern, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
                    Py_ssize_t stride_bytes) noexcept nogil

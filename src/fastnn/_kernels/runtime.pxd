@@ -246,8 +246,8 @@ cdef inline Py_ssize_t rows_abreast(Py_ssize_t bytes, Py_ssize_t all_bytes) noex
     """How many rows at once a body takes that sums along them: one row's sum waits while those of others run.
 
     Of large arrays one, as the next row is fetched meanwhile (4096 x 1024, layer norm: else 1.2 of the time).
-    Zen 5, 512 rows of 128, us, AVX-512 (AVX2): softmax 16.2 -> 12.5 (23 -> 21), its logarithm 19.5 -> 15 (25 ->
-    23), layer norm 16.8 -> 14 (20 -> 16.5), backward 33 -> 28.
+    Zen 5, 512 rows of 128, us, AVX-512 (AVX2): softmax 16.2 -> 12.5 (23 -> 21), its logarithm 19.5 -> 15
+    (25 -> 23), layer norm 16.8 -> 14 (20 -> 16.5), backward 33 -> 28.
     """
     return 1 if bytes > LONG_ROW_BYTES or all_bytes >= LARGE_BYTES else FNN_ABREAST
 
