@@ -565,6 +565,47 @@ def test_number_of_inputs():
         fn.ReLU().freeze()(np.zeros(3), np.zeros(3))
 
 
+class Computed(fn.Module):
+    """A function of the input, and perhaps an activation after it."""
+
+    def __init__(self, function, activation=None):
+        super().__init__()
+        self.function, self.activation = function, activation
+
+    def forward(self, x):
+        y = self.function(x)
+        return y if self.activation is None else self.activation(y)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i4", "i8", "?", "f2", "f4", "f8"])
+@pytest.mark.parametrize("function", [
+    lambda x: (x - 127.5) / 127.5, lambda x: x * 2, lambda x: 1 - x * np.float32(0.01), lambda x: x / 3,
+    lambda x: x + np.float64(0.5), lambda x: 3 + -x, lambda x: x * np.array(0.1), lambda x: x + np.int64(3)],
+    ids=list("abcdefgh"))
+def test_numbers_in_arithmetic_have_numpys_dtypes(function, dtype):
+    x = (np.arange(12).reshape(3, 4) * 17 % 251).astype(dtype)
+    model = Computed(function).eval()
+    try:
+        with np.errstate(over="ignore"):
+            expected = model(x)
+    except TypeError:  # of booleans NumPy has no difference
+        with pytest.raises(TypeError):
+            model.freeze()(x)
+        return
+    with np.errstate(over="ignore"):
+        found = model.freeze()(x)
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i8", "?", "f2"])
+@pytest.mark.parametrize("activation", [fn.ReLU, fn.Sigmoid, fn.GELU])
+def test_activations_are_for_floats(activation, dtype):
+    model = Computed(lambda x: x + x, activation()).eval()
+    with pytest.raises(TypeError, match=f"has dtype {np.dtype(dtype)}, expected float32 or float64"):
+        model.freeze()(np.ones((5, 6), dtype))
+
+
 def test_shortcut_of_another_shape():
     frozen = fn.Residual(fn.Conv2d(3, 3, 3)).eval().freeze()
     with pytest.raises(ValueError, match=r"shortcut has shape \(1, 3, 8, 8\), expected \(1, 3, 6, 6\)"):

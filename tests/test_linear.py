@@ -366,6 +366,16 @@ def test_wrong_configuration(args, error, message):
         fn.Linear(*args)
 
 
+@pytest.mark.parametrize("flag", ["no", 1, None, np.array([True, False])])
+def test_backward_looks_at_its_flag(flag):
+    layers = [fn.Linear(3, 3), fn.Sequential(fn.Linear(3, 3)), fn.Residual(fn.Linear(3, 3)),
+              fn.Parallel(fn.Linear(3, 3)), fn.RNN(3, 3)]
+    for layer in layers:
+        layer(np.zeros((2, 3), np.float32))
+        with pytest.raises(TypeError, match=rf"^{type(layer).__name__}\.backward: input_grad must be True "):
+            layer.backward(np.zeros((2, 3), np.float32), input_grad=flag)
+
+
 def test_layer_names_itself_in_errors():
     layer = fn.Linear(3, 2)
     with pytest.raises(ValueError, match="Linear: x has 2 features"):

@@ -109,6 +109,14 @@ def test_a_state_of_another_kind_is_refused():
         scheduler.load_state_dict(S.CosineAnnealingLR(SGD(PlainLinear(2, 1)), 5).state_dict())
     with pytest.raises(TypeError, match=r"^StepLR\.load_state_dict: state_dict is a list, expected what"):
         scheduler.load_state_dict([1])
+    for state in ({"base_lrs": []}, {"base_lrs": 0.1}):
+        with pytest.raises(ValueError, match=r"^StepLR\.load_state_dict: base_lrs is .*, expected 1 numbers"):
+            scheduler.load_state_dict(state)
+    for state in ({"base_lrs": ["x"]}, {"gamma": "x"}, {"step_size": True}):
+        with pytest.raises(TypeError, match=r"^StepLR\.load_state_dict: \w+ is .*, expected a number"):
+            scheduler.load_state_dict(state)
+    with pytest.raises(TypeError, match=r"load_state_dict: mode is 1, expected a string"):
+        S.ReduceLROnPlateau(SGD(PlainLinear(2, 1))).load_state_dict({"mode": 1})
     assert scheduler.state_dict() == before
 
 

@@ -487,8 +487,30 @@ def test_buffers_keep_their_shape_and_dtype():
         norm.running_mean = np.zeros(3, np.complex64)
     with pytest.raises(TypeError, match=r"^BatchNorm2d: num_batches_tracked has dtype float64, expected "):
         norm.num_batches_tracked = 1.5
+    norm.num_batches_tracked = np.uint8(7)
+    assert norm.num_batches_tracked == 7
+    with pytest.raises(TypeError, match=r"^BatchNorm2d: num_batches_tracked has dtype uint64, expected "):
+        norm.num_batches_tracked = np.uint64(2**63 + 5)
+    with pytest.raises(ValueError, match=r"num_batches_tracked has numbers beyond int64"):
+        norm.load_state_dict({**norm.state_dict(), "num_batches_tracked": np.uint64(2**63 + 5)})
+    with pytest.raises(TypeError, match=r"^BatchNorm2d: running_mean is a buffer, got a Parameter"):
+        norm.running_mean = Parameter(np.zeros(3))
     norm.running_mean = None
     assert "running_mean" not in norm.state_dict()
+
+
+def test_buffers_hold_numbers_and_a_refused_one_leaves_nothing_behind():
+    module = Module()
+    for value, error in (([[1], [2, 3]], ValueError), ("x", TypeError), (object(), TypeError)):
+        with pytest.raises(error, match=r"^register_buffer: b "):
+            module.register_buffer("b", value)
+    assert module.state_dict() == {}
+    module.register_buffer("b", np.zeros(2, np.uint8))
+    module.b = [1, 0]
+    assert module.b.dtype == np.uint8
+    for value in ([1, 300], [0.5, 1]):
+        with pytest.raises(TypeError, match=r"^Module: b has dtype \w+, expected uint8"):
+            module.b = value
 
 
 def test_attributes_need_the_base_class_first():

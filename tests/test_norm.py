@@ -376,6 +376,20 @@ def test_layer_norm_layer_is_the_function_and_adds_to_gradients(dtype, affine, b
         assert_same_bits([p.grad for p in layer.parameters()], [count * g for g in grads if g is not None])
 
 
+@pytest.mark.parametrize(("weight", "error", "words"), [
+    (np.ones(2, np.float32), ValueError, r"^LayerNorm: weight has shape \(2,\), expected \(4096,\)"),
+    (np.ones(4096), TypeError, r"^LayerNorm: weight has dtype float64, expected float32")])
+def test_layer_norm_looks_at_a_weight_that_was_replaced(weight, error, words):
+    layer, x = fn.LayerNorm(4096), draw(2, 4096, dtype=np.float32)
+    layer.weight = fn.Parameter(weight)
+    with pytest.raises(error, match=words):
+        layer(x)
+    with pytest.raises(error, match=words):
+        layer.eval()(x)
+    with pytest.raises(ValueError, match="LayerNorm: a weight or bias has shape"):
+        layer.freeze()(x)
+
+
 @pytest.mark.parametrize("layer", [fn.BatchNorm1d(4), fn.BatchNorm1d(4, momentum=None), fn.LayerNorm(4)],
                          ids=repr)
 def test_copies_and_states(layer):

@@ -16,7 +16,7 @@ from .graph import Graph, Node
 # What a product's step does itself, after its sums.
 _PRODUCTS = ("conv", "linear")
 _ARITHMETIC = ("add", "sub", "mul", "div")
-_WITH_ACTIVATION = (*_PRODUCTS, "conv_transpose", "layer_norm", "scale", *_ARITHMETIC)
+_WITH_ACTIVATION = (*_PRODUCTS, "conv_transpose", "layer_norm", "scale", "neg", *_ARITHMETIC)
 
 
 def optimise(graph: Graph, ranks: Sequence[int]) -> Graph:
@@ -61,7 +61,7 @@ def ranks_of(graph: Graph, ranks: Sequence[int]) -> dict[str, int | None]:
             rank = None if None in both else max(both)
         elif rank is None and node.op == "conv":
             rank = known.get(node.inputs[1])
-        elif node.op not in ("conv", "conv_transpose", "linear", "layer_norm", "scale", "map", "prelu",
+        elif node.op not in ("conv", "conv_transpose", "linear", "layer_norm", "scale", "map", "neg", "prelu",
                              "pool", "concat", "transpose", "softmax", "identity"):
             rank = None
         known.update(dict.fromkeys(node.outputs, rank))

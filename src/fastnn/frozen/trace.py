@@ -101,17 +101,19 @@ class Value:
     def _operand(self, other: Any) -> str:
         if isinstance(other, Value):
             return other.name
-        if isinstance(other, int | float | np.number):
-            # float64 here; arithmetic gives it the other operand's dtype, as NumPy does
-            return self._builder.constant(np.array(float(other)))
         if isinstance(other, Parameter):
             return self._builder.constant(other._data)
-        if isinstance(other, np.ndarray):
-            return self._builder.constant(other)
+        if isinstance(other, int | float | np.number | np.ndarray):
+            array = np.array(other)
+            if array.dtype.kind in "biuf":
+                return self._builder.constant(array)
         raise Untraceable(f"arithmetic with a {type(other).__name__}")
 
     def _arithmetic(self, op: str, x: Any, y: Any) -> Value:
-        return self._add(op, self._operand(x), self._operand(y), same_shape=False, activation=None)
+        # Which of them is a number of Python's, that takes the other's dtype, as one of NumPy's does not.
+        number = next((i for i, part in enumerate((x, y)) if type(part) in (bool, int, float)), None)
+        return self._add(op, self._operand(x), self._operand(y), same_shape=False, activation=None,
+                         number=number)
 
     def __add__(self, other: Any) -> Value:
         return self._arithmetic("add", self, other)
@@ -138,7 +140,7 @@ class Value:
         return self._arithmetic("div", other, self)
 
     def __neg__(self) -> Value:
-        return self._arithmetic("mul", self, -1)
+        return self._add("neg", self.name, activation=None)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Value:
         op = {np.add: "add", np.subtract: "sub", np.multiply: "mul", np.divide: "div"}.get(ufunc)

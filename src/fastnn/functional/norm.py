@@ -174,18 +174,19 @@ def normalized_sizes(name, normalized_shape):
     return tuple(_checks.integer(f"{name}: normalized_shape", n) for n in sizes)
 
 
-def _normalized(name, x, normalized_shape, weight, bias):
-    """Check the arguments of layer norm; arrays come back contiguous, vectors flat."""
-    shape = normalized_sizes(name, normalized_shape)
-    x = check_ending(name, x, shape)
-    vectors = []
-    for what, vector in (("weight", weight), ("bias", bias)):
-        if vector is not None:
-            vector = _checks.as_float_array(f"{name}: {what}", vector, len(shape), x.dtype)
-            _checks.same_shape(f"{name}: {what}", vector, shape, "as normalized_shape says")
-            vector = np.ascontiguousarray(vector)
-        vectors.append(vector)
-    return x, shape, *vectors
+def _affine(name, x, shape, weight, bias):
+    """Check the weight and the bias of layer norm, either of which may be None."""
+    return (None if weight is None else _as_normalized(name, "weight", weight, x, shape),
+            None if bias is None else _as_normalized(name, "bias", bias, x, shape))
+
+
+def _as_normalized(name, what, vector, x, shape):
+    # What needs nothing is told first, as in _vector.
+    if (type(vector) is not np.ndarray or vector.dtype is not x.dtype or vector.shape != shape
+            or not vector.flags.aligned):
+        vector = _checks.as_float_array(f"{name}: {what}", vector, len(shape), x.dtype)
+        _checks.same_shape(f"{name}: {what}", vector, shape, "as normalized_shape says")
+    return vector if vector.flags.c_contiguous else np.ascontiguousarray(vector)
 
 
 def check_ending(name, x, shape, dtype=None):
@@ -215,14 +216,15 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     weight, bias : ndarray of shape normalized_shape, optional
     eps : float, default 1e-5
     """
-    x, shape, weight, bias = _normalized("layer_norm", x, normalized_shape, weight, bias)
-    return normalize_rows(x, shape, weight, bias, _checks.real("layer_norm: eps", eps, 0.0))
+    shape = normalized_sizes("layer_norm", normalized_shape)
+    return normalize_rows("layer_norm", check_ending("layer_norm", x, shape), shape, weight, bias, eps)
 
 
-def normalize_rows(x, shape, weight, bias, eps):
-    """`layer_norm` of checked arguments, of which the arrays are contiguous."""
+def normalize_rows(name, x, shape, weight, bias, eps):
+    """`layer_norm` of what `check_ending` gave."""
+    weight, bias = _affine(name, x, shape, weight, bias)
     y = empty(_rows_shape(x, shape), x.dtype)
-    _kernel.layer_norm(x, weight, bias, eps, y)
+    _kernel.layer_norm(x, weight, bias, _checks.real(f"{name}: eps", eps, 0.0), y)
     return y if len(shape) == 1 else y.reshape(x.shape)
 
 
@@ -236,7 +238,9 @@ def layer_norm_backward(grad_y, x, normalized_shape, weight=None, bias=None, eps
         grad_weight = sum over rows of grad_y h          grad_bias = sum over rows of grad_y
     """
     name = "layer_norm_backward"
-    x, shape, weight, bias = _normalized(name, x, normalized_shape, weight, bias)
+    shape = normalized_sizes(name, normalized_shape)
+    x = check_ending(name, x, shape)
+    weight, bias = _affine(name, x, shape, weight, bias)
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, x.ndim, x.dtype)
     _checks.same_shape(f"{name}: grad_y", grad_y, x.shape, "as x has")
     grad_x = empty(_rows_shape(x, shape), x.dtype)

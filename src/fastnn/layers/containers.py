@@ -149,6 +149,7 @@ class Sequential(_ModuleSequence):
 
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> Any:
         """Return the gradient of the input, or None without `input_grad`."""
+        input_grad = _checks.flag("Sequential.backward: input_grad", input_grad)
         layers = list(self._layers.items())
         if not input_grad:
             # Nothing before the first layer with parameters is of interest.
@@ -212,6 +213,7 @@ class Residual(_Container):
     @in_default_environment
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> Any:
         """Return the sum of the gradients that come through the body and the shortcut."""
+        input_grad = _checks.flag("Residual.backward: input_grad", input_grad)
         (y,) = self._take()
         if isinstance(self.activation, Module):
             grad_y = self.activation.backward(grad_y)
@@ -269,6 +271,7 @@ class Parallel(_ModuleSequence):
     @in_default_environment
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> Any:
         """Return the sum of the gradients that come through the branches."""
+        input_grad = _checks.flag("Parallel.backward: input_grad", input_grad)
         pieces = self._pieces(np.asarray(grad_y), *self._take())
         grads = [_backward(branch, g, input_grad) for branch, g in zip(self, pieces, strict=True)]
         return reduce(add, grads) if input_grad else None

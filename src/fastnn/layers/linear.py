@@ -77,6 +77,7 @@ class Linear(Module):
     @in_default_environment
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray | None:
         """Add to the gradients of weight and bias, return that of x."""
+        input_grad = _checks.flag("Linear.backward: input_grad", input_grad)
         x, y = self._take()
         grads = self.weight._grad, None if self.bias is None else self.bias._grad
         return add_gradients(grad_y, x, self.weight._data, grads, self.activation, y, input_grad)

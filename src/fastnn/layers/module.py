@@ -160,6 +160,8 @@ class Module:
         if "_cache" not in self.__dict__ and isinstance(value, (Parameter, Module)):
             raise AttributeError(f"{type(self).__name__}: call super().__init__() before setting {name}")
         current = self.__dict__.get(name)
+        if isinstance(value, Parameter | Module) and name in self.__dict__.get("_buffer_names", ()):
+            raise TypeError(f"{type(self).__name__}: {name} is a buffer, got a {type(value).__name__}")
         if isinstance(value, Parameter):
             value.name = value.name or name
             value._readonly = not self.recording
@@ -178,6 +180,7 @@ class Module:
         """Make `array` (copied; None for none) the attribute `name`, part of the state but not trained."""
         if name in self.__dict__:
             raise ValueError(f"register_buffer: {type(self).__name__} has an attribute {name!r} already")
+        array = None if array is None else _as_buffer(f"register_buffer: {name}", array, None)
         self._buffer_names += (name,)
         setattr(self, name, array)
 
@@ -450,13 +453,23 @@ def _knows_input_grad(backward: Callable[..., Any]) -> bool:
 
 
 def _as_buffer(name: str, value: Any, current: np.ndarray | None) -> np.ndarray:
-    """A copy of `value`, which must have the shape of the buffer there was, and gets its dtype."""
+    """A copy of `value`, which must have the shape of the buffer there was, and gets its dtype.
+
+    Integers may become floats, and other integers that hold them.
+    """
     array = np.array(_checks.plain_array(name, value, "numbers"))
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"{name} has dtype {array.dtype}, expected numbers")
     if current is None:
         return array
     _checks.same_shape(name, array, current.shape)
-    if not np.can_cast(array.dtype, current.dtype, "same_kind"):
-        raise TypeError(f"{name} has dtype {array.dtype}, expected {current.dtype}; convert it with .astype")
+    if current.dtype.kind in "biu":
+        fits = array.dtype.kind in "biu" and np.array_equal(array.astype(current.dtype), array)
+    else:
+        fits = np.can_cast(array.dtype, current.dtype, "same_kind")
+    if not fits:
+        raise TypeError(f"{name} has dtype {array.dtype}, expected {current.dtype} or numbers that it holds; "
+                        "convert it with .astype")
     return array.astype(current.dtype, copy=False)
 
 
@@ -484,4 +497,6 @@ def _misfit(key: str, value: Any, target: Parameter | np.ndarray) -> str | None:
     # Any float for a float, any integer for an integer: numbers that change their meaning are a mistake.
     if value.dtype.kind.replace("u", "i") != target.dtype.kind:
         return f"{key} has dtype {value.dtype}, expected {target.dtype}"
+    if value.dtype.kind == "u" and not np.array_equal(value.astype(target.dtype), value):
+        return f"{key} has numbers beyond {target.dtype}"
     return None

@@ -154,7 +154,7 @@ class LayerNorm(Module):
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the normalised x."""
         x = F.check_ending("LayerNorm", x, self.normalized_shape, self._dtype)
-        y = F.normalize_rows(x, self.normalized_shape, *self._affine(), self.eps)
+        y = F.normalize_rows("LayerNorm", x, self.normalized_shape, *self._affine(), self.eps)
         self._save(x)
         return y
 

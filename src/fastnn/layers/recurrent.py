@@ -157,6 +157,7 @@ class _Recurrent(Module):
         The gradient of the initial state is then in the attribute `grad_hx`.
         """
         kind = f"{type(self).__name__}.backward"
+        input_grad = _checks.flag(f"{kind}: input_grad", input_grad)
         ragged, kept, masks, shape = self._take()
         single = len(shape) == 2
         if truncate is not None:

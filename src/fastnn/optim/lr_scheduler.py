@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from .. import _checks
@@ -57,7 +58,23 @@ class LRScheduler:
         if unknown := sorted(map(str, state_dict.keys() - known.keys())):
             raise ValueError(f"{name}.load_state_dict: {', '.join(unknown)} is not expected; the state of a "
                              f"{name} has {', '.join(known)}")
+        for key, value in state_dict.items():
+            _check_like(f"{name}.load_state_dict: {key}", value, known[key])
         self.__dict__.update(state_dict)
+
+
+def _check_like(name: str, value: Any, current: Any) -> None:
+    """Raise TypeError or ValueError unless `value` can stand where `current` stands in a state."""
+    if isinstance(current, list):
+        if not isinstance(value, list | tuple) or len(value) != len(current):
+            raise ValueError(f"{name} is {value!r:.60}, expected {len(current)} numbers")
+        for part, old in zip(value, current, strict=True):
+            _check_like(name, part, old)
+    elif isinstance(current, str):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} is {value!r:.60}, expected a string")
+    elif isinstance(current, Real) and (not isinstance(value, Real) or isinstance(value, bool)):
+        raise TypeError(f"{name} is {value!r:.60}, expected a number")
 
 
 class LambdaLR(LRScheduler):

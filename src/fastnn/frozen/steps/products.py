@@ -1,4 +1,4 @@
-"""Linear, norms that were not folded into products, sums and products of two arrays."""
+"""Linear, norms that were not folded into products, arithmetic of arrays."""
 
 from __future__ import annotations
 
@@ -43,6 +43,10 @@ def layer_norm_steps(build, node, x, weight=None, bias=None):
     check_float(node, x, given["dtype"])
     if x.shape[x.ndim - len(shape):] != shape:
         raise ValueError(f"{node.label}: x has shape {x.shape}, expected {shape} at its end")
+    for vector in (weight, bias):
+        if vector is not None and (vector.shape != shape or vector.dtype != x.dtype):
+            raise ValueError(f"{node.label}: a weight or bias has shape {vector.shape} and dtype "
+                             f"{vector.dtype}, expected {shape} and {x.dtype}")
     in_place = build.overwrites(0) and x.flags.c_contiguous
     rows = contiguous(build, x).reshape(math.prod(x.shape[: x.ndim - len(shape)]), math.prod(shape))
     y = rows if in_place else build.empty(rows.shape, x.dtype)
@@ -73,18 +77,30 @@ def scale_steps(build, node, x, scale, shift):
     return activate(build, node.attributes["activation"], np.moveaxis(y, -1, 1))
 
 
-# --- Arithmetic of two arrays
+# --- Arithmetic
+
+
+@steps_of("neg")
+def neg_steps(build, node, x):
+    """-x."""
+    y = x if build.overwrites(0) else empty_as(build, x)
+    build.step(np.negative, x, y)
+    return activate(build, node.attributes["activation"], y)
+
+
+def _beside(number, array):
+    """A number of Python's in arithmetic with an array, whose dtype it takes if that is of its kind."""
+    number = number.item()
+    return np.array(number, np.result_type(array.dtype, number))
 
 
 def _arithmetic(ufunc):
     """The entry of a NumPy function; the kernel adds what lies alike, and applies a relu meanwhile."""
 
     def steps(build, node, x, y):
-        # A number in the graph is float64, and means one of the other operand's dtype.
-        if build.known(1) and y.ndim == 0:
-            y = y.astype(x.dtype)
-        if build.known(0) and x.ndim == 0:
-            x = x.astype(y.dtype)
+        number = node.attributes.get("number")
+        if number is not None:
+            x, y = (x, _beside(y, x)) if number else (_beside(x, y), y)
         shape = np.broadcast_shapes(x.shape, y.shape)
         if node.attributes.get("same_shape") and x.shape != y.shape:
             raise ValueError(f"{node.label}: parts of shapes {x.shape} and {y.shape} do not add up")

@@ -112,6 +112,7 @@ def empty_as(build: Any, x: np.ndarray, shape: tuple[int, ...] | None = None) ->
 def activate(build: Any, activation: tuple[Any, ...] | None, y: np.ndarray) -> np.ndarray:
     """Steps that apply an activation to a dense array in place."""
     if activation is not None:
+        check_float(build.node, y)
         _apply(build, activation, flat(y), flat(y))
     return y
 
