@@ -16,7 +16,7 @@ from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack_by_all, pack_ns, panel_elements
 from fastnn._kernels.rows cimport (
-    convolve_few_channels, convolve_rows, narrow_group, pack_narrow, rows_elements, runs_fit
+    convolve_few_channels, convolve_rows, narrow_group, pack_narrow, pixels_fit, rows_elements, runs_fit
 )
 from fastnn._kernels.runtime cimport (
     Watch, fnn_kernels, go_on, kernels, raise_interrupt, real, start, team_size
@@ -250,6 +250,8 @@ cdef int convolve_images(const Py_buffer* x, const real* panels, const real* bia
             status = convolve_rows(&walk, source, panels, bias, to, c, group, walk.taps, accumulate, relu)
         elif copy is not NULL and runs_fit(&walk, f.s * c, sizeof(real)):
             status = convolve_few_channels(&walk, copy, panels, f.s * c, bias, to, k, accumulate, relu)
+        elif f.groups == 1 and pixels_fit(&walk, c, sizeof(real)):
+            status = convolve_few_channels(&walk, source, panels, c, bias, to, k, accumulate, relu)
         else:
             status = convolve(&walk, source, panels, walk.taps, c // f.groups if copy is NULL else f.s * c,
                               bias, to, k // f.groups, f.groups, accumulate, relu)

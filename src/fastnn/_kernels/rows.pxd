@@ -16,6 +16,7 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
                        Py_ssize_t channels, Py_ssize_t group, Py_ssize_t panel_taps, bint accumulate,
                        int relu) noexcept nogil
 cdef bint runs_fit(const Walk* walk, Py_ssize_t run, Py_ssize_t itemsize) noexcept nogil
+cdef bint pixels_fit(const Walk* walk, Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil
 cdef int convolve_few_channels(const Walk* walk, const real* x, const real* panels, Py_ssize_t run,
                                const real* bias, real* y, Py_ssize_t columns, bint accumulate,
                                int relu) noexcept nogil
