@@ -616,6 +616,22 @@ def test_several_rounds_of_tiles(isa, dtype, case):
     assert_close([y, *gradients], [expected[0], *expected[2:]], WINOGRAD[dtype], dtype)
 
 
+@pytest.mark.parametrize(("size", "stride", "filters"),
+                         [(28, 1, 256), (28, 1, 260), (56, 2, 256), (25, 1, 513)])
+def test_wide_layers_share_tiles_or_filters(isa, threads, size, stride, filters):
+    """Of 49 tiles two threads take blocks, three do not; a single one shares nothing."""
+    layer = fn.Conv2d(256, filters, 3, stride=stride, padding=1, algorithm="winograd", rng=0).eval()
+    x = draw(1, 256, size, size, dtype=np.float32)
+    results = []
+    for n in (1, 2, 3):
+        threads(n)
+        results.append(layer(x))
+    assert_same_bits([results[1], results[2]], [results[0]] * 2)
+    exact = reference.conv2d(*in_double(x, layer.weight.data, layer.bias.data), stride=stride, padding=1)
+    # Sums of 2,304 products, and tiles of stride 2: see the notes of conv2d.
+    assert_close(results[:1], [exact], 4 * WINOGRAD[np.float32], np.float32)
+
+
 def test_more_threads_than_tiles(threads):
     """36 tiles, which threads share beside the filters; packed filters, and ones that serve one call."""
     layer = fn.Conv2d(256, 260, 3, padding=1, rng=0)

@@ -42,6 +42,9 @@ cdef void fetch_pixels(const Tiling* tiling, const void** pixels, Py_ssize_t byt
 cdef void tile_pixels(const Tiling* tiling, const real* y, Py_ssize_t y_pixel, Pixel first,
                       const void** pixels) noexcept nogil
 
+cdef Plan make_plan(const fnn_kernels* kern, int size, Py_ssize_t tiles, Py_ssize_t c, Py_ssize_t k,
+                    Py_ssize_t itemsize) noexcept nogil
+cdef int winograd_threads(const Plan* plan, Py_ssize_t tiles) noexcept nogil
 cdef void place_products(Plan* plan) noexcept nogil
 cdef Py_ssize_t matrix_room(const Plan* plan, Py_ssize_t width) noexcept nogil
 cdef real* product_row(const Plan* plan, real* matrix, Py_ssize_t width, Py_ssize_t tile,

@@ -154,6 +154,11 @@ cdef Plan make_plan(const fnn_kernels* kern, int size, Py_ssize_t tiles, Py_ssiz
     return plan
 
 
+cdef int winograd_threads(const Plan* plan, Py_ssize_t tiles) noexcept nogil:
+    """How many threads so many tiles are worth."""
+    return team_size(0.02 * plan.products * tiles * plan.c * plan.k)
+
+
 cdef void place_products(Plan* plan) noexcept nogil:
     """Lay out V and M."""
     cdef int side = fnn_tile_factors(plan.size), a, b, down, across, i, j, product
@@ -275,7 +280,7 @@ cdef int convolve_winograd(const Tiling* tiling, const real* x, const real* pane
     cdef Plan plan = make_plan(kern, tiling.size, tiles, c, k, sizeof(real))
     cdef Py_ssize_t task
     cdef Py_ssize_t room = lines_apart(matrix_room(&plan, c) + matrix_room(&plan, plan.filters), sizeof(real))
-    cdef int threads = team_size(0.02 * plan.products * tiles * c * k)
+    cdef int threads = winograd_threads(&plan, tiles)
     cdef real* workspace = <real*>malloc(threads * room * sizeof(real))
     cdef real* zeros = <real*>calloc(c, sizeof(real))
     cdef fnn_tasks tasks

@@ -25,18 +25,20 @@ from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, rel
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, fnn_kernels, fnn_tile_factors, go_on, kernels, lines_apart, real, start, team_size
+    Watch, ceil_div, fnn_kernels, fnn_tile_factors, go_on, kernels, lines_apart, real, start
 )
 from fastnn._kernels.share cimport share_pieces
 from fastnn._kernels.winograd cimport (
-    CHANNELS, MOST_PRODUCTS, Plan, Tiling, convolve_winograd, cut_tiles, first_output, matrix_elements,
-    matrix_room, multiply_tiles, pack_panel, place_products, product_row, tile_sources, transform_outputs
+    CHANNELS, MOST_PRODUCTS, Plan, Tiling, convolve_winograd, cut_tiles, first_output, make_plan,
+    matrix_elements, matrix_room, multiply_tiles, pack_panel, place_products, product_row, tile_sources,
+    transform_outputs, winograd_threads
 )
 
 cdef enum:
     FEW_PACKED = 28                 # tiles, with filters that are transformed already, and ...
     FEW_WIDE = 64                   # ... where pairs of channels and filters ...
     WIDE_PAIRS = 256 * 256          # ... are so many
+    WIDEST_PAIRS = 512 * 512        # whose U is beyond any cache
     ROUND_BYTES = 8 * 1024 * 1024   # V of a round, but ...
     ROUND = 64                      # ... of so many tiles at least, ...
     MOST = 256                      # ... and at most
@@ -177,7 +179,7 @@ cdef int convolve_few(Job* job) noexcept nogil:
     cdef Plan* plan = &job.plan
     cdef Py_ssize_t tiles = job.tiling.n * job.tiling.rows * job.tiling.columns, itemsize = job.itemsize
     cdef Py_ssize_t tasks, v_bytes, bytes
-    cdef int threads = team_size(0.02 * plan.products * tiles * plan.c * plan.k)
+    cdef int threads = winograd_threads(plan, tiles)
     cdef char* memory
     cdef void* zeros
     cut(job, tiles, threads)
@@ -276,21 +278,37 @@ cdef int winograd_forward(Arrays* arrays, int size, Py_ssize_t pad_h, Py_ssize_t
     """The operands x, panels, y and perhaps bias, of either dtype."""
     cdef Tiling tiling
     cdef Job job
-    cdef Py_ssize_t few
     cdef int status
     if arrays.item[2].len == 0:
         return 0
     describe(&job, &tiling, arrays, size, pad_h, pad_w, dilation_h, dilation_w, relu)
     job.panels, job.accumulate = arrays.item[1].buf, accumulate
-    few = FEW_PACKED if job.plan.c * job.plan.k < WIDE_PAIRS else FEW_WIDE
     with nogil:
-        if tiling.n * tiling.rows * tiling.columns <= few:
+        if are_few(&job, tiling.n * tiling.rows * tiling.columns):
             status = convolve_few(&job)
         elif job.itemsize == sizeof(float):
             status = convolve_many(&job, <float*>NULL)
         else:
             status = convolve_many(&job, <double*>NULL)
     return status
+
+
+cdef bint are_few(const Job* job, Py_ssize_t tiles) noexcept nogil:
+    """Whether the filters are shared rather than the tiles; the sums are the same.
+
+    Where each thread can have a block of tiles they are, for then it reads what it has transformed itself (49
+    or 64 tiles, 256 -> 256 and 512, two threads: .66 to .74 of the time on processors without a cache in
+    common, 1.0 to 1.03 on others), but for the widest U, which each would read (512 -> 512 .84 and 1.1).
+    """
+    cdef Plan plan
+    cdef int threads = winograd_threads(&job.plan, tiles)
+    cdef Py_ssize_t pairs = job.plan.c * job.plan.k
+    if pairs < WIDE_PAIRS or not FEW_PACKED < tiles <= FEW_WIDE:
+        return tiles <= FEW_PACKED
+    if pairs >= WIDEST_PAIRS:
+        return True
+    plan = make_plan(job.kern, job.plan.size, tiles, job.plan.c, job.plan.k, job.itemsize)
+    return threads == 1 or ceil_div(tiles, plan.block) < threads
 
 
 cdef int convolve_many(const Job* job, const real* of_dtype) noexcept nogil:
