@@ -6,7 +6,7 @@
           |                 typed memoryviews, contiguous (channels-last for images); plain buffers
           |                 where small networks call by the thousand (arrays.pxd)
           v
-    _kernels/conv.pyx       cuts the work into blocks (by shape alone), deals them to threads (csrc/tasks.h),
+    _kernels/conv.pyx       cuts the work (sums by shape alone), deals it to threads (csrc/tasks.h),
           |                 packs operands, fills tables of row pointers; no Python inside
           |                 fnn_tile: pointers, lengths, flags
           v

@@ -39,11 +39,16 @@ cdef inline void release(Arrays* arrays) noexcept:
         PyBuffer_Release(&arrays.item[i])
 
 cdef inline int acquire_others(Arrays* arrays, object panels, object y, object bias) except -1:
-    """After x: what else a product reads and writes. A bias of None is not held."""
+    """After x: what else a product reads and writes, of its dtype. A bias of None is not held."""
+    cdef int i
     acquire(arrays, panels, False)
     acquire(arrays, y, True)
     if bias is not None:
         acquire(arrays, bias, False)
+    for i in range(1, arrays.count):
+        if arrays.item[i].itemsize != arrays.item[0].itemsize:
+            raise TypeError(f"a product's arrays have numbers of {arrays.item[0].itemsize} and "
+                            f"{arrays.item[i].itemsize} bytes, expected one dtype")
     return 0
 
 cdef inline int finish(int status, str function) except -1:

@@ -214,6 +214,8 @@ cdef class Chain:
         self.job.images, h, w, c = x_shape
         x_n, x_h, x_w, x_c = (step // self.itemsize for step in x_strides)
         for panels, bias, geometry, (p, q, k), relu in links:
+            if not panels.itemsize == self.itemsize == (panels if bias is None else bias).itemsize:
+                raise TypeError("a chain of convolutions: filters and biases of several dtypes")
             f = window(geometry)
             if f.by_rows:
                 if self.job.stages:
@@ -344,14 +346,15 @@ cdef class Chain:
                 added = arrays.item[3].buf
             threads = <int>min(<Py_ssize_t>team_size(self.job.cost),
                                arrays.item[2].len // (self.job.memory * self.itemsize))
-            if arrays.item[1].len == 0:
-                pass
-            elif self.itemsize == sizeof(float):
-                status = run(&self.job, threads, <const float*>arrays.item[0].buf, <const float*>added,
-                             <float*>arrays.item[1].buf, <float*>arrays.item[2].buf)
-            else:
-                status = run(&self.job, threads, <const double*>arrays.item[0].buf, <const double*>added,
-                             <double*>arrays.item[1].buf, <double*>arrays.item[2].buf)
+            with nogil:
+                if arrays.item[1].len == 0:
+                    pass
+                elif self.itemsize == sizeof(float):
+                    status = run(&self.job, threads, <const float*>arrays.item[0].buf, <const float*>added,
+                                 <float*>arrays.item[1].buf, <float*>arrays.item[2].buf)
+                else:
+                    status = run(&self.job, threads, <const double*>arrays.item[0].buf, <const double*>added,
+                                 <double*>arrays.item[1].buf, <double*>arrays.item[2].buf)
         finally:
             release(&arrays)
         finish(status, "conv2d")

@@ -213,7 +213,7 @@ cdef int run_forward(Arrays* arrays, const real* of_dtype, Filter f, bint accumu
     cdef const real* panels = <const real*>arrays.item[1].buf
     cdef const real* bias = <const real*>arrays.item[3].buf if arrays.count == 4 else NULL
     cdef Py_ssize_t n = x.shape[0], together = n, first = 0
-    cdef Watch watch   # the drivers look for Ctrl-C when they have run for some time: none may
+    cdef Watch watch   # beside the drivers' own: of many small pieces none may run so long that it looks
     cdef int status = 0
     if y.len == 0:
         return 0
@@ -287,12 +287,12 @@ cdef class Prepared:
         cdef int status
         if type(x) is not ndarray or x.dtype is not self.dtype:
             return None
-        y = empty(self.y_shape, self.dtype)
         arrays.count = 0
         try:
             acquire(&arrays, x, False)
             if not self.fits(&arrays.item[0]):
                 return None
+            y = empty(self.y_shape, self.dtype)
             acquire_others(&arrays, self.panels, y, self.bias)
             status = self.run(&arrays)
         finally:

@@ -195,7 +195,7 @@ cdef struct Zeros:
 
 
 cdef void zero_rows(const void* job, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
-    """The rows first..last of an image. See `share`."""
+    """The rows first..last, all images' counted through. See `share`."""
     cdef const Zeros* zeros = <const Zeros*>job
     memset(zeros.start + first * zeros.row, 0, (last - first) * zeros.row)
 

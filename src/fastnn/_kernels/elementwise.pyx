@@ -412,20 +412,23 @@ def class_weights(targets, Py_ssize_t classes, Py_ssize_t ignore, const double[:
     cdef Environment _caller = default_environment()
     cdef Arrays arrays
     cdef const Py_ssize_t* target
-    cdef Py_ssize_t i, wanted, wrong = -1
+    cdef const double* weights = NULL if weight is None else &weight[0]
+    cdef Py_ssize_t i, count, wanted, wrong = -1
     cdef double total = 0
     arrays.count = 0
     try:
         acquire(&arrays, targets, False)
         target = <const Py_ssize_t*>arrays.item[0].buf
-        for i in range(arrays.item[0].len // <Py_ssize_t>sizeof(Py_ssize_t)):
-            wanted = target[i]
-            if wanted == ignore:
-                continue
-            if not 0 <= wanted < classes:
-                wrong = i
-                break
-            total += 1 if weight is None else weight[wanted]
+        count = arrays.item[0].len // <Py_ssize_t>sizeof(Py_ssize_t)
+        with nogil:
+            for i in range(count):
+                wanted = target[i]
+                if wanted == ignore:
+                    continue
+                if not 0 <= wanted < classes:
+                    wrong = i
+                    break
+                total += 1 if weights is NULL else weights[wanted]
     finally:
         release(&arrays)
     return total, wrong

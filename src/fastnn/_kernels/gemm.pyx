@@ -197,7 +197,7 @@ cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const
     p.m_tasks, p.n_tasks = ceil_div(m, p.mc), ceil_div(n, p.nc)
     p.pitch = k + CACHE_LINE // <Py_ssize_t>sizeof(real)
     if p.n_tasks > 1 and rows_collide(m, a_stride * sizeof(real), p.nc, p.kern):
-        size = lines_apart(p.mc * p.pitch, sizeof(real))
+        size = lines_apart(min(m, p.mc) * p.pitch, sizeof(real))
         copies = <real*>take(threads * size * sizeof(real))
     deal(&tasks, p.m_tasks * p.n_tasks, threads)
     if threads == 1:

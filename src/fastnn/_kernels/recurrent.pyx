@@ -35,6 +35,7 @@ from fastnn._kernels.arrays cimport at
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC, multiply_task, panel_elements
 from fastnn._kernels.memory cimport give, take
+from fastnn._kernels.pack cimport pack_ns
 from fastnn._kernels.runtime cimport (
     CACHE_LINE,
     FNN_GRU,
@@ -57,7 +58,9 @@ from fastnn._kernels.runtime cimport (
     team_size,
     thread_id,
     whole_lines,
+    work_done,
 )
+from fastnn._kernels.share cimport share
 
 cdef extern from "barrier.h" nogil:
     ctypedef struct fnn_recess:
@@ -248,7 +251,7 @@ cdef void take_share(Pass* p, int thread, int members, const real* of_dtype) noe
 
 
 cdef void share_out(Pass* p, Py_ssize_t itemsize) noexcept nogil:
-    """Cut the work, by shapes, and find the threads for it."""
+    """Find the threads for the work, and cut it; no sum is cut."""
     cdef const fnn_kernels* kern = kernels(itemsize)
     cdef Py_ssize_t nv = kern.nr // kern.lanes, part
     p.groups = ceil_div(p.hidden, kern.lanes)
@@ -292,6 +295,7 @@ cdef int run_pass(Pass* p, const real* of_dtype) noexcept nogil:
             take_share(p, thread_id(), team_members(), of_dtype)
         if p.parts > 1:
             adjourn(p.barriers, p.tasks)
+            work_done(True)
     give(memory, p.threads * p.share + CACHE_LINE)
     return 0
 
@@ -319,19 +323,35 @@ def lanes(Py_ssize_t itemsize):
     return kernels(itemsize).lanes
 
 
+cdef struct Groups:
+    # W [gates * hidden, depth], whose rows are packed in groups, a task for each gate of each.
+    const fnn_kernels* kern
+    Py_ssize_t itemsize, gates, hidden, depth
+    const char* weight
+    char* panels
+
+
+cdef void pack_gates(const void* job, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    """Panels of W^T. See `share`."""
+    cdef const Groups* w = <const Groups*>job
+    cdef Py_ssize_t lanes = w.kern.lanes, nr = w.kern.nr, task, row, column
+    for task in range(first, last):
+        row, column = task // w.gates * lanes, task * lanes
+        w.kern.transpose(min(lanes, w.hidden - row), w.depth,
+                         w.weight + (task % w.gates * w.hidden + row) * w.depth * w.itemsize, w.depth,
+                         w.panels + (column // nr * nr * w.depth + column % nr) * w.itemsize, nr)
+
+
 cdef void pack_groups(const real* weight, Py_ssize_t gates, Py_ssize_t hidden, Py_ssize_t depth,
                       real* panels) noexcept nogil:
-    """Panels of W^T, the rows of W [gates * hidden, depth] in groups."""
-    cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t lanes = kern.lanes, groups = ceil_div(hidden, lanes), group, gate, column
-    if hidden % lanes or groups * gates * lanes % kern.nr:
-        memset(panels, 0, panel_elements(groups * gates * lanes, depth, sizeof(real)) * sizeof(real))
-    for group in range(groups):
-        for gate in range(gates):
-            column = (group * gates + gate) * lanes
-            kern.transpose(min(lanes, hidden - group * lanes), depth,
-                           weight + (gate * hidden + group * lanes) * depth, depth,
-                           panels + column // kern.nr * kern.nr * depth + column % kern.nr, kern.nr)
+    cdef Groups w
+    cdef Py_ssize_t groups
+    w.kern, w.itemsize, w.gates, w.hidden, w.depth = kernels(sizeof(real)), sizeof(real), gates, hidden, depth
+    w.weight, w.panels = <const char*>weight, <char*>panels
+    groups = ceil_div(hidden, w.kern.lanes)
+    if hidden % w.kern.lanes or groups * gates * w.kern.lanes % w.kern.nr:
+        memset(panels, 0, panel_elements(groups * gates * w.kern.lanes, depth, sizeof(real)) * sizeof(real))
+    share(pack_gates, &w, groups * gates, pack_ns(gates * hidden, depth))
 
 
 def forward_panels(Py_ssize_t gates, const real[:, ::1] weight_ih, const real[:, ::1] weight_hh,
@@ -344,6 +364,7 @@ def forward_panels(Py_ssize_t gates, const real[:, ::1] weight_ih, const real[:,
         pack_groups(&weight_ih[0, 0], gates, hidden, depth, &panels[0])
         pack_groups(&weight_hh[0, 0], gates, hidden, hidden,
                     &panels[panels_of_input(columns, depth, sizeof(real))])
+    raise_interrupt()
 
 
 def forward_panels_size(Py_ssize_t n, Py_ssize_t d, Py_ssize_t h, Py_ssize_t itemsize):

@@ -53,6 +53,7 @@ from fastnn._kernels.runtime cimport (
     team_members,
     team_size,
     thread_id,
+    work_done,
 )
 from fastnn._kernels.transposed cimport column_tiles
 
@@ -269,6 +270,7 @@ def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const 
                                parts if team_members() == threads else 1, barriers, <const real*>NULL)
         if parts > 1:
             adjourn(barriers, tasks)
+            work_done(True)
         for d in range(directions if grad_x is not None and not by_steps else 0):
             multiply(&grad_gates[d, 0, 0], gates.shape[2], &input_panels[d, 0], <const real*>NULL,
                      &grad_x[d, 0, 0], grad_x.shape[2], grad_x.shape[1], grad_x.shape[2], products, False,

@@ -84,7 +84,8 @@ cdef int limit() noexcept nogil:
 cdef int team_size(double serial_ns) noexcept nogil:
     """How many threads a kernel should use that would take `serial_ns` nanoseconds alone.
 
-    It decides who does the work, never how the work is cut: results do not depend on it.
+    It decides who does the work, and may decide how outputs are cut, but never a sum: results do not depend
+    on it.
     """
     cdef double grain = GRAIN_NS
     cdef int size

@@ -148,7 +148,7 @@ def _gemm(view, *, alpha=1.0, beta=1.0, transA=0, transB=0):
     weight = np.ascontiguousarray(alpha * (weight if transB else weight.T), weight.dtype)
     name = ""
     if bias is not None:
-        if bias.shape not in ((len(weight),), (1, len(weight)), (1,), ()):
+        if bias.shape not in ((len(weight),), (1, len(weight)), (1,), ()) or bias.dtype != weight.dtype:
             return None
         vector = np.ascontiguousarray(np.broadcast_to(beta * bias.reshape(-1), len(weight)), weight.dtype)
         name = view.named("bias", vector)

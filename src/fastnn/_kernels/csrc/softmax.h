@@ -1,4 +1,4 @@
-/* Softmax and its logarithm over one contiguous row, forward beside backward.
+/* Softmax and its logarithm over contiguous rows, forward beside backward.
  *
  *     y_j = e^(x_j - m) / sum_i e^(x_i - m)        m = max_i x_i, so that nothing overflows
  */

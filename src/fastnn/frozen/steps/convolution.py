@@ -34,7 +34,7 @@ def conv_steps(build, node, x, weight, bias=None, residual=None, *, number=0):
     `number` tells the convolutions apart that the graph has as one node.
     """
     rank = weight.ndim - 2
-    images = _checked_images(node, x, weight)
+    images = _checked_images(node, x, weight, bias)
     window, packed = _packed(build, node, images.shape, weight, bias, number)
     pixels = _pixels(build, images, window)
     shape = (images.shape[0], *window.output, len(weight))
@@ -59,14 +59,15 @@ def chain_steps(build, node, x, *operands):
     residual = operands[-1]
     parts = list(zip(node.attributes["links"], operands[::2], operands[1::2], strict=False))
     images = _checked_images(parts[0][0], x, operands[0])
-    shape, windows, links = images.shape, [], []
+    shape, windows, links, direct = images.shape, [], [], True
     for i, (link, weight, bias) in enumerate(parts):
         window, packed = _packed(build, link, shape, weight, bias, i)
+        direct = direct and not packed.tile
         relu, activation = split_relu(link.attributes["activation"])
         shape = (len(images), len(weight), *window.output)
         windows.append(window)
         links.append((packed.panels, bias, window.kernel, (*window.output, len(weight)), relu))
-    if len(images) * windows[-1].output[0] <= _FEW_ROWS:
+    if not direct or len(images) * windows[-1].output[0] <= _FEW_ROWS:
         for i, (link, weight, bias) in enumerate(parts):
             x = conv_steps(build, link, x, weight, bias, residual if link is parts[-1][0] else None, number=i)
         return x
@@ -86,8 +87,10 @@ def chain_steps(build, node, x, *operands):
     return activate(build, activation, logical)
 
 
-def _checked_images(node, x, weight):
+def _checked_images(node, x, weight, bias=None):
     check_float(node, x, weight.dtype)
+    if bias is not None:
+        check_float(node, bias, weight.dtype, "bias")
     rank = weight.ndim - 2
     if x.ndim not in (rank + 1, rank + 2):
         raise ValueError(f"{node.label}: x has shape {x.shape}, expected {rank + 1} or {rank + 2} dimensions")
@@ -186,7 +189,7 @@ def _pixels(build, images, window):
 def conv_transpose_steps(build, node, x, weight, bias=None):
     """Transposed convolution of a batch of images or a single one."""
     given = node.attributes
-    images = _checked_images(node, x, weight)
+    images = _checked_images(node, x, weight, bias)
     window = transposed_window(node.label, images, weight, bias, given["stride"], given["padding"],
                                given["output_padding"], given["groups"], given["dilation"])
     pixels = contiguous(build, images.transpose(0, 2, 3, 1))

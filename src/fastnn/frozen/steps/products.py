@@ -20,6 +20,8 @@ from .registry import activate, check_float, contiguous, dense_order, empty_as, 
 def linear_steps(build, node, x, weight, bias=None):
     """The linear map of the last axis."""
     check_float(node, x, weight.dtype)
+    if bias is not None:
+        check_float(node, bias, weight.dtype, "bias")
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"{node.label}: x has shape {x.shape}, weight expects {weight.shape[1]} features in "
                          "the last dimension")

@@ -66,11 +66,11 @@ def copy_results(outputs: tuple[np.ndarray, ...], function: Callable[..., Any], 
         y[...] = result
 
 
-def check_float(node: Any, x: np.ndarray, dtype: np.dtype | None = None) -> None:
+def check_float(node: Any, x: np.ndarray, dtype: np.dtype | None = None, name: str = "x") -> None:
     """Raise TypeError unless x is of a float dtype of ours, or of the one given."""
     if x.dtype not in FLOATS or (dtype is not None and x.dtype != dtype):
         expected = "float32 or float64" if dtype is None else dtype
-        raise TypeError(f"{node.label}: x has dtype {x.dtype}, expected {expected}")
+        raise TypeError(f"{node.label}: {name} has dtype {x.dtype}, expected {expected}")
 
 
 # --- Memory

@@ -9,7 +9,7 @@ from ...functional._window import transposing
 from ...functional.conv_transpose import transpose, transpose_gradients
 from . import _depth
 from ._windows import Geometry, check_numbers, geometry
-from .registry import operator
+from .registry import check_one_dtype, operator
 
 
 def _as_images(x):
@@ -26,7 +26,8 @@ def _two(numbers, neutral):
     return (neutral, *numbers)[-2:]
 
 
-def _check(x, weight, group):
+def _check(x, weight, bias, group):
+    check_one_dtype(x, weight, bias)
     if x.ndim not in (3, 4, 5) or weight.ndim != x.ndim:
         raise ValueError(f"x has shape {x.shape}, weight {weight.shape}; convolutions here have one to three "
                          "spatial axes")
@@ -41,7 +42,7 @@ def _check(x, weight, group):
 def conv(call, x, weight, bias=None, *, auto_pad="NOTSET", dilations=None, group=1, kernel_shape=None,
          pads=None, strides=None):
     """Cross-correlation: y[n, k, p] = bias[k] + sum over c, r of weight[k, c, r] x[n, c, p stride + ...]."""
-    _check(x, weight, group)
+    _check(x, weight, bias, group)
     g = geometry(x.shape[2:], weight.shape[2:], auto_pad=auto_pad, dilations=dilations, pads=pads,
                  strides=strides)
     if x.ndim == 5:
@@ -99,7 +100,7 @@ def _conv_3d_backward(grad_y, x, weight, bias, g, window):
 def conv_transpose(call, x, weight, bias=None, *, auto_pad="NOTSET", dilations=None, group=1,
                    kernel_shape=None, output_padding=None, output_shape=None, pads=None, strides=None):
     """The gradient of a convolution's input: y[n, k, p stride + r dilation - pad] += weight[c, k, r] x."""
-    _check(x, weight, group)
+    _check(x, weight, bias, group)
     rank = x.ndim - 2
     strides, dilations = strides or (1,) * rank, dilations or (1,) * rank
     extra = output_padding or (0,) * rank

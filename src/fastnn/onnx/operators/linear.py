@@ -6,7 +6,7 @@ import numpy as np
 
 from ...functional.linear import pack_weight, product, product_gradients
 from ._broadcast import sum_to_shape
-from .registry import operator
+from .registry import check_one_dtype, operator
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -14,6 +14,7 @@ _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 @operator("Gemm", weights=(1, 2), widen=True)
 def gemm(call, a, b, c=None, *, alpha=1.0, beta=1.0, transA=0, transB=0):
     """alpha A B + beta C, A and B transposed if so asked."""
+    check_one_dtype(a, b, c)
     a = a.T if transA else a
     if a.dtype not in _FLOATS:
         y = alpha * (a @ (b.T if transB else b)) + (0 if c is None else beta * c)
@@ -45,6 +46,7 @@ def gemm_backward(call, grad_y, *, alpha=1.0, beta=1.0, transA=0, transB=0):
 @operator("MatMul", weights=(0, 1), widen=True)
 def matmul(call, a, b):
     """The matrix product, over the last two axes, the others broadcast."""
+    check_one_dtype(a, b)
     if b.ndim != 2 or a.ndim < 2 or a.dtype not in _FLOATS:
         return np.matmul(a, b)
     _check_inner(a, b.shape[0])

@@ -72,6 +72,13 @@ def operator(name: str, since: int = OLDEST, weights: tuple[int, ...] = (), stat
     return register
 
 
+def check_one_dtype(*arrays: np.ndarray | None) -> None:
+    """Raise TypeError unless the arrays, of which some may be None, have one dtype: ONNX converts nothing."""
+    dtypes = dict.fromkeys(array.dtype for array in arrays if array is not None)
+    if len(dtypes) > 1:
+        raise TypeError(f"inputs of dtypes {' and '.join(map(str, dtypes))}, expected one dtype")
+
+
 def find(name: str, opset: int) -> Operator | None:
     """The version of an operator that an opset means, or None."""
     known = [op for op in OPERATORS.get(name, ()) if op.since <= opset]
