@@ -92,9 +92,9 @@ cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* 
     row.filters, row.filter_step = <void*>tile.b, tile.b_panel
     row.bias, row.accumulate, row.relu = tile.bias, tile.accumulate, tile.relu
     row.y = c + tile.c_offset
-    row.far = 0
+    row.pixels_ahead = 0
     if far and tile.depth == a_stride:
-        row.far = <int>max(FETCH_BYTES // <Py_ssize_t>sizeof(real), next_rows(kern, a_stride))
+        row.pixels_ahead = <int>max(FETCH_BYTES // <Py_ssize_t>sizeof(real), next_rows(kern, a_stride))
     kern.even_row(&row)
 
 

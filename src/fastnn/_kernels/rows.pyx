@@ -115,6 +115,7 @@ cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssiz
     task.tap_w = walk.tap_w
     task.filter_step = channels
     task.far = task.past = False
+    task.pixels_ahead = 0
 
 
 cdef void describe_groups(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssize_t group,

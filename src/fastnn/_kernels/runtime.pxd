@@ -139,6 +139,7 @@ cdef extern from "kernels.h" nogil:
         void* y
         int accumulate
         int relu
+        int pixels_ahead
         int far
         int past
 

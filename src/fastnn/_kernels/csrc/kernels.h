@@ -61,8 +61,9 @@ typedef struct {
     const void *y_ahead;     /* the next row of them, where there is an input row ahead                */
     int accumulate;          /* y already holds numbers: add to them                                   */
     int relu;
-    int far;                 /* even_tile.h: how many numbers ahead pixels are fetched, 0 where they    */
-                             /* lie in the caches; of depthwise rows, whether `ahead` is to be         */
+    int pixels_ahead;        /* even_tile.h: how many numbers ahead pixels are fetched; 0 where they lie   */
+                             /* in the caches                                                          */
+    int far;                 /* depthwise.h: whether rows lie beyond the caches, so that `ahead` names some */
     int past;                /* depthwise.h: pixels are whole cache lines, to be written past the caches */
 } fnn_row;
 
@@ -71,7 +72,7 @@ enum { FNN_ABREAST = 4 }; /* rows that softmax and layer norm take at once, at m
 /* The functions of elementwise.h. */
 enum {
     FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH,
-    FNN_HARDTANH, FNN_HARDSIGMOID, FNN_HARDSWISH, FNN_ELU, FNN_SOFTPLUS, FNN_EXP, FNN_FUNCTIONS
+    FNN_HARDTANH, FNN_HARDSIGMOID, FNN_HARDSWISH, FNN_ELU, FNN_SOFTPLUS, FNN_EXP
 };
 
 /* The losses of loss.h. */
