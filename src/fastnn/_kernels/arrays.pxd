@@ -47,8 +47,7 @@ cdef inline int acquire_others(Arrays* arrays, object panels, object y, object b
         acquire(arrays, bias, False)
     for i in range(1, arrays.count):
         if arrays.item[i].itemsize != arrays.item[0].itemsize:
-            raise TypeError(f"a product's arrays have numbers of {arrays.item[0].itemsize} and "
-                            f"{arrays.item[i].itemsize} bytes, expected one dtype")
+            raise TypeError("a product: its arrays are of several dtypes, expected one")
     return 0
 
 cdef inline int finish(int status, str function) except -1:
