@@ -508,6 +508,11 @@ def test_buffers_hold_numbers_and_a_refused_one_leaves_nothing_behind():
     module.register_buffer("b", np.zeros(2, np.uint8))
     module.b = [1, 0]
     assert module.b.dtype == np.uint8
+    module.load_state_dict(module.state_dict())
+    assert module.b.dtype == np.uint8
+    for beyond in ([1, 300], [-1, 0]):
+        with pytest.raises(ValueError, match="b has numbers beyond uint8"):
+            module.load_state_dict({"b": beyond})
     for value in ([1, 300], [0.5, 1]):
         with pytest.raises(TypeError, match=r"^Module: b has dtype \w+, expected uint8"):
             module.b = value

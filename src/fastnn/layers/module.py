@@ -464,13 +464,18 @@ def _as_buffer(name: str, value: Any, current: np.ndarray | None) -> np.ndarray:
         return array
     _checks.same_shape(name, array, current.shape)
     if current.dtype.kind in "biu":
-        fits = array.dtype.kind in "biu" and np.array_equal(array.astype(current.dtype), array)
+        fits = array.dtype.kind in "biu" and _holds(current.dtype, array)
     else:
         fits = np.can_cast(array.dtype, current.dtype, "same_kind")
     if not fits:
         raise TypeError(f"{name} has dtype {array.dtype}, expected {current.dtype} or numbers that it holds; "
                         "convert it with .astype")
     return array.astype(current.dtype, copy=False)
+
+
+def _holds(dtype: np.dtype, array: np.ndarray) -> bool:
+    """Whether all numbers of an integer array are numbers of an integer dtype."""
+    return np.array_equal(array.astype(dtype), array)
 
 
 def _join(path: str, name: str) -> str:
@@ -495,8 +500,8 @@ def _misfit(key: str, value: Any, target: Parameter | np.ndarray) -> str | None:
     if value.shape != target.shape:
         return f"{key} has shape {value.shape}, expected {target.shape}"
     # Any float for a float, any integer for an integer: numbers that change their meaning are a mistake.
-    if value.dtype.kind.replace("u", "i") != target.dtype.kind:
+    if value.dtype.kind.replace("u", "i") != target.dtype.kind.replace("u", "i"):
         return f"{key} has dtype {value.dtype}, expected {target.dtype}"
-    if value.dtype.kind == "u" and not np.array_equal(value.astype(target.dtype), value):
+    if target.dtype.kind in "iu" and not _holds(target.dtype, value):
         return f"{key} has numbers beyond {target.dtype}"
     return None
