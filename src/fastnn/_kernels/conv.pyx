@@ -238,23 +238,26 @@ cdef int convolve_images(const Py_buffer* x, const real* panels, const real* bia
     cdef real* to = <real*>(<char*>y.buf + first * y.strides[0])
     cdef Walk walk
     cdef real* copy = NULL
+    cdef Py_ssize_t run     # numbers of a tap
+    cdef bint even
     cdef int status
     with nogil:
         status = source_walk(&walk, source, shape, x.strides, f, y.shape[1], y.shape[2],
                              y.strides[2] // <Py_ssize_t>sizeof(real), &copy)
-        if copy is not NULL:
-            source = copy
+        if copy is NULL:
+            run, even = c // f.groups, f.groups == 1 and status == 0 and pixels_fit(&walk, c, sizeof(real))
+        else:
+            source, run = copy, f.s * c
+            even = runs_fit(&walk, run, sizeof(real))
         if status != 0:
             pass
         elif group:
             status = convolve_rows(&walk, source, panels, bias, to, c, group, walk.taps, accumulate, relu)
-        elif copy is not NULL and runs_fit(&walk, f.s * c, sizeof(real)):
-            status = convolve_few_channels(&walk, copy, panels, f.s * c, bias, to, k, accumulate, relu)
-        elif f.groups == 1 and pixels_fit(&walk, c, sizeof(real)):
-            status = convolve_few_channels(&walk, source, panels, c, bias, to, k, accumulate, relu)
+        elif even:
+            status = convolve_few_channels(&walk, source, panels, run, bias, to, k, accumulate, relu)
         else:
-            status = convolve(&walk, source, panels, walk.taps, c // f.groups if copy is NULL else f.s * c,
-                              bias, to, k // f.groups, f.groups, accumulate, relu)
+            status = convolve(&walk, source, panels, walk.taps, run, bias, to, k // f.groups, f.groups,
+                              accumulate, relu)
         free_walk(&walk, copy, c * sizeof(real))
     return status
 

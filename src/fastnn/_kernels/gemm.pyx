@@ -223,8 +223,9 @@ cdef void multiply_share(const Product* p, fnn_tasks* tasks, int thread, Watch* 
     cdef Py_ssize_t m0, m1, n0, i, following
     cdef bint far = stride == p.k and p.m * p.k * <Py_ssize_t>sizeof(real) > FAR_BYTES and copy is NULL
     while task >= 0:
-        m0, n0 = task % p.m_tasks * p.mc, task // p.m_tasks * p.nc
-        if copy is not NULL:
+        if copy is NULL:
+            m0, n0 = task % p.m_tasks * p.mc, task // p.m_tasks * p.nc
+        else:
             m0, n0 = task // p.n_tasks * p.mc, task % p.n_tasks * p.nc
         m1 = min(p.m, m0 + p.mc)
         rows, c = <const real*>p.a + m0 * p.a_stride, <real*>p.c + m0 * p.c_stride

@@ -332,7 +332,7 @@ cdef struct Groups:
 
 
 cdef void pack_gates(const void* job, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
-    """Panels of W^T. See `share`."""
+    """The columns of one gate of a group each. See `share`."""
     cdef const Groups* w = <const Groups*>job
     cdef Py_ssize_t lanes = w.kern.lanes, nr = w.kern.nr, task, row, column
     for task in range(first, last):
@@ -344,6 +344,7 @@ cdef void pack_gates(const void* job, Py_ssize_t first, Py_ssize_t last, int thr
 
 cdef void pack_groups(const real* weight, Py_ssize_t gates, Py_ssize_t hidden, Py_ssize_t depth,
                       real* panels) noexcept nogil:
+    """Panels of W^T, zeros where the last group has no columns."""
     cdef Groups w
     cdef Py_ssize_t groups
     w.kern, w.itemsize, w.gates, w.hidden, w.depth = kernels(sizeof(real)), sizeof(real), gates, hidden, depth

@@ -13,7 +13,9 @@ Nothing here runs. How a node runs is found by its `op` in the table of `steps`:
     map         x                                   activation
     prelu       x, slope                            by_channel (or as it spreads over x)
     pool        x                                   kind, windows
-    add, mul    x, y                                same_shape, activation
+    neg         x                                   activation
+    add, sub, mul, div  x, y                        same_shape, activation, perhaps number: which of them is
+                                                    one of Python's
     concat      x, ...                              axis
     flatten     x                                   start, end
     matrix      x                                   axis
@@ -40,6 +42,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+
+# Operations of two arrays, as NumPy's functions.
+ARITHMETIC = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
 
 
 class Input(NamedTuple):

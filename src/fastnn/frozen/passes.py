@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Graph, Node
+from .graph import ARITHMETIC, Graph, Node
 
 # What a product's step does itself, after its sums.
 _PRODUCTS = ("conv", "linear")
-_ARITHMETIC = ("add", "sub", "mul", "div")
-_WITH_ACTIVATION = (*_PRODUCTS, "conv_transpose", "layer_norm", "scale", "neg", *_ARITHMETIC)
+_WITH_ACTIVATION = (*_PRODUCTS, "conv_transpose", "layer_norm", "scale", "neg", *ARITHMETIC)
 
 
 def optimise(graph: Graph, ranks: Sequence[int]) -> Graph:
@@ -56,7 +55,7 @@ def ranks_of(graph: Graph, ranks: Sequence[int]) -> dict[str, int | None]:
             rank -= 1
         elif node.op == "matrix":
             rank = 2
-        elif node.op in _ARITHMETIC:
+        elif node.op in ARITHMETIC:
             both = [known.get(name) for name in node.inputs]
             rank = None if None in both else max(both)
         elif rank is None and node.op == "conv":

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..layers import Module, ModuleList, Parameter
-from .graph import Builder
+from .graph import ARITHMETIC, Builder
 
 Lower = Callable[[Builder, str, Module, str], Any]
 
@@ -143,7 +143,7 @@ class Value:
         return self._add("neg", self.name, activation=None)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Value:
-        op = {np.add: "add", np.subtract: "sub", np.multiply: "mul", np.divide: "div"}.get(ufunc)
+        op = next((op for op, known in ARITHMETIC.items() if known is ufunc), None)
         if op is None or method != "__call__" or kwargs:
             raise Untraceable(f"numpy.{ufunc.__name__}")
         return self._arithmetic(op, *inputs)

@@ -25,19 +25,28 @@ def _channels(name, x, mean, var, weight, bias):
 
     Statistics may be float64 whatever x is.
     """
-    return (_vector(name, "mean", mean, x, True), _vector(name, "var", var, x, True),
-            None if weight is None else _vector(name, "weight", weight, x, False),
-            None if bias is None else _vector(name, "bias", bias, x, False))
+    shape, of = (x.shape[1],), "one number a channel"
+    return (_vector(name, "mean", mean, _exact_or(mean, x.dtype), shape, of),
+            _vector(name, "var", var, _exact_or(var, x.dtype), shape, of),
+            *_affine(name, weight, bias, x.dtype, shape, of))
 
 
-def _vector(name, what, vector, x, may_be_exact):
-    exact = may_be_exact and getattr(vector, "dtype", None) == np.float64
-    dtype = _checks.FLOAT64 if exact else x.dtype
+def _exact_or(statistic, dtype):
+    return _checks.FLOAT64 if getattr(statistic, "dtype", None) == np.float64 else dtype
+
+
+def _affine(name, weight, bias, dtype, shape, of):
+    """Check the weight and the bias, either of which may be None."""
+    return (None if weight is None else _vector(name, "weight", weight, dtype, shape, of),
+            None if bias is None else _vector(name, "bias", bias, dtype, shape, of))
+
+
+def _vector(name, what, vector, dtype, shape, of):
     # What needs nothing is told first, four times a call: (1, 8, 4, 4) in eval mode 7.9 -> 6.8 us.
-    if (type(vector) is not np.ndarray or vector.dtype is not dtype or vector.shape != (x.shape[1],)
+    if (type(vector) is not np.ndarray or vector.dtype is not dtype or vector.shape != shape
             or not vector.flags.aligned):
-        vector = _checks.as_float_array(f"{name}: {what}", vector, 1, dtype)
-        _checks.same_shape(f"{name}: {what}", vector, (x.shape[1],), "one number a channel")
+        vector = _checks.as_float_array(f"{name}: {what}", vector, len(shape), dtype)
+        _checks.same_shape(f"{name}: {what}", vector, shape, of)
     return vector if vector.flags.c_contiguous else np.ascontiguousarray(vector)
 
 
@@ -174,21 +183,6 @@ def normalized_sizes(name, normalized_shape):
     return tuple(_checks.integer(f"{name}: normalized_shape", n) for n in sizes)
 
 
-def _affine(name, x, shape, weight, bias):
-    """Check the weight and the bias of layer norm, either of which may be None."""
-    return (None if weight is None else _as_normalized(name, "weight", weight, x, shape),
-            None if bias is None else _as_normalized(name, "bias", bias, x, shape))
-
-
-def _as_normalized(name, what, vector, x, shape):
-    # What needs nothing is told first, as in _vector.
-    if (type(vector) is not np.ndarray or vector.dtype is not x.dtype or vector.shape != shape
-            or not vector.flags.aligned):
-        vector = _checks.as_float_array(f"{name}: {what}", vector, len(shape), x.dtype)
-        _checks.same_shape(f"{name}: {what}", vector, shape, "as normalized_shape says")
-    return vector if vector.flags.c_contiguous else np.ascontiguousarray(vector)
-
-
 def check_ending(name, x, shape, dtype=None):
     """`x` as a contiguous array whose last axes have this shape."""
     x = _checks.as_float_array(f"{name}: x", x, None, dtype)
@@ -222,7 +216,7 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
 
 def normalize_rows(name, x, shape, weight, bias, eps):
     """`layer_norm` of what `check_ending` gave."""
-    weight, bias = _affine(name, x, shape, weight, bias)
+    weight, bias = _affine(name, weight, bias, x.dtype, shape, "as normalized_shape says")
     y = empty(_rows_shape(x, shape), x.dtype)
     _kernel.layer_norm(x, weight, bias, _checks.real(f"{name}: eps", eps, 0.0), y)
     return y if len(shape) == 1 else y.reshape(x.shape)
@@ -240,7 +234,7 @@ def layer_norm_backward(grad_y, x, normalized_shape, weight=None, bias=None, eps
     name = "layer_norm_backward"
     shape = normalized_sizes(name, normalized_shape)
     x = check_ending(name, x, shape)
-    weight, bias = _affine(name, x, shape, weight, bias)
+    weight, bias = _affine(name, weight, bias, x.dtype, shape, "as normalized_shape says")
     grad_y = _checks.as_float_array(f"{name}: grad_y", grad_y, x.ndim, x.dtype)
     _checks.same_shape(f"{name}: grad_y", grad_y, x.shape, "as x has")
     grad_x = empty(_rows_shape(x, shape), x.dtype)

@@ -11,6 +11,7 @@ from ..._kernels import gemm as _gemm
 from ..._kernels import norm as _norm
 from ...functional._elementwise import lie_alike
 from ...functional.linear import pack_weight
+from ..graph import ARITHMETIC
 from .registry import activate, check_float, contiguous, dense_order, empty_as, flat, split_relu, steps_of
 
 # --- Linear
@@ -124,5 +125,5 @@ def _arithmetic(ufunc):
     return steps
 
 
-for _op, _ufunc in (("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div", np.divide)):
+for _op, _ufunc in ARITHMETIC.items():
     steps_of(_op)(_arithmetic(_ufunc))
