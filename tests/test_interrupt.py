@@ -265,12 +265,26 @@ def interrupted(call, after=0.1):
 posix = pytest.mark.skipif(os.name != "posix", reason="sends itself a signal of POSIX")
 
 
+def quickest_end(call, attempts=3):
+    """What an interrupted call returned or raised, and the least seconds of several attempts until it ended.
+
+    A machine that stalls does so once; a kernel that does not ask whether Ctrl-C was pressed, every time.
+    """
+    least = math.inf
+    for _ in range(attempts):
+        result, took = interrupted(call)
+        least = min(least, took)
+        if least < 1:
+            break
+    return result, least
+
+
 @posix
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("case", CASES)
 def test_long_kernels_end(case, number, threads):
     threads(number)
-    result, took = interrupted(long_enough(CASES[case]))
+    result, took = quickest_end(long_enough(CASES[case]))
     assert isinstance(result, KeyboardInterrupt)
     assert took < 1
 
@@ -316,7 +330,7 @@ def test_passes_over_memory_end(name, number, threads):
 
 @posix
 def test_fit_ends_and_says_so():
-    history, took = interrupted(long_enough(fit))
+    history, took = quickest_end(long_enough(fit))
     assert history.interrupted
     assert took < 1
 
