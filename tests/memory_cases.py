@@ -195,6 +195,7 @@ CASES = {
                                      config={"algorithm": "winograd", "padding": 1}), 4),
     "conv2d winograd, few tiles": Case(function("conv2d", (2, 16, 20, 20), (24, 16, 3, 3),
                                                 config={"algorithm": "winograd", "padding": 1}), 3),
+    "conv2d winograd, strips": Case(function("conv2d", (2, 3, 32, 32), (24, 3, 3, 3)), 3),
     "conv2d depthwise": Case(function("conv2d", (2, 16, 20, 20), (16, 1, 3, 3), config={"groups": 16}), 2),
     "conv2d_backward direct": Case(function("conv2d_backward", (2, 24, 18, 18), (2, 8, 20, 20), (24, 8, 3, 3),
                                             config={"algorithm": "direct"}), 8),

@@ -140,7 +140,8 @@ def test_rows_of_few_channels(isa, dtype):
         c, s, stride = (1, 2, 3, 15)[i % 4], 2 + i % 3, 1 + i % 2
         case = Case(2, c, 8, (q - 1) * stride + s - 2, k, (3, s), stride, padding=1)
         for activation in (None, "relu"):
-            check(case.arrays(dtype)[:3 - i % 2], DIRECT, **case.options, activation=activation)
+            check(case.arrays(dtype)[:3 - i % 2], DIRECT, **case.options, activation=activation,
+                  algorithm="direct")
 
 
 def test_gradient_of_an_input_of_few_channels(isa, dtype):
@@ -185,9 +186,9 @@ def test_a_pixel_of_narrow_groups_has_its_bits_wherever_it_lies(isa, dtype, grou
 def test_rows_of_few_channels_have_the_bits_of_tiles(isa, dtype):
     """Rows of outputs too short for even_tile.h go through gemm_tile.h: the same sums, in order."""
     x, weight, bias = Case(1, 3, 10, 41, 19).arrays(dtype)
-    whole = fn.functional.conv2d(x, weight, bias)
+    whole = fn.functional.conv2d(x, weight, bias, algorithm="direct")
     for q in range(3, 39):
-        part = fn.functional.conv2d(x[:, :, :, q - 3:q], weight, bias)
+        part = fn.functional.conv2d(x[:, :, :, q - 3:q], weight, bias, algorithm="direct")
         assert_same_bits(part[..., 0], whole[..., q - 3])
 
 
@@ -338,8 +339,17 @@ def test_auto_is_winograd_where_it_pays_and_direct_elsewhere():
     assert_same_bits(bits(large, "auto")[:3], bits(large, "winograd")[:3])
     assert_same_bits(bits(small, "auto"), bits(small, "direct"))
     assert not np.array_equal(bits(large, "direct")[0], bits(large, "winograd")[0])
-    for other in (large._replace(stride=2), large._replace(stride=(1, 2)), large._replace(c=3),
-                  large._replace(k=3)):
+    # Of three channels the outputs alone, or the gradient of the input, whose channels are those of y.
+    for strips, reading in ((large._replace(c=3), 0), (large._replace(k=3), 2)):
+        auto, winograd, direct = (bits(strips, name) for name in ("auto", "winograd", "direct"))
+        assert_same_bits(auto[reading:reading + 1], winograd[reading:reading + 1])
+        assert not np.array_equal(auto[reading], direct[reading])
+        del auto[reading], direct[reading]
+        assert_same_bits(auto, direct)
+        for other in (strips._replace(h=8, w=8), strips._replace(c=min(strips.c, 15), k=min(strips.k, 15))):
+            assert_same_bits(bits(other, "auto"), bits(other, "direct"))
+    for other in (large._replace(stride=2), large._replace(stride=(1, 2)), large._replace(c=15),
+                  large._replace(k=2)):
         assert_same_bits(bits(other, "auto"), bits(other, "direct"))
 
 
@@ -594,10 +604,11 @@ def test_outputs_are_channels_last_in_memory():
     Case(1, 64, 56, 57, 150, stride=2, padding=1), Case(1, 150, 28, 28, 300, stride=2, padding=1),
     Case(2, 64, 29, 31, 70, dilation=(2, 3), padding=(2, 3)), Case(4, 64, 56, 56, 64, (1, 1), stride=2),
     Case(4, 64, 56, 56, 64, (1, 1), stride=2, groups=64), Case(2, 20, 56, 56, 70, (1, 1)),
+    Case(3, 3, 61, 40, 35, padding=1),
 ], ids=["few channels", "few channels, rows both ways", "direct", "depthwise", "groups", "1x1", "winograd",
         "one block", "shared products", "rounds of tiles", "copied pixels", "a signal", "winograd, strided",
         "small tiles, strided", "winograd, dilated", "pixels unread", "depthwise, pixels unread",
-        "1x1, turned"])
+        "1x1, turned", "strips"])
 def test_equal_bits_for_any_number_of_threads(threads, case):
     results = []
     for n in (1, 2, 3):
@@ -605,6 +616,63 @@ def test_equal_bits_for_any_number_of_threads(threads, case):
         results.append(run(functional, case.arrays(np.float32), **case.options))
     assert_same_bits(results[1], results[0])
     assert_same_bits(results[2], results[0])
+
+
+# --- Images of three channels, which go by strips of Winograd's tiles
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2, "same"])
+def test_strips(isa, dtype, padding):
+    """Around whole tiles, runs of 8 tiles and vectors of filters; of any strides."""
+    for i, (q, k) in enumerate(zip((1, 2, 3, 4, 5, 31, 32, 33, 36, 63, 64, 65, 97), SIZES, strict=True)):
+        h = (3, 4, 5, 7, 8, 12, 13)[i % 7]
+        x, weight, bias = Case(1 + i % 3, 3, h, q + 2, k).arrays(dtype)
+        last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+        for images in (x, last, np.repeat(x, 2, axis=1)[:, ::2], x[:, :, ::-1, ::-1]):
+            check((images, weight, bias), WINOGRAD, padding=padding, algorithm="winograd",
+                  activation=(None, "relu")[i % 2])
+
+
+def test_an_output_of_strips_has_its_bits_wherever_its_strip_ends(isa, dtype):
+    """Of whole tiles: of others some inputs are zeros."""
+    layer = fn.Conv2d(3, 20, 3, rng=0, dtype=dtype, algorithm="winograd").eval()
+    x = draw(1, 3, 22, 102, dtype=dtype)
+    whole = layer(x)
+    for p, q in ((0, 0), (4, 4), (8, 32), (12, 36), (16, 64)):
+        for height, width in ((4, 4), (8, 12), (4, 32), (20 - p, 100 - q)):
+            part = layer(x[:, :, p:p + height + 2, q:q + width + 2])
+            assert_same_bits([part], [whole[:, :, p:p + height, q:q + width]])
+
+
+def test_strips_are_chosen_where_they_pay():
+    for channels, filters, size, options, tile in (
+            (3, 16, 7, {}, 6), (3, 15, 32, {}, 0), (3, 16, 3, {}, 0), (2, 64, 32, {}, 0), (4, 64, 32, {}, 0),
+            (3, 64, 32, {"stride": 2}, 0), (3, 64, 32, {"dilation": 2}, 0),
+            (3, 64, 32, {"algorithm": "direct"}, 0)):
+        layer = fn.Conv2d(channels, filters, 3, padding=1, rng=0, **options).eval()
+        layer(draw(1, channels, size, size, dtype=np.float32))
+        assert [kept.tile for kept in layer._cache.values() if isinstance(kept, F.Packed)] == [tile]
+
+
+def test_strips_of_outputs_that_are_written_past_the_caches(threads):
+    """From 32 MB on; each half of the filters is smaller."""
+    x, weight, bias = Case(1, 3, 130, 66, 1024).arrays(np.float32)
+    parts = [functional.conv2d(x, half, some, activation="relu") for half, some in
+             zip(np.split(weight, 2), np.split(bias, 2), strict=True)]
+    for n in (1, 2, 3):
+        threads(n)
+        y = functional.conv2d(x, weight, bias, activation="relu")
+        assert y.nbytes == 32 << 20
+        assert_same_bits([y], [np.concatenate(parts, axis=1)])
+
+
+def test_strips_that_are_added_to_a_shortcut(isa):
+    """A frozen network's convolution adds to what is there, whatever is left of rows, tiles and vectors."""
+    for size, filters in ((5, 16), (33, 17), (40, 32)):
+        conv = fn.Conv2d(3, filters, 3, padding=1, rng=0)
+        net = fn.Sequential(fn.Residual(conv, shortcut=fn.Conv2d(3, filters, 1, rng=1)), fn.ReLU()).eval()
+        x = draw(2, 3, size, size + 1, dtype=np.float32)
+        assert_close([net.freeze()(x)], [net(x)], WINOGRAD[np.float32], np.float32)
 
 
 @pytest.mark.parametrize("case", [Case(2, 33, 61, 61, 40, padding=1), Case(1, 310, 53, 55, 20, padding=1)],

@@ -17,7 +17,7 @@ NOTE = "# Made by tools/make_stubs.py.\n"
 C_TYPES = {"bint": "bool", "int": "int", "Py_ssize_t": "int", "double": "float", "tuple": "tuple[int, ...]"}
 RETURNS = {"loss": "float", "cross_entropy": "float", "class_weights": "tuple[float, int]",
            "available_isas": "list[str]", "get_isa": "str", "build_flags": "str", "stream": "Any",
-           "empty": "Array", "empty_like": "Array | None",
+           "goes_by_strips": "bool", "empty": "Array", "empty_like": "Array | None",
            "in_default_environment": "T"}  # what it decorates keeps its type
 
 

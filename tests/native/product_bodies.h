@@ -88,6 +88,31 @@ static void *winograd(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     return y;
 }
 
+/* Strips of outputs of three channels: less than a tile, tiles and runs of them. What is added to, and rows and pixels
+   beside the outputs, are there already. */
+static void *winograd_strip(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
+    enum { CHANNELS = FNN_STRIP_CHANNELS, MOST = 50, ROW = 64 * CHANNELS + FNN_STRIP_BEYOND, GAP = 3 };
+    static const ptrdiff_t outputs[] = {1, 4, 7, 32, MOST};
+    enum { N = sizeof outputs / sizeof *outputs };
+    const ptrdiff_t panels = (size + k->nr - 1) / k->nr, matrix = panels * k->nr * CHANNELS, pitch = size + GAP;
+    void *x = draw(6 * ROW, 1), *plain = draw(36 * size * CHANNELS, 2), *bias = draw(size, 3);
+    void *u = calloc((size_t)(36 * matrix), (size_t)itemsize), *y = draw(N * 4 * MOST * pitch, 4);
+    for (ptrdiff_t i = 0; i < 36 * CHANNELS; i++)
+        for (ptrdiff_t j = 0; j < size; j++)
+            set(u, i / CHANNELS * matrix + (j / k->nr * CHANNELS + i % CHANNELS) * k->nr + j % k->nr,
+                get(plain, i * size + j));
+    for (int i = 0; i < N; i++) {
+        fnn_strip strip = {.x = x, .x_row = ROW, .u = u, .factor = matrix, .bias = size % 2 ? bias : NULL,
+                           .y = at(y, i * 4 * MOST * pitch), .y_row = MOST * pitch, .y_pixel = pitch,
+                           .rows = 4 - i % 2, .q = outputs[i], .filters = size, .accumulate = i > 2,
+                           .relu = (int)(size % 3)};
+        k->winograd_strip(&strip);
+    }
+    *n = N * 4 * MOST * pitch;
+    free(x), free(plain), free(bias), free(u);
+    return y;
+}
+
 /* Filters there, whose number is one of whole vectors. */
 static void *winograd_filter(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     ptrdiff_t filters = (size + 15) / 16 * 16, tap = filters + 5, done = 0;

@@ -203,6 +203,7 @@ static const struct {
               {"grouped", grouped},
               {"grouped grad", grouped_gradient},
               {"winograd", winograd},
+              {"winograd strips", winograd_strip},
               {"winograd filter", winograd_filter},
               {"winograd grad", winograd_gradients},
               {"map", map},

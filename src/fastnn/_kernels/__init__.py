@@ -17,12 +17,12 @@
                             runtime.pyx picks the table once, at import
 
 Of a convolution, conv.pyx and conv_backward.pyx are the interface, walk.pyx says which pixels a
-pixel reads, and the drivers are
+pixel reads and copies images with their padding, and the drivers are
 
 ====================  ============================================================================
 convolve.pyx          forward and gradient of the input: a product without an im2col buffer
 winograd.pyx          the same for 3 x 3 filters by Winograd; with stride 2 forward alone
-winograd_forward.pyx  their interface; few tiles, and filters that serve one call
+winograd_forward.pyx  their interface; few tiles, three channels, and filters that serve one call
 rows.pyx              depthwise and narrow groups, both ways and the gradient of the filters
 chain.pyx             several forward, rows by rows: what lies between them stays in cache (frozen networks)
 col2im.pyx            gradient of an input of few channels, where conv_backward.pyx has no faster way

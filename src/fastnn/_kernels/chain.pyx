@@ -20,7 +20,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
 from fastnn._kernels.arrays cimport Arrays, acquire, finish, release
-from fastnn._kernels.conv cimport Filter, Padding, pad_rows, padded, window
+from fastnn._kernels.conv cimport Filter, padded, window
 from fastnn._kernels.convolve cimport convolve_task
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC
@@ -29,7 +29,7 @@ from fastnn._kernels.runtime cimport (
     Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, kernels, like_parts, next_task, real, start,
     team_size, whole_lines
 )
-from fastnn._kernels.walk cimport Walk, find_interior
+from fastnn._kernels.walk cimport Padding, Walk, find_interior, pad_rows
 
 cdef enum:
     MAX_STAGES = 8

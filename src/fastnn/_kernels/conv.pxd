@@ -1,6 +1,6 @@
-"""What other drivers of convolutions need of the interface: windows, and images with their padding."""
+"""What other drivers of convolutions need of the interface: windows."""
 
-from fastnn._kernels.runtime cimport Watch, real
+from fastnn._kernels.runtime cimport real
 from fastnn._kernels.walk cimport Walk
 
 cdef struct Filter:
@@ -8,17 +8,9 @@ cdef struct Filter:
     Py_ssize_t r, s, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups
     bint by_rows   # copy the images with their padding, so that a filter row is one run of S * C numbers
 
-cdef struct Padding:
-    # Images [n][h][w][c] with any strides, and the padded ones around them.
-    Py_ssize_t n, h, w, c, x_n, x_h, x_w, x_c
-    Py_ssize_t top, left, padded_h, padded_w
-
 cdef Filter window(tuple geometry)
 cdef Py_ssize_t padded(Py_ssize_t size, Py_ssize_t pad, Py_ssize_t output, Py_ssize_t stride,
                        Py_ssize_t reach) noexcept nogil
-cdef void pad_rows(const real* images, const Padding* pad, Py_ssize_t first, Py_ssize_t last, real* y,
-                   Watch* watch) noexcept nogil
-
 cdef int allocate_taps(Walk* walk, Py_ssize_t taps) noexcept nogil
 cdef real* padded_source(Walk* walk, const real* x, Py_ssize_t h, Py_ssize_t w, Py_ssize_t c, Py_ssize_t x_n,
                          Py_ssize_t x_h, Py_ssize_t x_w, Py_ssize_t x_c, const Filter* f) noexcept nogil

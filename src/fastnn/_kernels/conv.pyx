@@ -7,7 +7,6 @@ may have any strides. A few images are copied at a time, which takes little memo
 of all (16 x 3 x 224 x 224).
 """
 
-from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
 
 from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, release
@@ -18,10 +17,8 @@ from fastnn._kernels.pack cimport pack_by_all, pack_ns, panel_elements
 from fastnn._kernels.rows cimport (
     convolve_few_channels, convolve_rows, narrow_group, pack_narrow, pixels_fit, rows_elements, runs_fit
 )
-from fastnn._kernels.runtime cimport (
-    Watch, fnn_kernels, go_on, kernels, raise_interrupt, real, start, team_size
-)
-from fastnn._kernels.walk cimport Walk, find_interior
+from fastnn._kernels.runtime cimport Watch, go_on, raise_interrupt, real, start, team_size
+from fastnn._kernels.walk cimport Padding, Walk, find_interior, pad_images
 from fastnn._kernels.winograd_forward cimport winograd_forward
 
 from numpy import ndarray
@@ -30,57 +27,6 @@ from fastnn._kernels.memory import empty
 
 cdef enum:
     COPIED_BYTES = 1536 * 1024  # of images of few channels that a thread copies at once: they stay in L2
-
-
-cdef int pad_images(const real* x, const Padding* pad, real* y, int threads) noexcept nogil:
-    """Copy images into [n][padded_h][padded_w][c], zeros around them. Returns -1 when interrupted."""
-    cdef Py_ssize_t rows = pad.n * pad.padded_h
-    cdef Watch watch
-    cdef int thread
-    start(&watch)
-    if threads == 1:
-        pad_rows(x, pad, 0, rows, y, &watch)
-    else:
-        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-            pad_rows(x, pad, rows * thread // threads, rows * (thread + 1) // threads, y, &watch)
-    return -1 if watch.interrupted else 0
-
-
-cdef void pad_rows(const real* images, const Padding* pad, Py_ssize_t first, Py_ssize_t last, real* y,
-                   Watch* watch) noexcept nogil:
-    """The padded rows first..last, all images' counted through."""
-    cdef Py_ssize_t n = first // pad.padded_h, h = first % pad.padded_h - pad.top, row
-    for row in range(first, last):
-        if not go_on(watch):
-            return
-        pad_row(images, pad, n, h, y + row * pad.padded_w * pad.c)
-        h += 1
-        if h == pad.padded_h - pad.top:
-            h = -pad.top
-            n += 1
-
-
-cdef void pad_row(const real* images, const Padding* pad, Py_ssize_t n, Py_ssize_t h, real* y) noexcept nogil:
-    """Row h of image n with the padding beside it; a row of zeros where the image has none."""
-    cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t c = pad.c, left = pad.left * c, length = pad.w * c
-    cdef Py_ssize_t right = pad.padded_w * c - left - length, j, k
-    cdef const real* x
-    if not 0 <= h < pad.h:
-        kern.pad_row(left + length + right, NULL, 0, 0, y)
-        return
-    x = images + n * pad.x_n + h * pad.x_h
-    if (pad.x_c == 1 or c == 1) and pad.x_w == c:
-        kern.pad_row(left, x, length, right, y)
-        return
-    kern.pad_row(left, NULL, 0, 0, y)
-    kern.pad_row(0, NULL, 0, right, y + left + length)
-    if pad.x_w == 1:
-        kern.transpose(c, pad.w, x, pad.x_c, y + left, c)
-    else:
-        for k in range(c):
-            for j in range(pad.w):
-                y[left + j * c + k] = x[j * pad.x_w + k * pad.x_c]
 
 
 cdef Py_ssize_t padded(Py_ssize_t size, Py_ssize_t pad, Py_ssize_t output, Py_ssize_t stride,

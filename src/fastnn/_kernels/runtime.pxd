@@ -143,6 +143,25 @@ cdef extern from "kernels.h" nogil:
         int far
         int past
 
+    enum: FNN_STRIP_CHANNELS
+    enum: FNN_STRIP_TILES
+    enum: FNN_STRIP_BEYOND
+    ctypedef struct fnn_strip:
+        const void* x
+        Py_ssize_t x_row
+        const void* u
+        Py_ssize_t factor
+        const void* bias
+        void* y
+        Py_ssize_t y_row
+        Py_ssize_t y_pixel
+        Py_ssize_t rows
+        Py_ssize_t q
+        Py_ssize_t filters
+        int accumulate
+        int relu
+        int past
+
     int fnn_tile_outputs(int size)
     int fnn_tile_factors(int size)
 
@@ -182,6 +201,7 @@ cdef extern from "kernels.h" nogil:
                                   Py_ssize_t panel, Py_ssize_t stride) noexcept nogil
         void (*winograd_filter_gradient)(int size, const void* s, Py_ssize_t stride, Py_ssize_t n,
                                          void* g) noexcept nogil
+        void (*winograd_strip)(const fnn_strip* strip) noexcept nogil
         void (*map)(int op, Py_ssize_t n, double alpha, double beta, const void* x, void* y) noexcept nogil
         void (*map_backward)(int op, Py_ssize_t n, double alpha, double beta, const void* grad_y,
                              const void* saved, void* grad_x) noexcept nogil

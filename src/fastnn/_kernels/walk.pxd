@@ -6,7 +6,7 @@ input is the same walk over grad_y, one for each residue class of input pixels m
 of its target say which pixels those are.
 """
 
-from fastnn._kernels.runtime cimport real
+from fastnn._kernels.runtime cimport Watch, real
 
 cdef struct Walk:
     # The grid of pixels computed, and where pixel (n, p, q) of it is written.
@@ -35,3 +35,12 @@ cdef bint interior_rows(const Walk* walk, const real* x, Pixel first, int rows,
 cdef void source_rows(const Walk* walk, const real* x, const real* zeros, Pixel first, int rows, int mr,
                       Py_ssize_t tap0, Py_ssize_t tap1, const void** table) noexcept nogil
 cdef void target_rows(const Walk* walk, real* y, Pixel* first, int rows, void** table) noexcept nogil
+
+cdef struct Padding:
+    # Images [n][h][w][c] with any strides, and the padded ones around them.
+    Py_ssize_t n, h, w, c, x_n, x_h, x_w, x_c
+    Py_ssize_t top, left, padded_h, padded_w
+
+cdef int pad_images(const real* x, const Padding* pad, real* y, int threads) noexcept nogil
+cdef void pad_rows(const real* images, const Padding* pad, Py_ssize_t first, Py_ssize_t last, real* y,
+                   Watch* watch) noexcept nogil

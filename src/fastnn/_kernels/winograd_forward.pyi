@@ -1,6 +1,7 @@
 # Made by tools/make_stubs.py.
 from typing import Any
 
+def goes_by_strips(size: int, channels: int, dilation_h: int, dilation_w: int) -> bool: ...
 def forward(
     x: Any,
     panels: Any,

@@ -1,4 +1,4 @@
-"""The interface of Winograd's convolution, see winograd.pyx, and its driver for few tiles.
+"""The interface of Winograd's convolution, see winograd.pyx, and its drivers for few tiles and few channels.
 
 Where tiles are few the filters are what there is to share, and U, four times the filters, is the cost::
 
@@ -17,6 +17,9 @@ a U in memory is as fast or faster.) A block of U is little more than an L2 of 1
 filters it takes as long or longer, for V and M are then read more often.
 
 Sums have their terms in the order of the channels, whoever adds them.
+
+Images of three channels go strip by strip, four rows of outputs (csrc/winograd_strip.h); the rows that a
+strip reads are copied first, with their padding, so that the image may have any strides.
 """
 
 from libc.stdlib cimport calloc, free
@@ -25,9 +28,11 @@ from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, rel
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, fnn_kernels, fnn_tile_factors, go_on, kernels, lines_apart, real, start
+    CACHE_LINE, FNN_STRIP_BEYOND, FNN_STRIP_CHANNELS, FNN_STRIP_TILES, LARGE_BYTES, Watch, ceil_div,
+    fnn_kernels, fnn_strip, fnn_tile_factors, go_on, kernels, lines_apart, real, start, team_size
 )
-from fastnn._kernels.share cimport share_pieces
+from fastnn._kernels.share cimport share_among, share_pieces
+from fastnn._kernels.walk cimport Padding, pad_rows
 from fastnn._kernels.winograd cimport (
     CHANNELS, MOST_PRODUCTS, Plan, Tiling, convolve_winograd, cut_tiles, first_output, make_plan,
     matrix_elements, matrix_room, multiply_tiles, pack_panel, place_products, product_row, tile_sources,
@@ -42,11 +47,16 @@ cdef enum:
     ROUND_BYTES = 8 * 1024 * 1024   # V of a round, but ...
     ROUND = 64                      # ... of so many tiles at least, ...
     MOST = 256                      # ... and at most
+    PAST_BYTES = 4 * LARGE_BYTES    # of outputs that are written past the caches
     DEPTH = 128                     # channels and ...
     WIDTH = 64                      # ... filters of a block of U
     BLOCKS = 4                      # of filters for each thread: where they are fewer, and uneven, ...
     SHARED = 16                     # ... tiles are shared, if a thread gets so many, or blocks are halved
     GROUP = 4                       # tiles of a task that transforms inputs
+    STRIP = 4                       # rows of outputs of a strip,
+    STRIP_INPUTS = 6                # and of inputs
+
+cdef double STRIP_NS = 0.12         # that an output of a strip takes
 
 
 # What all threads know; x, zeros, panels, weight, bias, y and workspaces hold the dtype of the data.
@@ -211,7 +221,89 @@ cdef int convolve_few(Job* job) noexcept nogil:
     return -1 if job.watch.interrupted else 0
 
 
+# --- Images of three channels
+
+
+cdef bint by_strips(int size, Py_ssize_t channels, Py_ssize_t dilation_h, Py_ssize_t dilation_w) noexcept:
+    return size == 6 and channels == FNN_STRIP_CHANNELS and dilation_h == dilation_w == 1
+
+
+cdef struct Strips:
+    Padding pad               # of the images; a padded row is as long as csrc/winograd_strip.h reads it
+    fnn_strip strip           # what all share
+    const char* x
+    Py_ssize_t itemsize, count, p, y_n     # strips and rows of outputs of an image; from image to image
+    char* rows                # room for a strip's inputs, of each thread
+    Py_ssize_t room
+
+
+cdef int convolve_strips(const Arrays* arrays, Py_ssize_t pad_h, Py_ssize_t pad_w, bint accumulate,
+                         int relu) noexcept:
+    """The operands x, panels, y and perhaps bias. Returns -1 when memory is short or interrupted."""
+    cdef const Py_buffer* x = &arrays.item[0]
+    cdef const Py_buffer* y = &arrays.item[2]
+    cdef Py_ssize_t size = x.itemsize, runs = ceil_div(y.shape[2], 4 * FNN_STRIP_TILES), bytes
+    cdef const fnn_kernels* kern = kernels(size)
+    cdef double ns = STRIP_NS * y.len / size
+    cdef int threads = team_size(ns)
+    cdef Strips job
+    job.count, job.p, job.y_n = ceil_div(y.shape[1], STRIP), y.shape[1], y.strides[0]
+    job.pad.n, job.pad.h, job.pad.w, job.pad.c = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
+    job.pad.x_n, job.pad.x_h = x.strides[0] // size, x.strides[1] // size
+    job.pad.x_w, job.pad.x_c = x.strides[2] // size, x.strides[3] // size
+    job.pad.top, job.pad.left = pad_h, pad_w
+    job.pad.padded_h = STRIP * job.count + 2
+    job.pad.padded_w = 4 * FNN_STRIP_TILES * runs + ceil_div(FNN_STRIP_BEYOND, FNN_STRIP_CHANNELS)
+    job.x, job.itemsize = <const char*>x.buf, size
+    job.strip.x_row = job.pad.padded_w * FNN_STRIP_CHANNELS
+    job.strip.u, job.strip.factor = arrays.item[1].buf, matrix_elements(y.shape[3], FNN_STRIP_CHANNELS, size)
+    job.strip.bias = arrays.item[3].buf if arrays.count == 4 else NULL
+    job.strip.y, job.strip.y_row, job.strip.y_pixel = y.buf, y.strides[1] // size, y.strides[2] // size
+    job.strip.q, job.strip.filters = y.shape[2], y.shape[3]
+    job.strip.accumulate, job.strip.relu = accumulate, relu
+    job.strip.past = (not accumulate and kern.lanes * size == CACHE_LINE and y.len >= PAST_BYTES
+                      and (<Py_ssize_t>y.buf | y.strides[2] | y.shape[3] * size) % CACHE_LINE == 0)
+    job.room = lines_apart(STRIP_INPUTS * job.strip.x_row, size) * size
+    bytes = threads * job.room
+    job.rows = <char*>take(bytes)
+    if job.rows is NULL:
+        return -1
+    with nogil:
+        share_among(threads, strips_body, &job, job.pad.n * job.count, ns)
+    give(job.rows, bytes)
+    return 0
+
+
+cdef void strips_body(const void* job, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    if (<const Strips*>job).itemsize == sizeof(float):
+        take_strips(<const Strips*>job, first, last, thread, <float*>NULL)
+    else:
+        take_strips(<const Strips*>job, first, last, thread, <double*>NULL)
+
+
+cdef void take_strips(const Strips* job, Py_ssize_t first, Py_ssize_t last, int thread,
+                      const real* of_dtype) noexcept nogil:
+    """The strips first .. last - 1, all images' counted through."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef real* rows = <real*>(job.rows + thread * job.room)
+    cdef fnn_strip strip = job.strip
+    cdef Py_ssize_t i, n, p, row
+    strip.x = rows
+    for i in range(first, last):
+        n, p = i // job.count, i % job.count * STRIP
+        row = n * job.pad.padded_h + p
+        pad_rows(<const real*>job.x, &job.pad, row, row + STRIP_INPUTS, rows - row * strip.x_row, NULL)
+        strip.y = <char*>job.strip.y + n * job.y_n + p * strip.y_row * <Py_ssize_t>sizeof(real)
+        strip.rows = min(<Py_ssize_t>STRIP, job.p - p)
+        kern.winograd_strip(&strip)
+
+
 # --- The interface
+
+
+def goes_by_strips(int size, Py_ssize_t channels, Py_ssize_t dilation_h, Py_ssize_t dilation_w):
+    """Whether tiles of images of so many channels do; if so, the images may have any strides."""
+    return by_strips(size, channels, dilation_h, dilation_w)
 
 
 def forward(x, panels, bias, y, int size, Py_ssize_t pad_h, Py_ssize_t pad_w, Py_ssize_t dilation_h,
@@ -281,6 +373,8 @@ cdef int winograd_forward(Arrays* arrays, int size, Py_ssize_t pad_h, Py_ssize_t
     cdef int status
     if arrays.item[2].len == 0:
         return 0
+    if by_strips(size, arrays.item[0].shape[3], dilation_h, dilation_w):
+        return convolve_strips(arrays, pad_h, pad_w, accumulate, relu)
     describe(&job, &tiling, arrays, size, pad_h, pad_w, dilation_h, dilation_w, relu)
     job.panels, job.accumulate = arrays.item[1].buf, accumulate
     with nogil:

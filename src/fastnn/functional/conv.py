@@ -39,6 +39,7 @@ _backward_weight = by_dtype(_kernel_backward.backward_weight)
 _column_sums = by_dtype(_gemm.row_total)
 _winograd_pack = by_dtype(_winograd.pack_filters)
 _winograd_backward_weight = by_dtype(_winograd_gradient.backward_weight)
+_goes_by_strips = _winograd_forward.goes_by_strips
 
 
 class Packed(NamedTuple):
@@ -56,6 +57,9 @@ class TilesThatPay(NamedTuple):
     direct sum is faster, with more 4 x 4. With stride 2 those of the two that have fewer products, from a
     least number on, if there are STRIDED_CHANNELS.
 
+    Images of three channels, which go by strips of 4 x 4 tiles (winograd_forward.pyx), do from a number of
+    tiles on, if there are STRIP_FILTERS; 0 is never.
+
     All pay only where their products are but a share of the direct sum's. To transform a filter counts as so
     many products for each of its factors.
     """
@@ -63,6 +67,7 @@ class TilesThatPay(NamedTuple):
     least: int
     small: tuple[tuple[int, int, int], ...]
     strided: int
+    strips: int
     share: float
     transform: int
 
@@ -73,12 +78,16 @@ class TilesThatPay(NamedTuple):
 # 3.7, 2.5, 2.1. The gradient of the filters: 7 x 7 1.10, 1.16, 1.55; 2 images 2.1, 2.1, 1.7; 14 x 14 3.9,
 # 2.6, 2.5. With stride 2, where the outputs fill tiles: 256 -> 256 at 30 x 30 1.15 -> .99, the gradient 1.33
 # -> 1.19; 4 images of 16 x 16 1.25 -> .97 and 1.53 -> 1.20. Where they do not: 96 -> 96 at 14 x 14 level.
+# Strips (Zen 5, AVX-512, before and after, us): 3 x 224 x 224 -> 64 740 -> 465, 16 images 13000 -> 9300; 64
+# images of 3 x 32 x 32 -> 32 663 -> 365, one -> 16 9.6 -> 5.0, 3 x 8 x 8 -> 16 2.0 -> 1.8; with filters that
+# serve one call 3 x 32 x 32 -> 16 14.6 -> 11.4, 3 x 16 x 16 8.8 -> 9.1.
 # Where tiles of stride 2 fit, products of 4 x 4 are .56 of the direct sum's and those of 2 x 2 .69, and the
 # transforms of images take .1 to .2.
-TILES_PACKED = TilesThatPay(4, ((2**16, 4, 16), (2**14, 4, 9)), 32, 0.75, 0)
-TILES = TilesThatPay(4, (), 4, 0.8, 5)
-TILES_FILTER_GRADIENT = TilesThatPay(4, (), 4, 0.8, 9)
+TILES_PACKED = TilesThatPay(4, ((2**16, 4, 16), (2**14, 4, 9)), 32, 4, 0.75, 0)
+TILES = TilesThatPay(4, (), 4, 32, 0.8, 5)
+TILES_FILTER_GRADIENT = TilesThatPay(4, (), 4, 0, 0.8, 9)
 STRIDED_CHANNELS = 48  # and filters, at least
+STRIP_FILTERS = 16
 FACTORS = {6: 36, 4: 16, 9: 36, 5: 16}  # of a transformed filter, by the tile
 # Filters that serve one call are transformed as they are read (winograd_forward.pyx) where tiles are so few,
 # or pairs of channels and filters so many that their transformed form would take much memory.
@@ -90,7 +99,8 @@ def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filte
                 that_pay: TilesThatPay = TILES, outputs: tuple | None = None) -> int:
     """See `Packed.tile`: what `algorithm` means for these shapes, on which alone it depends.
 
-    `outputs` is the size of what is cut in tiles, if not the window's.
+    `x_shape` and `filters` are of what the convolution reads and writes, of a gradient of the input its
+    output's and its own; `outputs` is the size of what is cut in tiles, if not the window's.
     """
     outputs = outputs or window.output
     _checks.choice(f"{name}: algorithm", algorithm, ALGORITHMS)
@@ -107,6 +117,8 @@ def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filte
     if window.kernel[2] == 1:
         best = 6
         tile = _tile(tiles, small_tiles, x_shape[1], filters, that_pay)
+        if _goes_by_strips(best, x_shape[1], *window.dilation):
+            tile = best if filters >= STRIP_FILTERS and 0 < that_pay.strips <= tiles else 0
     else:
         best = min(9, 5, key=products.get)
         pays = (min(x_shape[1], filters) >= STRIDED_CHANNELS
@@ -120,7 +132,7 @@ def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filte
 
 def transforms_on_the_fly(tile: int, x_shape: tuple, outputs: tuple, filters: int, dilation: tuple) -> bool:
     """Whether filters that serve one call are transformed as they are read."""
-    if not tile:
+    if not tile or _goes_by_strips(tile, x_shape[1], *dilation):
         return False
     tiles = x_shape[0] * _tiles(outputs, dilation, 4 if tile in (6, 9) else 2)
     return tiles <= FEW_TILES or x_shape[1] * filters >= MANY_PAIRS
@@ -147,7 +159,12 @@ def plan(name: str, algorithm: str, that_pay: TilesThatPay, x_shape: tuple, weig
     """The window and the tile of a layer's call, cached: a network calls with the same few shapes."""
     window = conv_window(name, x_shape, weight_shape, bias_shape, *geometry)
     tile = choose_tile(name, algorithm, window, x_shape, weight_shape[0], that_pay)
-    return window.by_taps() if tile else window, tile
+    return as_read(window, tile, x_shape[1]), tile
+
+
+def as_read(window: Window, tile: int, channels: int) -> Window:
+    """The window as the kernels take it that are for the tile: only some copy images, of few channels."""
+    return window.by_taps() if tile and not _goes_by_strips(tile, channels, *window.dilation) else window
 
 
 def pack_filters(weight: np.ndarray, window: Window, tile: int) -> Packed:
@@ -174,11 +191,12 @@ def convolve(x: np.ndarray, packed: Packed, bias: np.ndarray | None, filters: in
     dtype = x.dtype
     y = empty_channels_last(x.shape[0], *window.output, filters, dtype)
     bias = None if bias is None else np.ascontiguousarray(bias)
+    pixels = _pixels(x, window, packed.tile)
     if packed.tile:
-        _winograd_forward.forward(to_channels_last(x), packed.panels, bias, y, packed.tile, *window.padding,
+        _winograd_forward.forward(pixels, packed.panels, bias, y, packed.tile, *window.padding,
                                   *window.dilation, activation == "relu")
     else:
-        _kernel.forward(_as_read(x, window), packed.panels, bias, y, window.kernel, activation == "relu")
+        _kernel.forward(pixels, packed.panels, bias, y, window.kernel, activation == "relu")
     return _fused.forward(activation, from_channels_last(y))
 
 
@@ -191,7 +209,7 @@ def convolve_once(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, wi
     """
     if tile:
         y = empty_channels_last(x.shape[0], *window.output, weight.shape[0], x.dtype)
-        _convolve_by_tiles(to_channels_last(x), np.ascontiguousarray(weight), bias, y, False, tile,
+        _convolve_by_tiles(_pixels(x, window, tile), np.ascontiguousarray(weight), bias, y, False, tile,
                            window.padding, window.dilation, activation == "relu")
         return _fused.forward(activation, from_channels_last(y))
     if not _is_product(window, x):
@@ -227,9 +245,9 @@ def prepare(x_shape: tuple, packed: Packed, bias: np.ndarray | None, filters: in
                             window.kernel, packed.tile, activation == "relu")
 
 
-def _as_read(x, window):
+def _pixels(x, window, tile):
     """View x as (N, H, W, C); channels are contiguous unless the kernel makes a copy of its own."""
-    return x.transpose(0, 2, 3, 1) if window.by_rows else to_channels_last(x)
+    return x.transpose(0, 2, 3, 1) if as_read(window, tile, x.shape[1]).by_rows else to_channels_last(x)
 
 
 def _images(name, x, weight, bias):
@@ -356,9 +374,10 @@ def _correlate_backward(name, grad_y, x, weight, bias, stride, padding, dilation
 
 def gradients(name, grad_z, x, weight, has_bias, window, algorithm, input_grad):
     """The checked arguments' gradients of x, weight and bias, from that of what the activation was given."""
-    for_input, for_filters = (
-        choose_tile(name, algorithm, window, x.shape, weight.shape[0], that_pay, outputs)
-        for that_pay, outputs in ((TILES, x.shape[2:]), (TILES_FILTER_GRADIENT, window.output)))
+    n, c, *size = x.shape
+    k = weight.shape[0]
+    for_input = choose_tile(name, algorithm, window, (n, k), c, TILES, size)
+    for_filters = choose_tile(name, algorithm, window, (n, c), k, TILES_FILTER_GRADIENT)
     if window.kernel[2] == 2:
         # Tiles of grad_x, whose even and odd rows have two and one of the three taps, take as few products as
         # those of the forward pass; they were .9 to 1.05 times as fast as the direct sum.
@@ -382,7 +401,7 @@ def _filter_gradient(grad_z, x, shape, window, tile):
         _winograd_backward_weight[dtype](grad_z, to_channels_last(x), grad_weight, tile, *window.padding,
                                           *window.dilation)
     else:
-        _backward_weight[dtype](grad_z, _as_read(x, window), grad_weight, window.kernel)
+        _backward_weight[dtype](grad_z, _pixels(x, window, 0), grad_weight, window.kernel)
     return grad_weight
 
 

@@ -21,6 +21,7 @@
 #include "add.h"
 #include "optim.h"
 #include "winograd.h"
+#include "winograd_strip.h"
 
 const fnn_kernels NAME(fnn_kernels) = {
     .isa = TEXT(ISA),
@@ -46,6 +47,7 @@ const fnn_kernels NAME(fnn_kernels) = {
     .winograd_filter = NAME(winograd_filter),
     .winograd_gradient = NAME(winograd_gradient),
     .winograd_filter_gradient = NAME(winograd_filter_gradient),
+    .winograd_strip = NAME(winograd_strip),
     .map = NAME(map),
     .map_backward = NAME(map_backward),
     .prelu = NAME(prelu),

@@ -167,7 +167,7 @@ INLINE void NAME(span)(const fnn_row *t, const NAME(image) * image, int vectors,
                        int inside, int gradient, ptrdiff_t q, ptrdiff_t q1, const vec *bias, vec *f) {
     const int taps = height * width;
     if (inside && (!gradient || stride == 1))
-        q = !gradient && t->past
+        q = !gradient && PAST_CACHES && t->past
                 ? NAME(interior)(t, image, vectors, height, width, stride, 0, 1, q, q1, bias, f)
                 : NAME(interior)(t, image, vectors, height, width, stride, gradient, 0, q, q1, bias, f);
     real *y = (real *)t->y + q * t->y_pixel + image->c;

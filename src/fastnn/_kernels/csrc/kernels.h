@@ -67,6 +67,26 @@ typedef struct {
     int past;                /* depthwise.h: pixels are whole cache lines, to be written past the caches */
 } fnn_row;
 
+/* Four rows of outputs of images of three channels by Winograd's algorithm, see winograd_strip.h. */
+enum {
+    FNN_STRIP_CHANNELS = 3,
+    FNN_STRIP_TILES = 8,   /* that are computed at once; rows of inputs are of whole such runs ...           */
+    FNN_STRIP_BEYOND = 16  /* ... and so many more numbers, those of the last tile and what vectors read besides */
+};
+typedef struct {
+    const void *x;           /* [6] rows of inputs, zeros where the image has none                         */
+    ptrdiff_t x_row;         /* elements from one of them to the next                                      */
+    const void *u;           /* [36] matrices of transformed filters, [panel][FNN_STRIP_CHANNELS][nr]      */
+    ptrdiff_t factor;        /* elements from one of them to the next                                      */
+    const void *bias;        /* [filters] or NULL                                                          */
+    void *y;                 /* `rows` rows of q outputs, `filters` numbers each                           */
+    ptrdiff_t y_row, y_pixel;
+    ptrdiff_t rows, q, filters;
+    int accumulate;          /* y already holds numbers: add to them                                       */
+    int relu;
+    int past;                /* every vector of outputs is a cache line, to be written past the caches     */
+} fnn_strip;
+
 enum { FNN_ABREAST = 4 }; /* rows that softmax and layer norm take at once, at most */
 
 /* The functions of elementwise.h. */
@@ -212,6 +232,7 @@ typedef struct {
     void (*winograd_gradient)(int size, const void *const *pixels, ptrdiff_t filters, void *z, ptrdiff_t panel,
                               ptrdiff_t stride);
     void (*winograd_filter_gradient)(int size, const void *s, ptrdiff_t stride, ptrdiff_t n, void *g);
+    void (*winograd_strip)(const fnn_strip *strip);
 
     /* elementwise.h */
     void (*map)(int op, ptrdiff_t n, double alpha, double beta, const void *x, void *y);

@@ -26,6 +26,7 @@
 #undef WHOLE
 #undef DIGITS
 #undef BIAS
+#undef PAST_CACHES
 #undef quotient
 #undef ratio
 #undef root
