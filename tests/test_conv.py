@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import fastnn as fn
 from fastnn import functional, reference
-from fastnn._kernels import conv, runtime, winograd_forward
+from fastnn._kernels import conv, conv_backward, runtime, winograd_forward
 from fastnn.functional import conv as F
 
 # Errors relative to the largest result, of sums of up to a thousand products of normal numbers. A sum of n
@@ -424,8 +424,8 @@ def test_every_pixel_that_no_tap_reads_gets_a_gradient_of_zero(isa, dtype, case)
     expected = reference.conv2d_backward(*in_double(grad_y, x, weight), **case.options)[0]
     grad_x = np.full((case.n, case.h, case.w, case.c), np.nan, dtype)
     stride = np.broadcast_to(case.stride, 2).tolist()
-    F._backward_input[x.dtype](np.ascontiguousarray(grad_y.transpose(0, 2, 3, 1)), weight, grad_x,
-                               (*case.kernel, *stride, 0, 0, 1, 1, case.groups, 0))
+    conv_backward.backward_input(np.ascontiguousarray(grad_y.transpose(0, 2, 3, 1)), weight, grad_x,
+                                 (*case.kernel, *stride, 0, 0, 1, 1, case.groups, 0))
     assert_close([grad_x.transpose(0, 3, 1, 2)], [expected], DIRECT[dtype], dtype)
 
 

@@ -1,12 +1,8 @@
 # Made by tools/make_stubs.py.
 from typing import Any
 
-from numpy.typing import NDArray
-
-Array = NDArray[Any]
-
 def packed_size(filters: int, channels: int, taps: int, groups: int, itemsize: int) -> int: ...
-def pack_filters(weight: Array, groups: int, panels: Array) -> None: ...
+def pack_filters(weight: Any, groups: int, panels: Any) -> None: ...
 def forward(
     x: Any,
     panels: Any,

@@ -104,24 +104,41 @@ def packed_size(Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t taps, Py_ssi
     return groups * panel_elements(filters // groups, channels // groups * taps, itemsize)
 
 
-def pack_filters(const real[:, :, :, ::1] weight, Py_ssize_t groups, real[::1] panels):
-    """Pack filters (K, C / groups, R, S) for `forward`; `panels` holds packed_size elements."""
+def pack_filters(weight, Py_ssize_t groups, panels):
+    """Pack filters (K, C / groups, R, S), contiguous, for `forward`; `panels` holds packed_size elements."""
     cdef Environment _caller = default_environment()
-    cdef Py_ssize_t columns = weight.shape[0] // groups, depth = weight.shape[1]
-    cdef Py_ssize_t taps = weight.shape[2] * weight.shape[3]
-    cdef Py_ssize_t group = narrow_group(depth * groups, weight.shape[0], groups, sizeof(real))
+    cdef Arrays arrays
+    arrays.count = 0
+    try:
+        acquire(&arrays, weight, False)
+        acquire(&arrays, panels, True)
+        if arrays.item[0].itemsize == sizeof(float):
+            pack_all[float](&arrays, NULL, groups)
+        else:
+            pack_all[double](&arrays, NULL, groups)
+    finally:
+        release(&arrays)
+    raise_interrupt()
+
+
+cdef void pack_all(const Arrays* arrays, const real* of_dtype, Py_ssize_t groups) noexcept:
+    """The operands weight and panels."""
+    cdef const Py_buffer* of_weight = &arrays.item[0]
+    cdef const real* weight = <const real*>of_weight.buf
+    cdef real* panels = <real*>arrays.item[1].buf
+    cdef Py_ssize_t filters = of_weight.shape[0], columns = filters // groups, depth = of_weight.shape[1]
+    cdef Py_ssize_t taps = of_weight.shape[2] * of_weight.shape[3]
+    cdef Py_ssize_t group = narrow_group(depth * groups, filters, groups, sizeof(real))
     cdef Watch watch
-    if panels.shape[0] == 0:
+    if arrays.item[1].len == 0:
         return
     start(&watch)
     with nogil:
         if group:
-            pack_narrow(&weight[0, 0, 0, 0], NULL, weight.shape[0], group, taps, &panels[0])
+            pack_narrow(weight, NULL, filters, group, taps, panels)
         else:
-            pack_by_all(&weight[0, 0, 0, 0], NULL, taps, depth, taps, columns, depth * taps, groups,
-                        columns * depth * taps, &panels[0],
-                        team_size(pack_ns(weight.shape[0], depth * taps)), &watch)
-    raise_interrupt()
+            pack_by_all(weight, NULL, taps, depth, taps, columns, depth * taps, groups,
+                        columns * depth * taps, panels, team_size(pack_ns(filters, depth * taps)), &watch)
 
 
 def forward(x, panels, bias, y, tuple geometry, int relu, bint accumulate=False):

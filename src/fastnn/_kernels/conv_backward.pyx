@@ -8,7 +8,7 @@ padded copy of grad_y where that is faster.
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastnn._kernels.arrays cimport finish
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, release
 from fastnn._kernels.col2im cimport Image, input_gradient
 from fastnn._kernels.conv cimport Filter, allocate_taps, free_walk, padded_source, source_walk, window
 from fastnn._kernels.conv_gradient cimport weight_gradient
@@ -30,23 +30,47 @@ cdef enum:
     PADDED_BYTES = 64 * 1024  # of the one panel of filters of convolve_padded, in L1 or close by in L2
 
 
-def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] weight,
-                   real[:, :, :, ::1] grad_x, tuple geometry):
+def backward_input(grad_y, weight, grad_x, tuple geometry):
     """grad_x = the transposed convolution of grad_y; also the forward pass of ConvTranspose2d.
+
+    grad_y (N, P, Q, K), weight (K, C / groups, R, S) and grad_x (N, H, W, C) are contiguous.
+    """
+    cdef Environment _caller = default_environment()
+    cdef Filter f = window(geometry)
+    cdef Arrays arrays
+    cdef int status
+    arrays.count = 0
+    try:
+        acquire(&arrays, grad_y, False)
+        acquire_others(&arrays, weight, grad_x, None)
+        if arrays.item[0].itemsize == sizeof(float):
+            status = gradient_of_input[float](&arrays, NULL, &f)
+        else:
+            status = gradient_of_input[double](&arrays, NULL, &f)
+    finally:
+        release(&arrays)
+    finish(status, "conv2d_backward")
+
+
+cdef int gradient_of_input(const Arrays* arrays, const real* of_dtype, const Filter* f) noexcept:
+    """The operands grad_y, weight and grad_x.
 
     The pixels of grad_x with one residue modulo the stride all read the same taps: each class of them is a
     dense walk over grad_y with stride 1. Pixels that no tap reads, three in four of a 1 x 1 filter with
     stride 2, are zero. Where channels are few, see padded_serves.
     """
-    cdef Environment _caller = default_environment()
-    cdef Filter f = window(geometry)
+    cdef const Py_buffer* of_y = &arrays.item[0]
+    cdef const Py_buffer* of_x = &arrays.item[2]
+    cdef const real* grad_y = <const real*>of_y.buf
+    cdef const real* weight = <const real*>arrays.item[1].buf
+    cdef real* grad_x = <real*>of_x.buf
     cdef Image image
     cdef Walk walk
-    cdef Py_ssize_t c = grad_x.shape[3], k = grad_y.shape[3], taps = f.r * f.s, first = 0, a, b
+    cdef Py_ssize_t n = of_x.shape[0], h = of_x.shape[1], w = of_x.shape[2], c = of_x.shape[3]
+    cdef Py_ssize_t k = of_y.shape[3], taps = f.r * f.s, first = 0, a, b
     cdef Py_ssize_t columns = c // f.groups, depth = k // f.groups
-    cdef Py_ssize_t image_rows = grad_x.shape[0] * grad_x.shape[1]
     # Classes beyond the image have no pixels.
-    cdef Py_ssize_t classes_h = min(f.stride_h, grad_x.shape[1]), classes_w = min(f.stride_w, grad_x.shape[2])
+    cdef Py_ssize_t classes_h = min(f.stride_h, h), classes_w = min(f.stride_w, w)
     cdef Py_ssize_t group = narrow_group(c, k, f.groups, sizeof(real))
     cdef Py_ssize_t width = panel_channels(c, group, sizeof(real))
     cdef bint copied = False
@@ -56,20 +80,17 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
     cdef Zeros zeros
     cdef Watch watch
     cdef int status = 0
-    if grad_x.size == 0:
-        return
+    if of_x.len == 0:
+        return 0
     if f.by_rows:
-        image.n, image.h, image.w, image.c = grad_x.shape[0], grad_x.shape[1], grad_x.shape[2], c
-        image.p, image.q, image.k, image.r, image.s = grad_y.shape[1], grad_y.shape[2], k, f.r, f.s
+        image.n, image.h, image.w, image.c = n, h, w, c
+        image.p, image.q, image.k, image.r, image.s = of_y.shape[1], of_y.shape[2], k, f.r, f.s
         image.stride_h, image.stride_w, image.pad_h, image.pad_w = f.stride_h, f.stride_w, f.pad_h, f.pad_w
         image.dilation_h = f.dilation_h
         copied = padded_serves(&image, sizeof(real))
         if not copied:
             with nogil:
-                status = input_gradient(&image, &grad_y[0, 0, 0, 0], &weight[0, 0, 0, 0],
-                                        &grad_x[0, 0, 0, 0])
-            finish(status, "conv2d_backward")
-            return
+                return input_gradient(&image, grad_y, weight, grad_x)
     status = allocate_taps(&walk, taps)
     places = <Py_ssize_t*>malloc((taps + 1) * sizeof(Py_ssize_t))
     panels_size = (rows_elements(c, group, taps, sizeof(real)) if group else
@@ -79,44 +100,40 @@ def backward_input(const real[:, :, :, ::1] grad_y, const real[:, :, :, ::1] wei
         status = -1
     else:
         with nogil:
-            walk.n, walk.h, walk.w = grad_y.shape[0], grad_y.shape[1], grad_y.shape[2]
+            walk.n, walk.h, walk.w = of_y.shape[0], of_y.shape[1], of_y.shape[2]
             walk.x_n, walk.x_h, walk.x_w = walk.h * walk.w * k, walk.w * k, k
-            if sort_taps(&f, classes_h, classes_w, places):
+            if sort_taps(f, classes_h, classes_w, places):
                 # All pixels at once: 16 x 64 x 56 x 56, 1 x 1, took 1.47 ms class by class, so 1.11.
-                zeros.start, zeros.row = <char*>&grad_x[0, 0, 0, 0], grad_x.shape[2] * c * sizeof(real)
-                share(zero_rows, &zeros, image_rows, 0.025 * image_rows * zeros.row)
+                zeros.start, zeros.row = <char*>grad_x, w * c * sizeof(real)
+                share(zero_rows, &zeros, n * h, 0.025 * n * h * zeros.row)
             start(&watch)
             if group:
-                pack_narrow_transposed(&weight[0, 0, 0, 0], places, c, group, taps, panels)
+                pack_narrow_transposed(weight, places, c, group, taps, panels)
             elif taps * depth:
-                pack_by_all(&weight[0, 0, 0, 0], places, taps, depth, columns * taps, columns, taps, f.groups,
+                pack_by_all(weight, places, taps, depth, columns * taps, columns, taps, f.groups,
                             depth * columns * taps, panels, team_size(pack_ns(c, depth * taps)), &watch)
                 status = -1 if watch.interrupted else 0
             for a in range(classes_h):
                 for b in range(classes_w):
                     if status:
                         break
-                    class_walk(&walk, &f, a, b, grad_x.shape[1], grad_x.shape[2], c)
+                    class_walk(&walk, f, a, b, h, w, c)
                     if walk.taps == 0:
                         continue
                     if group:
-                        status = convolve_rows(&walk, &grad_y[0, 0, 0, 0],
-                                               panels + first * group * width,
-                                               <const real*>NULL, &grad_x[0, 0, 0, 0], c, group, taps, False,
-                                               False)
+                        status = convolve_rows(&walk, grad_y, panels + first * group * width,
+                                               <const real*>NULL, grad_x, c, group, taps, False, False)
                     elif copied:
-                        status = convolve_padded(&walk, &f, &grad_y[0, 0, 0, 0], k, panels,
-                                                 &grad_x[0, 0, 0, 0], c)
+                        status = convolve_padded(&walk, f, grad_y, k, panels, grad_x, c)
                     else:
-                        status = convolve(&walk, &grad_y[0, 0, 0, 0] if grad_y.shape[0] else NULL,
-                                          panels + first * depth * kernels(sizeof(real)).nr, taps, depth,
-                                          <const real*>NULL, &grad_x[0, 0, 0, 0], columns, f.groups, False,
+                        status = convolve(&walk, grad_y, panels + first * depth * kernels(sizeof(real)).nr,
+                                          taps, depth, <const real*>NULL, grad_x, columns, f.groups, False,
                                           False)
                     first += walk.taps
     free(walk.tap_h)
     free(places)
     give(panels, panels_size)
-    finish(status, "conv2d_backward")
+    return status
 
 
 cdef bint padded_serves(const Image* image, Py_ssize_t itemsize) noexcept nogil:
@@ -220,41 +237,59 @@ cdef void class_walk(Walk* walk, const Filter* f, Py_ssize_t a, Py_ssize_t b, Py
     find_interior(walk)
 
 
-def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
-                    real[:, :, :, ::1] grad_weight, tuple geometry):
-    """grad_weight (K, C / groups, R, S) from grad_y (N, P, Q, K) and x (N, H, W, C)."""
+def backward_weight(grad_y, x, grad_weight, tuple geometry):
+    """grad_weight (K, C / groups, R, S) from grad_y (N, P, Q, K), both contiguous, and x (N, H, W, C)."""
     cdef Environment _caller = default_environment()
     cdef Filter f = window(geometry)
-    cdef Walk walk
-    cdef Py_ssize_t c = x.shape[3], k = grad_y.shape[3]
+    cdef Arrays arrays
+    cdef int status
+    arrays.count = 0
+    try:
+        acquire(&arrays, grad_y, False)
+        acquire_others(&arrays, x, grad_weight, None)
+        if arrays.item[0].itemsize == sizeof(float):
+            status = gradient_of_filters[float](&arrays, NULL, &f)
+        else:
+            status = gradient_of_filters[double](&arrays, NULL, &f)
+    finally:
+        release(&arrays)
+    finish(status, "conv2d_backward")
+
+
+cdef int gradient_of_filters(const Arrays* arrays, const real* of_dtype, const Filter* f) noexcept:
+    """The operands grad_y, x and grad_weight."""
+    cdef const Py_buffer* of_y = &arrays.item[0]
+    cdef const Py_buffer* of_x = &arrays.item[1]
+    cdef const Py_buffer* of_weight = &arrays.item[2]
+    cdef const real* grad_y = <const real*>of_y.buf
+    cdef const real* source = <const real*>of_x.buf
+    cdef real* grad_weight = <real*>of_weight.buf
+    cdef Py_ssize_t c = of_x.shape[3], k = of_y.shape[3]
     cdef Py_ssize_t group = narrow_group(c, k, f.groups, sizeof(real))
     cdef real* copy = NULL
-    cdef const real* source
+    cdef Walk walk
     cdef int status
-    if grad_weight.size == 0:
-        return
-    if grad_y.size == 0 or x.size == 0:  # no outputs, or no inputs but padding
-        grad_weight[:] = 0
-        return
+    if of_y.len == 0 or of_x.len == 0:  # no outputs, or no inputs but padding
+        memset(grad_weight, 0, of_weight.len)
+        return 0
     with nogil:
-        status = source_walk(&walk, &x[0, 0, 0, 0], x.shape, x.strides, &f, grad_y.shape[1],
-                             grad_y.shape[2], k, &copy)
-        source = copy if copy is not NULL else &x[0, 0, 0, 0]
+        status = source_walk(&walk, source, of_x.shape, of_x.strides, f, of_y.shape[1], of_y.shape[2], k,
+                             &copy)
+        source = copy if copy is not NULL else source
         if status != 0:
             pass
         elif group:
-            status = rows_gradient(&walk, source, &grad_y[0, 0, 0, 0], c, group, &grad_weight[0, 0, 0, 0])
+            status = rows_gradient(&walk, source, grad_y, c, group, grad_weight)
         elif copy is not NULL:
-            status = weight_gradient_by_rows(&walk, source, &grad_y[0, 0, 0, 0], c, k, f.s,
-                                             &grad_weight[0, 0, 0, 0])
+            status = weight_gradient_by_rows(&walk, source, grad_y, c, k, f.s, grad_weight)
         elif walk.n * walk.p * walk.q < FEW_PIXELS * (k // f.groups):
-            status = filter_gradient_by_filters(&walk, source, &grad_y[0, 0, 0, 0], f.groups, c // f.groups,
-                                                k // f.groups, &grad_weight[0, 0, 0, 0])
+            status = filter_gradient_by_filters(&walk, source, grad_y, f.groups, c // f.groups, k // f.groups,
+                                                grad_weight)
         else:
-            status = weight_gradient(&walk, source, &grad_y[0, 0, 0, 0], f.groups, c // f.groups,
-                                     k // f.groups, &grad_weight[0, 0, 0, 0])
+            status = weight_gradient(&walk, source, grad_y, f.groups, c // f.groups, k // f.groups,
+                                     grad_weight)
         free_walk(&walk, copy, c * sizeof(real))
-    finish(status, "conv2d_backward")
+    return status
 
 
 cdef int weight_gradient_by_rows(const Walk* walk, const real* x, const real* grad_y, Py_ssize_t c,

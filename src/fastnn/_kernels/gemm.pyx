@@ -288,17 +288,37 @@ cdef double product_ns(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
     return 0.04 * max(m, <Py_ssize_t>3) * n * k
 
 
-def pack_weight(const real[:, ::1] weight, real[::1] panels):
-    """Pack W [n, k] as the right-hand side B = W^T of a product; `panels` holds panel_size(n, k)."""
+def pack_weight(weight, panels):
+    """Pack W [n, k], contiguous, as the right-hand side B = W^T of a product.
+
+    `panels` holds panel_size(n, k) numbers.
+    """
     cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    arrays.count = 0
+    try:
+        acquire(&arrays, weight, False)
+        acquire(&arrays, panels, True)
+        if arrays.item[0].itemsize == sizeof(float):
+            run_pack[float](&arrays, NULL)
+        else:
+            run_pack[double](&arrays, NULL)
+    finally:
+        release(&arrays)
+    raise_interrupt()
+
+
+cdef void run_pack(const Arrays* arrays, const real* of_dtype) noexcept:
+    """The operands weight and panels."""
+    cdef const Py_buffer* weight = &arrays.item[0]
     cdef Py_ssize_t n = weight.shape[0], k = weight.shape[1]
     cdef Watch watch
     if n == 0 or k == 0:
         return
-    start(&watch)
     with nogil:
-        pack_by_all(&weight[0, 0], NULL, 1, k, 1, n, k, 1, 0, &panels[0], team_size(pack_ns(n, k)), &watch)
-    raise_interrupt()
+        start(&watch)
+        pack_by_all(<const real*>weight.buf, NULL, 1, k, 1, n, k, 1, 0, <real*>arrays.item[1].buf,
+                    team_size(pack_ns(n, k)), &watch)
 
 
 def panel_size(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize):
@@ -306,17 +326,32 @@ def panel_size(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize):
     return panel_elements(n, k, itemsize)
 
 
-def row_total(const real[:, ::1] rows, real[::1] total):
-    """total[j] = sum_i rows[i, j]."""
+def row_total(rows, total):
+    """total[j] = sum_i rows[i, j], both contiguous."""
     cdef Environment _caller = default_environment()
-    cdef Watch watch
-    if total.shape[0] == 0:
-        return
-    start(&watch)
-    with nogil:
-        column_sums(&rows[0, 0] if rows.shape[0] else NULL, &total[0], rows.shape[0], rows.shape[1],
-                    &watch)
+    cdef Arrays arrays
+    arrays.count = 0
+    try:
+        acquire(&arrays, rows, False)
+        acquire(&arrays, total, True)
+        if arrays.item[0].itemsize == sizeof(float):
+            run_total[float](&arrays, NULL)
+        else:
+            run_total[double](&arrays, NULL)
+    finally:
+        release(&arrays)
     raise_interrupt()
+
+
+cdef void run_total(const Arrays* arrays, const real* of_dtype) noexcept:
+    """The operands rows and total."""
+    cdef const Py_buffer* rows = &arrays.item[0]
+    cdef Watch watch
+    if arrays.item[1].len == 0:
+        return
+    with nogil:
+        start(&watch)
+        column_sums(<const real*>rows.buf, <real*>arrays.item[1].buf, rows.shape[0], rows.shape[1], &watch)
 
 
 def linear(x, panels, bias, y, int relu):

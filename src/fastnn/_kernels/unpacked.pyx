@@ -21,7 +21,7 @@ from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, release
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, acquire_others, finish, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport (
     KC, LONGEST_KC, NC, TASKS, column_sums, multiply, multiply_task, product_ns
@@ -29,7 +29,7 @@ from fastnn._kernels.gemm cimport (
 from fastnn._kernels.pack cimport pack, pack_by_all, panel_elements
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, LARGE_BYTES, Watch, balanced, ceil_div, deal, first_line, fnn_kernels, fnn_tasks, go_on,
-    kernels, lines_apart, next_task, raise_interrupt, real, start, team_size
+    kernels, lines_apart, next_task, real, start, team_size
 )
 from fastnn._kernels.transposed cimport gradient_workspace, multiply_transposed
 
@@ -197,24 +197,22 @@ def linear(x, weight, bias, y, int relu):
     """y [m, n] = f(x [m, k] W^T + bias), W [n, k], all contiguous; bias may be None."""
     cdef Environment _caller = default_environment()
     cdef Arrays arrays
-    cdef bint short_of_memory
+    cdef int status
     arrays.count = 0
     try:
         acquire(&arrays, x, False)
         acquire_others(&arrays, weight, y, bias)
         if arrays.item[0].itemsize == sizeof(float):
-            short_of_memory = run_linear[float](&arrays, NULL, relu)
+            status = run_linear[float](&arrays, NULL, relu)
         else:
-            short_of_memory = run_linear[double](&arrays, NULL, relu)
+            status = run_linear[double](&arrays, NULL, relu)
     finally:
         release(&arrays)
-    raise_interrupt()
-    if short_of_memory:
-        raise MemoryError("linear: no memory for a block of weights")
+    finish(status, "linear")
 
 
-cdef bint run_linear(Arrays* arrays, const real* of_dtype, int relu) noexcept:
-    """Whether memory is short."""
+cdef int run_linear(Arrays* arrays, const real* of_dtype, int relu) noexcept:
+    """Returns -1 when memory is short."""
     cdef Py_buffer* x = &arrays.item[0]
     cdef Py_buffer* y = &arrays.item[2]
     cdef const real* bias = <const real*>arrays.item[3].buf if arrays.count == 4 else NULL
@@ -224,39 +222,61 @@ cdef bint run_linear(Arrays* arrays, const real* of_dtype, int relu) noexcept:
     cdef real* workspace = <real*>malloc(size * sizeof(real))
     cdef Watch watch
     if workspace is NULL:
-        return True
+        return -1
     with nogil:
         start(&watch)
         multiply_unpacked(<const real*>x.buf, k, <const real*>arrays.item[1].buf, k, True, bias, <real*>y.buf,
                           n, m, n, k, relu, workspace, threads, &watch)
     free(workspace)
-    return False
+    return 0
 
 
-def linear_backward(const real[:, ::1] grad_y, const real[:, ::1] x, const real[:, ::1] weight,
-                    real[:, ::1] grad_x, real[:, ::1] grad_weight, real[::1] grad_bias, bint accumulate):
+def linear_backward(grad_y, x, weight, grad_x, grad_weight, grad_bias, bint accumulate):
     """grad_x = grad_y W, grad_weight = or += grad_y^T x, grad_bias = the column sums of grad_y.
 
-    grad_x and grad_bias may have no rows: they are then not computed. weight is not empty.
+    All are contiguous. grad_x and grad_bias may be None: they are then not computed. weight is not empty.
     """
     cdef Environment _caller = default_environment()
-    cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = weight.shape[0]
+    cdef Arrays arrays
+    cdef int status
+    arrays.count = 0
+    try:
+        for array in (grad_y, x, weight):
+            acquire(&arrays, array, False)
+        for array in (grad_x, grad_weight, grad_bias):
+            acquire_or_none(&arrays, array, True)
+        if arrays.item[0].itemsize == sizeof(float):
+            status = run_backward[float](&arrays, NULL, accumulate)
+        else:
+            status = run_backward[double](&arrays, NULL, accumulate)
+    finally:
+        release(&arrays)
+    finish(status, "linear_backward")
+
+
+cdef int run_backward(const Arrays* arrays, const real* of_dtype, bint accumulate) noexcept:
+    """The operands of linear_backward. Returns -1 when memory is short."""
+    cdef const real* grad_y = <const real*>arrays.item[0].buf
+    cdef const real* x = <const real*>arrays.item[1].buf
+    cdef const real* weight = <const real*>arrays.item[2].buf
+    cdef real* grad_x = <real*>arrays.item[3].buf
+    cdef real* grad_weight = <real*>arrays.item[4].buf
+    cdef real* grad_bias = <real*>arrays.item[5].buf
+    cdef Py_ssize_t m = arrays.item[1].shape[0], n = arrays.item[2].shape[0], k = arrays.item[2].shape[1]
     cdef int threads = team_size(product_ns(m, n, k))
     cdef Py_ssize_t size = max(unpacked_workspace(m, k, n, False, sizeof(real), threads),
                                gradient_workspace(n, k, m, sizeof(real), threads), <Py_ssize_t>1)
-    cdef real* workspace
+    cdef real* workspace = <real*>malloc(size * sizeof(real))
     cdef Watch watch
-    workspace = <real*>malloc(size * sizeof(real))
     if workspace is NULL:
-        raise MemoryError(f"linear_backward: no memory for a workspace of {size} elements")
-    start(&watch)
+        return -1
     with nogil:
-        if m and grad_x.shape[0]:
-            multiply_unpacked(&grad_y[0, 0], n, &weight[0, 0], k, False, <const real*>NULL, &grad_x[0, 0], k,
-                              m, k, n, False, workspace, threads, &watch)
-        multiply_transposed(&grad_y[0, 0] if m else NULL, n, &x[0, 0] if m else NULL, k,
-                            &grad_weight[0, 0], n, k, m, accumulate, workspace, threads, &watch)
-        if grad_bias.shape[0]:
-            column_sums(&grad_y[0, 0] if m else NULL, &grad_bias[0], m, n, &watch)
+        start(&watch)
+        if grad_x is not NULL:
+            multiply_unpacked(grad_y, n, weight, k, False, <const real*>NULL, grad_x, k, m, k, n, False,
+                              workspace, threads, &watch)
+        multiply_transposed(grad_y, n, x, k, grad_weight, n, k, m, accumulate, workspace, threads, &watch)
+        if grad_bias is not NULL:
+            column_sums(grad_y, grad_bias, m, n, &watch)
     free(workspace)
-    raise_interrupt()
+    return 0

@@ -30,13 +30,15 @@ stride 1, 9 (4 x 4) or 5 (2 x 2) with stride 2.
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
+from fastnn._kernels.arrays cimport Arrays, acquire, finish, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
     Watch, balanced, ceil_div, deal, fetch, fnn_kernels, fnn_tasks, fnn_tile_factors, fnn_tile_outputs, go_on,
-    kernels, lines_apart, next_task, raise_interrupt, real, start, team_size, thread_id
+    kernels, lines_apart, next_task, real, start, team_size
 )
+from fastnn._kernels.share cimport share_among
 from fastnn._kernels.walk cimport Pixel
 
 cdef enum:
@@ -339,27 +341,70 @@ cdef void pack_panel(const fnn_kernels* kern, int size, const real* weight, bint
         kern.winograd_filter(size, taps, count * kern.nr, count * kern.nr, panel + c * kern.nr, matrix)
 
 
-def pack_filters(int size, const real[:, :, :, ::1] weight, bint transposed, real[::1] panels):
-    """Transform and pack (K, C, 3, 3); `panels` holds packed_size numbers.
+cdef struct Filters:
+    # All filters to transform, a task for each panel of them. The arrays hold the dtype of the data.
+    const fnn_kernels* kern
+    Py_ssize_t itemsize
+    int size
+    bint transposed
+    const void* weight
+    Py_ssize_t k, c
+    char* panels
+    char* taps           # room of each thread, and its bytes
+    Py_ssize_t room
+
+
+cdef void pack_body(const void* job, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    if (<const Filters*>job).itemsize == sizeof(float):
+        pack_panels_of(<const Filters*>job, first, last, thread, <float*>NULL)
+    else:
+        pack_panels_of(<const Filters*>job, first, last, thread, <double*>NULL)
+
+
+cdef void pack_panels_of(const Filters* f, Py_ssize_t first, Py_ssize_t last, int thread,
+                         const real* of_dtype) noexcept nogil:
+    cdef Py_ssize_t nr = f.kern.nr, panel
+    for panel in range(first, last):
+        pack_panel(f.kern, f.size, <const real*>f.weight, f.transposed, f.k, f.c, panel * nr, 0, f.c,
+                   matrix_elements(f.k, f.c, sizeof(real)), <real*>f.panels + panel * nr * f.c,
+                   <real*>(f.taps + thread * f.room))
+
+
+def pack_filters(int size, weight, bint transposed, panels):
+    """Transform and pack (K, C, 3, 3), contiguous; `panels` holds packed_size numbers.
 
     `transposed`, as the gradient of the input reads them: filters and channels exchanged, each filter
     rotated by 180 degrees.
     """
     cdef Environment _caller = default_environment()
-    cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t k = weight.shape[1] if transposed else weight.shape[0]
-    cdef Py_ssize_t c = weight.shape[0] if transposed else weight.shape[1]
-    cdef Py_ssize_t nr = kern.nr, matrix = matrix_elements(k, c, sizeof(real)), panel
-    cdef int threads = team_size(8.0 * k * c)
-    cdef Watch watch
-    cdef Py_ssize_t room = lines_apart(9 * CHANNELS * nr, sizeof(real))
-    cdef real* taps = <real*>malloc(threads * room * sizeof(real))
-    if taps is NULL:
-        raise MemoryError("conv2d: no memory to transform the filters")
-    start(&watch)
-    for panel in prange(ceil_div(k, nr), nogil=True, num_threads=threads):
-        if go_on(&watch):
-            pack_panel(kern, size, &weight[0, 0, 0, 0], transposed, k, c, panel * nr, 0, c, matrix,
-                       &panels[panel * nr * c], taps + thread_id() * room)
-    free(taps)
-    raise_interrupt()
+    cdef Arrays arrays
+    cdef int status
+    arrays.count = 0
+    try:
+        acquire(&arrays, weight, False)
+        acquire(&arrays, panels, True)
+        status = pack_all(&arrays, size, transposed)
+    finally:
+        release(&arrays)
+    finish(status, "conv2d")
+
+
+cdef int pack_all(const Arrays* arrays, int size, bint transposed) noexcept:
+    """The operands weight and panels, of either dtype. Returns -1 when memory is short."""
+    cdef const Py_buffer* weight = &arrays.item[0]
+    cdef Filters f
+    cdef double ns
+    cdef int threads
+    f.itemsize, f.kern, f.size, f.transposed = weight.itemsize, kernels(weight.itemsize), size, transposed
+    f.k, f.c = weight.shape[1 if transposed else 0], weight.shape[0 if transposed else 1]
+    f.weight, f.panels = weight.buf, <char*>arrays.item[1].buf
+    ns = 8.0 * f.k * f.c
+    threads = team_size(ns)
+    f.room = lines_apart(9 * CHANNELS * f.kern.nr, f.itemsize) * f.itemsize
+    f.taps = <char*>malloc(threads * f.room)
+    if f.taps is NULL:
+        return -1
+    with nogil:
+        share_among(threads, pack_body, &f, ceil_div(f.k, f.kern.nr), ns)
+    free(f.taps)
+    return 0

@@ -1,14 +1,10 @@
 # Made by tools/make_stubs.py.
 from typing import Any
 
-from numpy.typing import NDArray
-
-Array = NDArray[Any]
-
 def backward_weight(
-    grad_y: Array,
-    x: Array,
-    grad_weight: Array,
+    grad_y: Any,
+    x: Any,
+    grad_weight: Any,
     size: int,
     pad_h: int,
     pad_w: int,

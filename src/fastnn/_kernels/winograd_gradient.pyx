@@ -24,8 +24,9 @@ loses digits.
 """
 
 from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
 
-from fastnn._kernels.arrays cimport finish
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first
@@ -287,19 +288,42 @@ cdef int filter_gradient(const Tiling* tiling, const real* x, const real* grad_y
     return -1 if job.watch.interrupted else 0
 
 
-def backward_weight(const real[:, :, :, ::1] grad_y, const real[:, :, :, :] x,
-                    real[:, :, :, ::1] grad_weight, int size, Py_ssize_t pad_h, Py_ssize_t pad_w,
+def backward_weight(grad_y, x, grad_weight, int size, Py_ssize_t pad_h, Py_ssize_t pad_w,
                     Py_ssize_t dilation_h, Py_ssize_t dilation_w):
-    """grad_weight (K, C, 3, 3) from grad_y (N, P, Q, K) and x (N, H, W, C) with contiguous channels."""
+    """grad_weight (K, C, 3, 3) from grad_y (N, P, Q, K) and x (N, H, W, C) with contiguous channels.
+
+    grad_weight and grad_y are contiguous.
+    """
     cdef Environment _caller = default_environment()
+    cdef Arrays arrays
     cdef Tiling tiling
+    cdef const Py_buffer* of_y
+    cdef const Py_buffer* of_x
     cdef int status
-    if grad_y.size == 0:
-        grad_weight[:] = 0
-        return
-    cut_tiles(&tiling, size, x.shape, x.strides, sizeof(real), grad_y.shape[1], grad_y.shape[2], pad_h, pad_w,
-              dilation_h, dilation_w)
-    with nogil:
-        status = filter_gradient(&tiling, &x[0, 0, 0, 0] if x.shape[1] * x.shape[2] else NULL,
-                                 &grad_y[0, 0, 0, 0], x.shape[3], grad_y.shape[3], &grad_weight[0, 0, 0, 0])
+    arrays.count = 0
+    try:
+        acquire(&arrays, grad_y, False)
+        acquire_others(&arrays, x, grad_weight, None)
+        of_y, of_x = &arrays.item[0], &arrays.item[1]
+        cut_tiles(&tiling, size, of_x.shape, of_x.strides, of_x.itemsize, of_y.shape[1], of_y.shape[2], pad_h,
+                  pad_w, dilation_h, dilation_w)
+        if of_y.itemsize == sizeof(float):
+            status = run_backward[float](&arrays, NULL, &tiling)
+        else:
+            status = run_backward[double](&arrays, NULL, &tiling)
+    finally:
+        release(&arrays)
     finish(status, "conv2d_backward")
+
+
+cdef int run_backward(const Arrays* arrays, const real* of_dtype, const Tiling* tiling) noexcept:
+    """The operands grad_y, x and grad_weight."""
+    cdef const Py_buffer* grad_y = &arrays.item[0]
+    cdef const Py_buffer* x = &arrays.item[1]
+    cdef const Py_buffer* grad_weight = &arrays.item[2]
+    if grad_y.len == 0:
+        memset(grad_weight.buf, 0, grad_weight.len)
+        return 0
+    with nogil:
+        return filter_gradient(tiling, <const real*>x.buf, <const real*>grad_y.buf, x.shape[3],
+                               grad_y.shape[3], <real*>grad_weight.buf)

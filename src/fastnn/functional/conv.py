@@ -21,7 +21,6 @@ from .._kernels import winograd_forward as _winograd_forward
 from .._kernels import winograd_gradient as _winograd_gradient
 from . import _fused
 from ._layout import (
-    by_dtype,
     contiguous_channels_last,
     empty_channels_last,
     empty_lines,
@@ -33,12 +32,6 @@ from .linear import product, product_gradients
 
 ALGORITHMS = ("auto", "direct", "winograd")
 
-_pack = by_dtype(_kernel.pack_filters)
-_backward_input = by_dtype(_kernel_backward.backward_input)
-_backward_weight = by_dtype(_kernel_backward.backward_weight)
-_column_sums = by_dtype(_gemm.row_total)
-_winograd_pack = by_dtype(_winograd.pack_filters)
-_winograd_backward_weight = by_dtype(_winograd_gradient.backward_weight)
 _goes_by_strips = _winograd_forward.goes_by_strips
 
 
@@ -175,13 +168,13 @@ def pack_filters(weight: np.ndarray, window: Window, tile: int) -> Packed:
         return Packed(tile, _transformed(weight, k, depth, tile, False))
     size = _kernel.packed_size(k, depth * window.groups, r * s, window.groups, weight.itemsize)
     panels = empty_lines((size,), weight.dtype)
-    _pack[weight.dtype](weight, window.groups, panels)
+    _kernel.pack_filters(weight, window.groups, panels)
     return Packed(tile, panels)
 
 
 def _transformed(weight, filters, channels, tile, transposed):
     panels = empty_lines((_winograd.packed_size(tile, filters, channels, weight.itemsize),), weight.dtype)
-    _winograd_pack[weight.dtype](tile, weight, transposed, panels)
+    _winograd.pack_filters(tile, weight, transposed, panels)
     return panels
 
 
@@ -395,31 +388,29 @@ def gradients(name, grad_z, x, weight, has_bias, window, algorithm, input_grad):
 
 
 def _filter_gradient(grad_z, x, shape, window, tile):
-    dtype = x.dtype
-    grad_weight = np.empty(shape, dtype)
+    grad_weight = np.empty(shape, x.dtype)
     if tile:
-        _winograd_backward_weight[dtype](grad_z, to_channels_last(x), grad_weight, tile, *window.padding,
-                                          *window.dilation)
+        _winograd_gradient.backward_weight(grad_z, to_channels_last(x), grad_weight, tile, *window.padding,
+                                           *window.dilation)
     else:
-        _backward_weight[dtype](grad_z, _pixels(x, window, 0), grad_weight, window.kernel)
+        _kernel_backward.backward_weight(grad_z, _pixels(x, window, 0), grad_weight, window.kernel)
     return grad_weight
 
 
 def _bias_gradient(grad_z):
     """The sum over all pixels of (N, P, Q, K)."""
     sums = np.empty(grad_z.shape[3], grad_z.dtype)
-    _column_sums[grad_z.dtype](grad_z.reshape(-1, grad_z.shape[3]), sums)
+    _gemm.row_total(grad_z.reshape(-1, grad_z.shape[3]), sums)
     return sums
 
 
 def _input_gradient(grad_z, x_shape, weight, window, tile):
     n, c, h, w = x_shape
-    dtype = weight.dtype
-    grad_x = empty_channels_last(n, h, w, c, dtype)
+    grad_x = empty_channels_last(n, h, w, c, weight.dtype)
     # It is a convolution with the filters rotated, padded by what is left of their reach.
     padding = [2 * apart - pad for apart, pad in zip(window.dilation, window.padding, strict=True)]
     if tile and min(padding) >= 0:
         _convolve_by_tiles(grad_z, weight, None, grad_x, True, tile, padding, window.dilation, False)
     else:
-        _backward_input[dtype](grad_z, weight, grad_x, window.kernel)
+        _kernel_backward.backward_input(grad_z, weight, grad_x, window.kernel)
     return from_channels_last(grad_x)

@@ -5,18 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from .. import _checks
+from .._kernels import conv_backward as _kernel
 from .._kernels.runtime import in_default_environment
 from . import _fused
 from ._layout import contiguous_channels_last, empty_channels_last, from_channels_last
 from ._window import transposed_window
-from .conv import (
-    _backward_input,
-    _backward_weight,
-    _bias_gradient,
-    _images,
-    convolve,
-    pack_filters,
-)
+from .conv import _bias_gradient, _images, convolve, pack_filters
 
 
 def conv_transpose2d(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
@@ -64,7 +58,7 @@ def conv_transpose2d(x, weight, bias=None, stride=1, padding=0, output_padding=0
 def transpose(x, weight, bias, window):
     """The checked arguments' transposed convolution; the window is that of what it transposes."""
     y = empty_channels_last(x.shape[0], *window.output, weight.shape[1] * window.groups, x.dtype)
-    _backward_input[x.dtype](contiguous_channels_last(x), np.ascontiguousarray(weight), y, window.kernel)
+    _kernel.backward_input(contiguous_channels_last(x), np.ascontiguousarray(weight), y, window.kernel)
     if bias is not None:
         y += bias
     return from_channels_last(y)
@@ -103,5 +97,5 @@ def transpose_gradients(grad_y, x, weight, has_bias, window, input_grad):
         packed = pack_filters(weight, back, tile=0)
         grad_x = convolve(from_channels_last(rows), packed, None, x.shape[1], back, None)
     grad_weight = np.empty(weight.shape, x.dtype)
-    _backward_weight[x.dtype](contiguous_channels_last(x), rows, grad_weight, window.kernel)
+    _kernel.backward_weight(contiguous_channels_last(x), rows, grad_weight, window.kernel)
     return grad_x, grad_weight, _bias_gradient(rows) if has_bias else None

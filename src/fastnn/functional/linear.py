@@ -11,18 +11,13 @@ from .._kernels import gemm as _gemm
 from .._kernels import unpacked as _unpacked
 from .._kernels.memory import empty
 from . import _fused
-from ._layout import by_dtype, empty_lines
-
-_pack = by_dtype(_gemm.pack_weight)
-_backward = by_dtype(_unpacked.linear_backward)
-_NONE = {dtype: np.empty(0, dtype) for dtype in _pack}
-_NO_ROWS = {dtype: np.empty((0, 1), dtype) for dtype in _pack}
+from ._layout import empty_lines
 
 
 def pack_weight(weight: np.ndarray) -> np.ndarray:
     """Pack (out, in) in the form that `product` reads; once for many calls by a layer in eval mode."""
     panels = empty_lines((_gemm.panel_size(*weight.shape, weight.itemsize),), weight.dtype)
-    _pack[weight.dtype](np.ascontiguousarray(weight), panels)
+    _gemm.pack_weight(np.ascontiguousarray(weight), panels)
     return panels
 
 
@@ -156,10 +151,10 @@ def product_gradients(grad_z, x, weight, has_bias, input_grad, into=None):
         grad_x = np.zeros(x.shape, dtype) if input_grad else None
         grad_bias = grad_rows.sum(0) if has_bias else None
     else:
-        grad_x = empty(rows.shape, dtype) if input_grad else _NO_ROWS[dtype]
+        grad_x = empty(rows.shape, dtype) if input_grad else None
         grad_bias = np.empty(weight.shape[0], dtype) if has_bias else None
-        _backward[dtype](grad_rows, rows, np.ascontiguousarray(weight), grad_x, grad_weight,
-                         grad_bias if has_bias else _NONE[dtype], into is not None)
+        _unpacked.linear_backward(grad_rows, rows, np.ascontiguousarray(weight), grad_x, grad_weight,
+                                  grad_bias, into is not None)
         grad_x = grad_x.reshape(x.shape) if input_grad else None
     if total is not None:
         total += grad_bias

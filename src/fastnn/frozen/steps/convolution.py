@@ -14,12 +14,8 @@ from ..._kernels import norm as _norm
 from ..._kernels import winograd_forward as _winograd_forward
 from ..._kernels.runtime import get_num_threads
 from ...functional import conv as C
-from ...functional._layout import by_dtype
 from ...functional._window import transposed_window
 from .registry import activate, check_float, contiguous, split_relu, steps_of
-
-_backward_input = by_dtype(_conv_backward.backward_input)
-
 
 # With no more rows of outputs, those of all images, the convolutions of a chain come one after the other:
 # threads would share the rows unevenly, and make those at the seam twice. MobileNetV2, 96 -> 576 for 14 x 14
@@ -194,7 +190,7 @@ def conv_transpose_steps(build, node, x, weight, bias=None):
                                given["output_padding"], given["groups"], given["dilation"])
     pixels = contiguous(build, images.transpose(0, 2, 3, 1))
     y = build.empty((len(images), *window.output, weight.shape[1] * window.groups), x.dtype)
-    build.step(_backward_input[x.dtype], pixels, weight, y, window.kernel)
+    build.step(_conv_backward.backward_input, pixels, weight, y, window.kernel)
     if bias is not None:
         rows, zeros = y.reshape(math.prod(y.shape[:3]), y.shape[3]), np.zeros_like(bias)
         build.step(_norm.column_affine, rows, zeros, np.ones_like(bias), bias, None, None, rows)
