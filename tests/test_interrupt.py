@@ -84,10 +84,14 @@ def signal_of_one_channel(n):
 
 
 def few_pixels(n):
-    """A gradient of many filters from fewer than two pixels each."""
-    channels = 64 * n
-    x, w = np.zeros((2, channels, 30, 30), np.float32), np.zeros((1024, channels, 3, 3), np.float32)
-    grad_y = np.zeros((2, 1024, 28, 28), np.float32)
+    """A gradient of many filters from fewer than two pixels each.
+
+    Of very many: a task writes to all rows of the gradient, and of 800 MB, which 1024 filters would take, a
+    machine that is slow to give new memory needs 2 s for the first one.
+    """
+    channels = 16 * n
+    x, w = np.zeros((8, channels, 30, 30), np.float32), np.zeros((4096, channels, 3, 3), np.float32)
+    grad_y = np.zeros((8, 4096, 28, 28), np.float32)
     return lambda: F.conv2d_backward(grad_y, x, w, algorithm="direct", input_grad=False)
 
 

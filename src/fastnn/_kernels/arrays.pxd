@@ -11,7 +11,7 @@ from libc.string cimport memset
 from fastnn._kernels.runtime cimport raise_interrupt
 
 cdef struct Arrays:
-    Py_buffer item[8]
+    Py_buffer item[12]
     int count
 
 cdef inline int acquire(Arrays* arrays, object array, bint writable) except -1:
@@ -32,6 +32,10 @@ cdef inline int acquire_or_none(Arrays* arrays, object array, bint writable) exc
 cdef inline char* at(const void* array, Py_ssize_t offset) noexcept nogil:
     """So many bytes on; of an array at NULL, NULL."""
     return NULL if array is NULL else <char*>array + offset
+
+cdef inline char* inner(const Py_buffer* array, Py_ssize_t i) noexcept nogil:
+    """Where array[i] begins; of an array at NULL, NULL."""
+    return NULL if array.buf is NULL else <char*>array.buf + i * array.strides[0]
 
 cdef inline void release(Arrays* arrays) noexcept:
     cdef int i

@@ -31,7 +31,7 @@ from cython.parallel cimport parallel
 from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
 
-from fastnn._kernels.arrays cimport at
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, at, finish, inner, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC, multiply_task, panel_elements
 from fastnn._kernels.memory cimport give, take
@@ -355,17 +355,35 @@ cdef void pack_groups(const real* weight, Py_ssize_t gates, Py_ssize_t hidden, P
     share(pack_gates, &w, groups * gates, pack_ns(gates * hidden, depth))
 
 
-def forward_panels(Py_ssize_t gates, const real[:, ::1] weight_ih, const real[:, ::1] weight_hh,
-                   real[::1] panels):
-    """Pack W_ih^T and W_hh^T, one after the other, as `forward` takes them."""
+def forward_panels(Py_ssize_t gates, weight_ih, weight_hh, panels):
+    """Pack W_ih^T and W_hh^T, contiguous, one after the other, as `forward` takes them."""
     cdef Environment _caller = default_environment()
-    cdef Py_ssize_t depth = weight_ih.shape[1], hidden = weight_hh.shape[1]
-    cdef Py_ssize_t lanes = kernels(sizeof(real)).lanes, columns = ceil_div(hidden, lanes) * gates * lanes
-    with nogil:
-        pack_groups(&weight_ih[0, 0], gates, hidden, depth, &panels[0])
-        pack_groups(&weight_hh[0, 0], gates, hidden, hidden,
-                    &panels[panels_of_input(columns, depth, sizeof(real))])
+    cdef Arrays arrays
+    arrays.count = 0
+    try:
+        acquire(&arrays, weight_ih, False)
+        acquire(&arrays, weight_hh, False)
+        acquire(&arrays, panels, True)
+        if arrays.item[0].itemsize == sizeof(float):
+            pack_both[float](&arrays, NULL, gates)
+        else:
+            pack_both[double](&arrays, NULL, gates)
+    finally:
+        release(&arrays)
     raise_interrupt()
+
+
+cdef void pack_both(const Arrays* arrays, const real* of_dtype, Py_ssize_t gates) noexcept:
+    """The operands of forward_panels."""
+    cdef const Py_buffer* ih = &arrays.item[0]
+    cdef const Py_buffer* hh = &arrays.item[1]
+    cdef real* panels = <real*>arrays.item[2].buf
+    cdef Py_ssize_t depth = ih.shape[1], hidden = hh.shape[1], lanes = kernels(sizeof(real)).lanes
+    cdef Py_ssize_t columns = ceil_div(hidden, lanes) * gates * lanes
+    with nogil:
+        pack_groups(<const real*>ih.buf, gates, hidden, depth, panels)
+        pack_groups(<const real*>hh.buf, gates, hidden, hidden,
+                    panels + panels_of_input(columns, depth, sizeof(real)))
 
 
 def forward_panels_size(Py_ssize_t n, Py_ssize_t d, Py_ssize_t h, Py_ssize_t itemsize):
@@ -373,11 +391,11 @@ def forward_panels_size(Py_ssize_t n, Py_ssize_t d, Py_ssize_t h, Py_ssize_t ite
     return panel_elements(n, d, itemsize) + panel_elements(n, h, itemsize)
 
 
-def forward(int cell, Py_ssize_t n_gates, const real[:, ::1] x, const Py_ssize_t[::1] starts,
-            const real[:, ::1] panels, const real[:, ::1] bias, real[:, :, ::1] h, real[:, :, ::1] c,
-            real[:, :, ::1] gates, real[:, :, ::1] h_prev, real[:, :, ::1] c_prev, real[:, ::1] y,
+def forward(int cell, Py_ssize_t n_gates, x, starts, panels, bias, h, c, gates, h_prev, c_prev, y,
             bint reverse):
     """Run one layer. The first axis of panels, bias, h, c, gates, h_prev and c_prev is the direction.
+
+    All arrays are contiguous.
 
     Parameters
     ----------
@@ -385,7 +403,7 @@ def forward(int cell, Py_ssize_t n_gates, const real[:, ::1] x, const Py_ssize_t
         As CELLS has them.
     x : [rows, D]
         At least one row, in the order of time.
-    starts : [steps + 1]
+    starts : [steps + 1] of Py_ssize_t
         First row of each step.
     panels, bias : [directions, ...], [directions, 2 * columns]
         As `forward_panels` makes them; the biases in groups, of the input's product and of the state's.
@@ -401,26 +419,44 @@ def forward(int cell, Py_ssize_t n_gates, const real[:, ::1] x, const Py_ssize_t
         Whether the first direction goes back in time; a second always does.
     """
     cdef Environment _caller = default_environment()
-    cdef Py_ssize_t d
+    cdef Arrays arrays
     cdef int status
+    arrays.count = 0
+    try:
+        for array in (x, starts, panels, bias):
+            acquire(&arrays, array, False)
+        for array in (h, c, gates, h_prev, c_prev, y):
+            acquire_or_none(&arrays, array, True)
+        status = run_forward(&arrays, cell, n_gates, reverse)
+    finally:
+        release(&arrays)
+    finish(status, "recurrent forward")
+
+
+cdef enum:  # the operands of `forward`
+    X, STARTS, PANELS, BIAS, H, C, GATES, H_PREV, C_PREV, Y
+
+
+cdef int run_forward(const Arrays* arrays, int cell, Py_ssize_t gates, bint reverse) noexcept:
+    """The operands of `forward`, of either dtype. Returns 1 if there is no memory for the workspace."""
+    cdef const Py_buffer* a = arrays.item
+    cdef Py_ssize_t itemsize = a[X].itemsize, of_input, d
     cdef Pass p
     cdef Layer* layer
-    p.cell, p.gates = cell, n_gates
-    p.directions, p.batch, p.hidden = h.shape[0], h.shape[1], h.shape[2]
-    p.steps, p.depth, p.starts, p.y_stride = starts.shape[0] - 1, x.shape[1], &starts[0], y.shape[1]
-    p.gates_stride = 0 if gates is None else gates.shape[2]
+    p.cell, p.gates = cell, gates
+    p.directions, p.batch, p.hidden = a[H].shape[0], a[H].shape[1], a[H].shape[2]
+    p.steps, p.depth, p.starts = a[STARTS].shape[0] - 1, a[X].shape[1], <const Py_ssize_t*>a[STARTS].buf
+    p.y_stride, p.gates_stride = a[Y].shape[1], 0 if a[GATES].buf is NULL else a[GATES].shape[2]
+    of_input = panels_of_input(a[BIAS].shape[1] // 2, p.depth, itemsize)
     for d in range(p.directions):
         layer = &p.layers[d]
         layer.reverse = reverse or d == 1
-        layer.x, layer.input_panels, layer.bias = &x[0, 0], &panels[d, 0], &bias[d, 0]
-        layer.state_panels = &panels[d, panels_of_input(bias.shape[1] // 2, p.depth, sizeof(real))]
-        layer.h, layer.y = &h[d, 0, 0], &y[0, d * p.hidden]
-        layer.c = NULL if c is None else &c[d, 0, 0]
-        layer.gates = NULL if gates is None else &gates[d, 0, 0]
-        layer.h_prev = NULL if h_prev is None else &h_prev[d, 0, 0]
-        layer.c_prev = NULL if c_prev is None else &c_prev[d, 0, 0]
+        layer.x, layer.input_panels, layer.bias = a[X].buf, inner(&a[PANELS], d), inner(&a[BIAS], d)
+        layer.state_panels = at(layer.input_panels, of_input * itemsize)
+        layer.h, layer.c, layer.y = inner(&a[H], d), inner(&a[C], d), at(a[Y].buf, d * p.hidden * itemsize)
+        layer.gates = inner(&a[GATES], d)
+        layer.h_prev, layer.c_prev = inner(&a[H_PREV], d), inner(&a[C_PREV], d)
     with nogil:
-        status = run_pass(&p, <const real*>NULL)
-    raise_interrupt()
-    if status:
-        raise MemoryError("recurrent forward: no memory for the workspace")
+        if itemsize == sizeof(float):
+            return run_pass(&p, <const float*>NULL)
+        return run_pass(&p, <const double*>NULL)

@@ -1,34 +1,30 @@
 # Made by tools/make_stubs.py.
 from typing import Any
 
-from numpy.typing import NDArray
-
-Array = NDArray[Any]
-
-def backward_panels(weight: Array, panels: Array) -> None: ...
+def backward_panels(weight: Any, panels: Any) -> None: ...
 def backward(
     cell: int,
     products: int,
-    starts: Array,
-    state_panels: Array,
-    input_panels: Array,
-    gates: Array,
-    h_prev: Array,
-    c_prev: Array,
-    grad_y: Array,
-    grad_h: Array,
-    grad_c: Array,
-    grad_gates: Array,
-    grad_x: Array,
+    starts: Any,
+    state_panels: Any,
+    input_panels: Any,
+    gates: Any,
+    h_prev: Any,
+    c_prev: Any,
+    grad_y: Any,
+    grad_h: Any,
+    grad_c: Any,
+    grad_gates: Any,
+    grad_x: Any,
     reverse: bool,
     truncate: int,
 ) -> None: ...
 def gradients(
     products: int,
-    grad_gates: Array,
-    x: Array,
-    h_prev: Array,
-    grad_weight_ih: Array,
-    grad_weight_hh: Array,
-    grad_bias: Array,
+    grad_gates: Any,
+    x: Any,
+    h_prev: Any,
+    grad_weight_ih: Any,
+    grad_weight_hh: Any,
+    grad_bias: Any,
 ) -> None: ...

@@ -25,7 +25,7 @@ gradients are columns 0 .. G H, the state's the last G H of W.
 from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
-from fastnn._kernels.arrays cimport at
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, at, finish, inner, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC, add_slices, column_sums, multiply
 from fastnn._kernels.memory cimport give, take
@@ -181,28 +181,47 @@ cdef void backward_share(Layer* layers, Py_ssize_t directions, Py_ssize_t batch,
         task = next_task(dealt, thread, layers[0].watch)
 
 
-def backward_panels(const real[:, ::1] weight, real[::1] panels):
-    """Pack W_hh or W_ih as `backward` takes it: panel_size(H, G H) or panel_size(D, G H) elements."""
+def backward_panels(weight, panels):
+    """Pack W_hh or W_ih, contiguous, as `backward` takes it.
+
+    `panels` holds panel_size(H, G H) or panel_size(D, G H) numbers.
+    """
     cdef Environment _caller = default_environment()
-    cdef Py_ssize_t n = weight.shape[0], h = weight.shape[1]
-    cdef Watch watch
-    start(&watch)
-    with nogil:
-        pack_by_all(&weight[0, 0], NULL, 1, n, h, h, 1, 1, 0, &panels[0], team_size(pack_ns(n, h)), &watch)
+    cdef Arrays arrays
+    arrays.count = 0
+    try:
+        acquire(&arrays, weight, False)
+        acquire(&arrays, panels, True)
+        if arrays.item[0].itemsize == sizeof(float):
+            pack_columns_of[float](&arrays, NULL)
+        else:
+            pack_columns_of[double](&arrays, NULL)
+    finally:
+        release(&arrays)
     raise_interrupt()
 
 
-def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const real[:, ::1] state_panels,
-             const real[:, ::1] input_panels, real[:, :, ::1] gates, real[:, :, ::1] h_prev,
-             real[:, :, ::1] c_prev, const real[:, ::1] grad_y, real[:, :, ::1] grad_h,
-             real[:, :, ::1] grad_c, real[:, :, ::1] grad_gates, real[:, :, ::1] grad_x, bint reverse,
-             Py_ssize_t truncate):
+cdef void pack_columns_of(const Arrays* arrays, const real* of_dtype) noexcept:
+    """The operands of backward_panels."""
+    cdef Py_ssize_t n = arrays.item[0].shape[0], h = arrays.item[0].shape[1]
+    cdef Watch watch
+    with nogil:
+        start(&watch)
+        pack_by_all(<const real*>arrays.item[0].buf, NULL, 1, n, h, h, 1, 1, 0, <real*>arrays.item[1].buf,
+                    team_size(pack_ns(n, h)), &watch)
+
+
+def backward(int cell, Py_ssize_t products, starts, state_panels, input_panels, gates, h_prev, c_prev, grad_y,
+             grad_h, grad_c, grad_gates, grad_x, bint reverse, Py_ssize_t truncate):
     """Go back through the steps of one layer, up to the gradients of the gates' sums and of the input.
+
+    All arrays are contiguous.
 
     Parameters
     ----------
     state_panels, input_panels : [directions, ...]
-        As `backward_panels` makes them of W_hh and, its rows in the order of the gates, W_ih.
+        As `backward_panels` makes them of W_hh and, its rows in the order of the gates, W_ih; None without
+        grad_x.
     gates, h_prev, c_prev
         As `forward` left them.
     grad_y : [rows, directions * H] or None
@@ -217,17 +236,40 @@ def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const 
         The state's gradient is cut wherever time is a multiple of this; 0 for never.
     """
     cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    arrays.count = 0
+    try:
+        for array in (starts, state_panels, input_panels, gates, h_prev, c_prev, grad_y):
+            acquire_or_none(&arrays, array, False)
+        for array in (grad_h, grad_c, grad_gates, grad_x):
+            acquire_or_none(&arrays, array, True)
+        if arrays.item[STATE_PANELS].itemsize == sizeof(float):
+            run_backward[float](&arrays, NULL, cell, products, reverse, truncate)
+        else:
+            run_backward[double](&arrays, NULL, cell, products, reverse, truncate)
+    finally:
+        release(&arrays)
+    raise_interrupt()
+
+
+cdef enum:  # the operands of `backward`
+    STARTS, STATE_PANELS, INPUT_PANELS, GATES, H_PREV, C_PREV, GRAD_Y, GRAD_H, GRAD_C, GRAD_GATES, GRAD_X
+
+
+cdef void run_backward(const Arrays* arrays, const real* of_dtype, int cell, Py_ssize_t products,
+                       bint reverse, Py_ssize_t truncate) noexcept:
+    """The operands of `backward`."""
+    cdef const Py_buffer* a = arrays.item
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t steps = starts.shape[0] - 1
-    cdef Py_ssize_t directions = grad_h.shape[0], batch = grad_h.shape[1], hidden = grad_h.shape[2]
-    cdef Py_ssize_t d
+    cdef Py_ssize_t steps = a[STARTS].shape[0] - 1, d, rows, depth
+    cdef Py_ssize_t directions = a[GRAD_H].shape[0], batch = a[GRAD_H].shape[1], hidden = a[GRAD_H].shape[2]
     cdef double row_ns = NS_PER_MULTIPLY * products * hidden
     cdef int threads = team_size(row_ns * batch * directions * steps), parts = 1
     cdef Py_ssize_t blocks = count_blocks(batch, kern.mr, threads), block = ceil_div(batch, blocks)
     cdef Py_ssize_t tasks = directions * blocks
     cdef Layer layers[MAX_DIRECTIONS]
     cdef Layer* layer
-    cdef bint by_steps = block >= ROWS_OF_INPUT
+    cdef bint input_grad = a[GRAD_X].buf is not NULL, by_steps = block >= ROWS_OF_INPUT
     cdef fnn_tasks dealt
     cdef fnn_barrier barriers[MAX_SHARED]
     cdef Watch watch
@@ -241,24 +283,19 @@ def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const 
         layer.watch = &watch
         layer.cell = cell
         layer.reverse = reverse or d == 1
-        layer.steps = steps
-        layer.hidden = hidden
-        layer.products = products
-        layer.width = gates.shape[2]
+        layer.steps, layer.starts = steps, <const Py_ssize_t*>a[STARTS].buf
+        layer.hidden, layer.products, layer.width = hidden, products, a[GATES].shape[2]
         layer.y_stride = directions * hidden
         layer.truncate = truncate
-        layer.starts = &starts[0]
-        layer.gates = &gates[d, 0, 0]
-        layer.grad_gates = &grad_gates[d, 0, 0]
-        layer.grad_h = &grad_h[d, 0, 0]
-        layer.grad_c = NULL if grad_c is None else &grad_c[d, 0, 0]
-        layer.h_prev = &h_prev[d, 0, 0]
-        layer.c_prev = NULL if c_prev is None else &c_prev[d, 0, 0]
-        layer.grad_y = NULL if grad_y is None else &grad_y[0, d * hidden]
-        layer.state_panels, layer.input_panels, layer.grad_x, layer.depth = &state_panels[d, 0], NULL, NULL, 0
-        if grad_x is not None and by_steps:
-            layer.input_panels, layer.grad_x = &input_panels[d, 0], &grad_x[d, 0, 0]
-            layer.depth = grad_x.shape[2]
+        layer.gates, layer.grad_gates = inner(&a[GATES], d), inner(&a[GRAD_GATES], d)
+        layer.grad_h, layer.grad_c = inner(&a[GRAD_H], d), inner(&a[GRAD_C], d)
+        layer.h_prev, layer.c_prev = inner(&a[H_PREV], d), inner(&a[C_PREV], d)
+        layer.grad_y = at(a[GRAD_Y].buf, d * hidden * sizeof(real))
+        layer.state_panels, layer.input_panels = inner(&a[STATE_PANELS], d), NULL
+        layer.grad_x, layer.depth = NULL, 0
+        if input_grad and by_steps:
+            layer.input_panels, layer.grad_x = inner(&a[INPUT_PANELS], d), inner(&a[GRAD_X], d)
+            layer.depth = a[GRAD_X].shape[2]
     deal(&dealt, tasks, threads)
     with nogil:
         if threads == 1:
@@ -271,11 +308,14 @@ def backward(int cell, Py_ssize_t products, const Py_ssize_t[::1] starts, const 
         if parts > 1:
             adjourn(barriers, tasks)
             work_done(True)
-        for d in range(directions if grad_x is not None and not by_steps else 0):
-            multiply(&grad_gates[d, 0, 0], gates.shape[2], &input_panels[d, 0], <const real*>NULL,
-                     &grad_x[d, 0, 0], grad_x.shape[2], grad_x.shape[1], grad_x.shape[2], products, False,
-                     False, team_size(NS_PER_MULTIPLY * grad_x.shape[1] * grad_x.shape[2] * products), &watch)
-    raise_interrupt()
+    if input_grad and not by_steps:
+        rows, depth = a[GRAD_X].shape[1], a[GRAD_X].shape[2]
+        for d in range(directions):
+            with nogil:
+                multiply(<const real*>inner(&a[GRAD_GATES], d), a[GATES].shape[2],
+                         <const real*>inner(&a[INPUT_PANELS], d), <const real*>NULL,
+                         <real*>inner(&a[GRAD_X], d), depth, rows, depth, products, False, False,
+                         team_size(NS_PER_MULTIPLY * rows * depth * products), &watch)
 
 
 cdef void add_product(const fnn_kernels* kern, const real* panels, Py_ssize_t columns, const real* a,
@@ -326,38 +366,61 @@ cdef void weights_share(const Gradient* g, fnn_tasks* tasks, int thread, real* p
         task = next_task(tasks, thread, watch)
 
 
-def gradients(Py_ssize_t products, const real[:, ::1] grad_gates, const real[:, ::1] x,
-              const real[:, ::1] h_prev, real[:, ::1] grad_weight_ih, real[:, ::1] grad_weight_hh,
-              real[::1] grad_bias):
+def gradients(Py_ssize_t products, grad_gates, x, h_prev, grad_weight_ih, grad_weight_hh, grad_bias):
     """From the gradients of one direction's gates, [rows, W], those of the weights and biases.
 
-    Rows of grad_weight_ih are in the order of the gates; grad_bias has W elements.
+    Rows of grad_weight_ih are in the order of the gates; grad_bias has W elements. All are contiguous.
     """
     cdef Environment _caller = default_environment()
+    cdef Arrays arrays
+    cdef int status
+    arrays.count = 0
+    try:
+        for array in (grad_gates, x, h_prev):
+            acquire(&arrays, array, False)
+        for array in (grad_weight_ih, grad_weight_hh, grad_bias):
+            acquire(&arrays, array, True)
+        if arrays.item[0].itemsize == sizeof(float):
+            status = run_gradients[float](&arrays, NULL, products)
+        else:
+            status = run_gradients[double](&arrays, NULL, products)
+    finally:
+        release(&arrays)
+    finish(status, "recurrent backward")
+
+
+cdef int run_gradients(const Arrays* arrays, const real* of_dtype, Py_ssize_t products) noexcept:
+    """The operands of `gradients`. Returns -1 when memory is short."""
+    cdef const Py_buffer* grad_gates = &arrays.item[0]
+    cdef const Py_buffer* x = &arrays.item[1]
+    cdef const Py_buffer* h_prev = &arrays.item[2]
+    cdef real* grad_weight_ih = <real*>arrays.item[3].buf
+    cdef real* grad_weight_hh = <real*>arrays.item[4].buf
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Gradient g
-    cdef Py_ssize_t blocks, size, panels, b, c0, width
+    cdef Py_ssize_t blocks, size, panels, bytes, b, c0, width
     cdef int thread, threads
     cdef real* workspace
     cdef real* sums
     cdef fnn_tasks tasks
     cdef Watch watch
-    g.grad_gates, g.x, g.h_prev = &grad_gates[0, 0], &x[0, 0], &h_prev[0, 0]
-    g.rows, g.depth, g.hidden, g.products, g.width = (x.shape[0], x.shape[1], h_prev.shape[1], products,
-                                                      grad_gates.shape[1])
+    g.grad_gates, g.x, g.h_prev = grad_gates.buf, x.buf, h_prev.buf
+    g.rows, g.depth, g.hidden = x.shape[0], x.shape[1], h_prev.shape[1]
+    g.products, g.width = products, grad_gates.shape[1]
     g.block = max(NC // kern.nr, 1) * kern.nr
     blocks = ceil_div(products, g.block)
     size = products * (g.depth + g.hidden)
     g.slices = 1 if size > MOST_SUMS else min(ceil_div(g.rows, SLICE_ROWS), <Py_ssize_t>8)
     threads = team_size(NS_PER_MULTIPLY * g.rows * size)
     panels = lines_apart(GRADIENT_ROWS * min(g.block, ceil_div(products, kern.nr) * kern.nr), sizeof(real))
-    workspace = <real*>take((threads * panels + g.slices * size) * sizeof(real))
+    bytes = (threads * panels + g.slices * size) * sizeof(real)
+    workspace = <real*>take(bytes)
     if workspace is NULL:
-        raise MemoryError(f"recurrent backward: no memory for a workspace of {g.slices * size} elements")
+        return -1
     sums = workspace + threads * panels
-    start(&watch)
-    deal(&tasks, blocks * g.slices, threads)
     with nogil:
+        start(&watch)
+        deal(&tasks, blocks * g.slices, threads)
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
             weights_share(&g, &tasks, thread, workspace + thread * panels, sums, &watch)
         add_slices(sums, sums + size, g.slices - 1, size)
@@ -365,9 +428,9 @@ def gradients(Py_ssize_t products, const real[:, ::1] grad_gates, const real[:, 
             c0 = b * g.block
             width = min(g.block, products - c0)
             kern.transpose(g.depth, width, sums + c0 * (g.depth + g.hidden), width,
-                           &grad_weight_ih[c0, 0], g.depth)
+                           grad_weight_ih + c0 * g.depth, g.depth)
             kern.transpose(g.hidden, width, sums + c0 * (g.depth + g.hidden) + g.depth * width, width,
-                           &grad_weight_hh[c0, 0], g.hidden)
-        column_sums(&grad_gates[0, 0], &grad_bias[0], g.rows, g.width, &watch)
-    give(workspace, (threads * panels + g.slices * size) * sizeof(real))
-    raise_interrupt()
+                           grad_weight_hh + c0 * g.hidden, g.hidden)
+        column_sums(<const real*>g.grad_gates, <real*>arrays.item[5].buf, g.rows, g.width, &watch)
+    give(workspace, bytes)
+    return 0

@@ -21,13 +21,7 @@ from .._kernels import recurrent_gradient as _gradient
 from .._kernels import stream as _stream
 from .._kernels.memory import empty
 from .._kernels.runtime import in_default_environment
-from ._layout import by_dtype, empty_lines
-
-_forward_panels = by_dtype(_kernel.forward_panels)
-_backward_panels = by_dtype(_gradient.backward_panels)
-_forward = by_dtype(_kernel.forward)
-_backward = by_dtype(_gradient.backward)
-_gradients = by_dtype(_gradient.gradients)
+from ._layout import empty_lines
 
 
 class Cell(NamedTuple):
@@ -150,7 +144,7 @@ def pack_weights(cell: Cell, directions: list[Weights]) -> Packed:
     panels = empty_lines((len(directions), size), dtype)
     bias = np.zeros((len(directions), 2, columns // cell.gates // lanes, cell.gates, lanes), dtype)
     for w, p, (of_input, of_state) in zip(directions, panels, bias, strict=True):
-        _forward_panels[dtype](cell.gates, np.ascontiguousarray(w.ih), np.ascontiguousarray(w.hh), p)
+        _kernel.forward_panels(cell.gates, np.ascontiguousarray(w.ih), np.ascontiguousarray(w.hh), p)
         for b, to in ((w.bias_ih, of_input), (w.bias_hh, of_state)):
             if b is not None:
                 _add_in_groups(b.reshape(cell.gates, hidden), to)
@@ -206,8 +200,8 @@ def forward(cell: Cell, x: np.ndarray, ragged: Ragged, packed: Packed, h: np.nda
         c_prev = None if c is None else empty(h_prev.shape, x.dtype)
         kept = Kept(x, gates, h_prev, c_prev)
     if rows:
-        _forward[x.dtype](cell.kind, cell.gates, x, ragged.starts, packed.panels, packed.bias, h, c,
-                          gates, h_prev, c_prev, y, reverse)
+        _kernel.forward(cell.kind, cell.gates, x, ragged.starts, packed.panels, packed.bias, h, c, gates,
+                        h_prev, c_prev, y, reverse)
     return y, kept
 
 
@@ -246,13 +240,13 @@ def backward(cell: Cell, kept: Kept, ragged: Ragged, directions: list[Weights], 
     input_panels = _pack_backward(by_gates) if input_grad else None
     grad_gates = gates if overwrite else np.empty_like(gates)
     grad_x = empty((len(directions), *x.shape), dtype) if input_grad else None
-    _backward[dtype](cell.kind, products, ragged.starts, state_panels, input_panels, gates, h_prev, c_prev,
-                     grad_y, grad_h, grad_c, grad_gates, grad_x, reverse, truncate)
+    _gradient.backward(cell.kind, products, ragged.starts, state_panels, input_panels, gates, h_prev, c_prev,
+                       grad_y, grad_h, grad_c, grad_gates, grad_x, reverse, truncate)
     grads = []
     for d, w in enumerate(directions):
         grad_ih, grad_hh = np.empty(w.ih.shape, dtype), np.empty(w.hh.shape, dtype)
         grad_bias = np.empty(cell.blocks * hidden, dtype)
-        _gradients[dtype](products, grad_gates[d], x, h_prev[d], grad_ih, grad_hh, grad_bias)
+        _gradient.gradients(products, grad_gates[d], x, h_prev[d], grad_ih, grad_hh, grad_bias)
         grads.append(Weights(
             _torch_order(cell, grad_ih), grad_hh,
             None if w.bias_ih is None else _torch_order(cell, grad_bias[:products]),
@@ -271,7 +265,7 @@ def _pack_backward(weights: list[np.ndarray]) -> np.ndarray:
     dtype = weights[0].dtype
     panels = empty_lines((len(weights), _gemm.panel_size(columns, rows, dtype.itemsize)), dtype)
     for w, p in zip(weights, panels, strict=True):
-        _backward_panels[dtype](w, p)
+        _gradient.backward_panels(w, p)
     return panels
 
 

@@ -6,11 +6,8 @@ import numpy as np
 
 from ..._kernels import recurrent as _kernel
 from ...functional import _recurrence
-from ...functional._layout import by_dtype
 from ...functional._recurrence import Ragged, Weights
 from .registry import check_float, contiguous, steps_of
-
-_forward = by_dtype(_kernel.forward)
 
 
 @steps_of("recurrent")
@@ -43,8 +40,8 @@ def recurrent_steps(build, node, x, h0, c0, *arrays):
             raise ValueError(f"{node.label}: an initial state has shape {initial.shape}, expected {shape}")
     y = build.empty((steps * batch, len(weights) * hidden), x.dtype)
     if len(rows):
-        build.step(_forward[x.dtype], cell.kind, cell.gates, rows, ragged.starts, packed.panels,
-                   packed.bias, states[0], states[1] if cell.states == 2 else None, None, None, None, y,
+        build.step(_kernel.forward, cell.kind, cell.gates, rows, ragged.starts, packed.panels, packed.bias,
+                   states[0], states[1] if cell.states == 2 else None, None, None, None, y,
                    node.attributes["reverse"])
     if node.attributes["by_direction"]:
         return y.reshape(steps, batch, len(weights), hidden).transpose(0, 2, 1, 3), *states
