@@ -21,7 +21,7 @@ from libc.string cimport memcpy, memmove, memset
 
 from fastnn._kernels.arrays cimport Arrays, acquire, finish, release
 from fastnn._kernels.conv cimport Filter, padded, window
-from fastnn._kernels.convolve cimport convolve_task
+from fastnn._kernels.convolve cimport Convolution, convolve_task
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC
 from fastnn._kernels.rows cimport band_task, describe, describe_runs, runs_fit
@@ -94,6 +94,7 @@ cdef void make_rows(const fnn_kernels* kern, const Job* job, const Stage* stage,
     cdef const real* panels = <const real*>stage.panels
     cdef const Walk* walk = &stage.walk
     cdef Py_ssize_t block
+    cdef Convolution dense
     cdef fnn_row row
     if stage.kind == PAD:
         pad_rows(x, &stage.pad, p0, p1, y, NULL)
@@ -107,10 +108,12 @@ cdef void make_rows(const fnn_kernels* kern, const Job* job, const Stage* stage,
         row.bias, row.accumulate, row.relu = bias, accumulate, stage.relu
         band_task(kern.even_row, walk, &row, x, y, <real*>panels, 1, p0, p1, table, NULL)
     else:
+        dense.kern, dense.walk, dense.zeros, dense.panels = kern, walk, memory + job.zeros, panels
+        dense.bias, dense.accumulate, dense.relu = bias, accumulate, stage.relu
+        dense.depth, dense.columns, dense.panel_taps = stage.depth, stage.columns, walk.taps
         for block in range(ceil_div(stage.columns, NC)):
-            convolve_task(kern, walk, x, memory + job.zeros, panels, walk.taps, stage.depth, bias, y, 0, 1,
-                          stage.columns, block * NC, min(stage.columns, (block + 1) * NC), p0 * walk.q,
-                          p1 * walk.q, accumulate, stage.relu, table)
+            convolve_task(&dense, x, y, 0, 1, block * NC, min(stage.columns, (block + 1) * NC), p0 * walk.q,
+                          p1 * walk.q, table)
 
 
 cdef const real* source(const fnn_kernels* kern, const Job* job, int i, Py_ssize_t n, const real* x,

@@ -52,23 +52,24 @@ cdef void at_group(fnn_tile* tile, const fnn_tile* first, const Groups* groups, 
     tile.bias = NULL if first.bias is NULL else <const real*>first.bias + group * groups.columns
 
 
-cdef void tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const real* x, const real* zeros,
-                real* y, Py_ssize_t tap0, Py_ssize_t tap1, Py_ssize_t m0, Py_ssize_t m1,
-                Py_ssize_t following, const Groups* groups, const void** table) noexcept nogil:
+cdef void tiles(const Convolution* c, fnn_tile* tile, const real* x, real* y, Py_ssize_t tap0,
+                Py_ssize_t tap1, Py_ssize_t m0, Py_ssize_t m1, Py_ssize_t following, const Groups* groups,
+                const void** table) noexcept nogil:
     """The grid pixels m0..m1, with the taps tap0..tap1 as the reduction; `tile` is of the first group."""
+    cdef const Walk* walk = c.walk
     cdef fnn_tile of_group = tile[0]
     cdef Py_ssize_t group
     cdef bint even = even_pixels(walk)
     cdef bint far = (even and groups.depth == walk.x_w
                      and walk.n * walk.x_n * <Py_ssize_t>sizeof(real) > FAR_BYTES)
-    if even and is_short(kern, m1 - m0, tile.columns, tile.depth, walk.x_w * sizeof(real)):
+    if even and is_short(c.kern, m1 - m0, tile.columns, tile.depth, walk.x_w * sizeof(real)):
         for group in range(groups.count):
             at_group(&of_group, tile, groups, group, x)
-            even_tiles(kern, &of_group, x + m0 * walk.x_w, walk.x_w, y + walk.y_start + m0 * walk.y_q,
+            even_tiles(c.kern, &of_group, x + m0 * walk.x_w, walk.x_w, y + walk.y_start + m0 * walk.y_q,
                        walk.y_q, m1 - m0, far)
     else:
-        tile.next_a = next_rows(kern, walk.x_w) if far else 0
-        table_tiles(kern, walk, tile, x, zeros, y, tap0, tap1, m0, m1, following, groups, table)
+        tile.next_a = next_rows(c.kern, walk.x_w) if far else 0
+        table_tiles(c, tile, x, y, tap0, tap1, m0, m1, following, groups, table)
 
 
 cdef bint even_pixels(const Walk* walk) noexcept nogil:
@@ -79,11 +80,12 @@ cdef bint even_pixels(const Walk* walk) noexcept nogil:
             and walk.y_p == walk.q * walk.y_q and walk.y_n == walk.p * walk.y_p)
 
 
-cdef void table_tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile, const real* x,
-                      const real* zeros, real* y, Py_ssize_t tap0, Py_ssize_t tap1, Py_ssize_t m0,
-                      Py_ssize_t m1, Py_ssize_t following, const Groups* groups,
-                      const void** table) noexcept nogil:
+cdef void table_tiles(const Convolution* c, fnn_tile* tile, const real* x, real* y, Py_ssize_t tap0,
+                      Py_ssize_t tap1, Py_ssize_t m0, Py_ssize_t m1, Py_ssize_t following,
+                      const Groups* groups, const void** table) noexcept nogil:
     """`tiles` wherever pixels lie, a register tile of them at a time through a table of rows."""
+    cdef const fnn_kernels* kern = c.kern
+    cdef const Walk* walk = c.walk
     cdef void* targets[MAX_MR]
     cdef const void* b = tile.b
     cdef fnn_tile of_group
@@ -104,7 +106,7 @@ cdef void table_tiles(const fnn_kernels* kern, const Walk* walk, fnn_tile* tile,
             tile.tap_offset = walk.tap_offset + tap0
         else:
             live_taps(walk, pixel, after, &first, &last)
-            source_rows(walk, x, zeros, pixel, tile.rows, kern.mr, first, last, table)
+            source_rows(walk, x, <const real*>c.zeros, pixel, tile.rows, kern.mr, first, last, table)
             tile.tap_offset = NULL
         tile.taps = last - first
         skipped = (first - tap0) * tile.depth * kern.nr
@@ -173,12 +175,18 @@ cdef void copied_tile(const fnn_kernels* kern, const fnn_tile* tile, const real*
     kern.gemm_rows(&whole)
 
 
-cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x, const real* zeros,
-                        const real* panels, Py_ssize_t panel_taps, Py_ssize_t depth, const real* bias,
-                        real* y, Py_ssize_t group, Py_ssize_t count, Py_ssize_t columns, Py_ssize_t n0,
-                        Py_ssize_t n1, Py_ssize_t m0, Py_ssize_t m1, bint accumulate, int relu,
+cdef void convolve_task(const Convolution* c, const real* x, real* y, Py_ssize_t group, Py_ssize_t count,
+                        Py_ssize_t n0, Py_ssize_t n1, Py_ssize_t m0, Py_ssize_t m1,
                         const void** table) noexcept nogil:
-    """Filters n0..n1 of `count` groups at the grid pixels m0..m1, block by block of the reduction."""
+    """Filters n0..n1 of `count` groups, from `group` on, at the grid pixels m0..m1.
+
+    Block by block of the reduction.
+    """
+    cdef const fnn_kernels* kern = c.kern
+    cdef const Walk* walk = c.walk
+    cdef const real* bias = <const real*>c.bias
+    cdef const real* panels
+    cdef Py_ssize_t depth = c.depth, columns = c.columns, panel_taps = c.panel_taps
     cdef fnn_tile tile
     cdef Groups groups
     cdef Py_ssize_t channel_blocks = max(ceil_div(depth, KC), <Py_ssize_t>1)
@@ -190,6 +198,7 @@ cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x
     cdef bint all_pixels = m1 - m0 == walk.n * walk.p * walk.q and count == 1
     groups.count, groups.depth, groups.columns = count, depth, columns
     groups.panels = panel_elements(columns, panel_taps * depth, sizeof(real))
+    panels = <const real*>c.panels + group * groups.panels
     tile.b_panel = panel_taps * depth * kern.nr
     tile.c_offset = group * columns + n0
     tile.columns = n1 - n0
@@ -201,16 +210,23 @@ cdef void convolve_task(const fnn_kernels* kern, const Walk* walk, const real* x
         tile.a_offset = group * depth + c0
         place = (tap0 * depth + c0) * kern.nr
         tile.b = panels + n0 * panel_taps * depth + place
-        tile.accumulate = accumulate or block > 0
+        tile.accumulate = c.accumulate or block > 0
         tile.bias = NULL if bias is NULL or block > 0 else bias + group * columns + n0
-        tile.relu = relu if block == blocks - 1 else 0
+        tile.relu = c.relu if block == blocks - 1 else 0
         following = 0
         if all_pixels and block < blocks - 1:
             following = ((block + 1) // channel_blocks * tap_step * depth
                          + (block + 1) % channel_blocks * channels) * kern.nr - place
         elif all_pixels and n1 < columns:
             following = (n1 - n0) * panel_taps * depth - place
-        tiles(kern, walk, &tile, x, zeros, y, tap0, tap1, m0, m1, following, &groups, table)
+        tiles(c, &tile, x, y, tap0, tap1, m0, m1, following, &groups, table)
+
+
+# How all of it is cut, filters and pixels of `together` groups at a time, and who does what.
+cdef struct Cut:
+    Py_ssize_t together, n_tasks, m_tasks
+    fnn_tasks tasks
+    Watch watch
 
 
 cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_t panel_taps,
@@ -229,9 +245,9 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     cdef Py_ssize_t clusters = groups // together
     cdef int threads = team_size(pixels * columns * groups * (0.02 * walk.taps * depth + 0.12))
     cdef const void** tables
-    cdef real* zeros
-    cdef fnn_tasks tasks
-    cdef Watch watch
+    cdef void* zeros
+    cdef Convolution c
+    cdef Cut cut
     cdef int thread
     if pixels == 0 or columns == 0 or groups == 0:
         return 0
@@ -245,24 +261,24 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     if m_tasks == 1 and clusters * n_tasks % 2 and pixels > kern.mr:
         m_tasks = 2
     tables = <const void**>malloc(threads * table_size * sizeof(void*))
-    zeros = <real*>calloc(depth * groups + 1, sizeof(real))
+    zeros = calloc(depth * groups + 1, sizeof(real))
     if tables is NULL or zeros is NULL:
         free(tables)
         free(zeros)
         return -1
-    start(&watch)
-    deal(&tasks, clusters * n_tasks * m_tasks, threads)
+    c.kern, c.walk, c.zeros, c.panels, c.bias = kern, walk, zeros, panels, bias
+    c.depth, c.columns, c.panel_taps, c.accumulate, c.relu = depth, columns, panel_taps, accumulate, relu
+    cut.together, cut.n_tasks, cut.m_tasks = together, n_tasks, m_tasks
+    start(&cut.watch)
+    deal(&cut.tasks, clusters * n_tasks * m_tasks, threads)
     if threads == 1:
-        convolve_share(&tasks, 0, &watch, kern, walk, x, zeros, panels, panel_taps, depth, bias, y, columns,
-                       together, m_tasks, n_tasks, accumulate, relu, tables)
+        convolve_share(&c, &cut, 0, x, y, tables)
     else:
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-            convolve_share(&tasks, thread, &watch, kern, walk, x, zeros, panels, panel_taps, depth, bias, y,
-                           columns, together, m_tasks, n_tasks, accumulate, relu,
-                           tables + thread * table_size)
+            convolve_share(&c, &cut, thread, x, y, tables + thread * table_size)
     free(tables)
     free(zeros)
-    return -1 if watch.interrupted else 0
+    return -1 if cut.watch.interrupted else 0
 
 
 cdef Py_ssize_t groups_together(Py_ssize_t k, Py_ssize_t columns, Py_ssize_t groups,
@@ -276,21 +292,17 @@ cdef Py_ssize_t groups_together(Py_ssize_t k, Py_ssize_t columns, Py_ssize_t gro
     return together
 
 
-cdef void convolve_share(fnn_tasks* tasks, int thread, Watch* watch, const fnn_kernels* kern,
-                         const Walk* walk, const real* x, const real* zeros, const real* panels,
-                         Py_ssize_t panel_taps, Py_ssize_t depth, const real* bias, real* y,
-                         Py_ssize_t columns, Py_ssize_t together, Py_ssize_t m_tasks, Py_ssize_t n_tasks,
-                         bint accumulate, int relu, const void** table) noexcept nogil:
+cdef void convolve_share(const Convolution* c, Cut* cut, int thread, const real* x, real* y,
+                         const void** table) noexcept nogil:
     """One thread's share: some groups first, then blocks of filters, then of pixels."""
-    cdef Py_ssize_t pixels = walk.n * walk.p * walk.q, count = ceil_div(columns, kern.nr), group, m, n
-    cdef Py_ssize_t group_panels = panel_elements(columns, panel_taps * depth, sizeof(real))
-    cdef Py_ssize_t task = next_task(tasks, thread, watch)
+    cdef Py_ssize_t pixels = c.walk.n * c.walk.p * c.walk.q, count = ceil_div(c.columns, c.kern.nr)
+    cdef Py_ssize_t group, m, n
+    cdef Py_ssize_t task = next_task(&cut.tasks, thread, &cut.watch)
     while task >= 0:
-        group = task // (n_tasks * m_tasks) * together
-        m = task % m_tasks
-        n = task // m_tasks % n_tasks
-        convolve_task(kern, walk, x, zeros, panels + group * group_panels, panel_taps, depth, bias, y, group,
-                      together, columns, n * count // n_tasks * kern.nr,
-                      min(columns, (n + 1) * count // n_tasks * kern.nr), m * pixels // m_tasks,
-                      (m + 1) * pixels // m_tasks, accumulate, relu, table)
-        task = next_task(tasks, thread, watch)
+        group = task // (cut.n_tasks * cut.m_tasks) * cut.together
+        m = task % cut.m_tasks
+        n = task // cut.m_tasks % cut.n_tasks
+        convolve_task(c, x, y, group, cut.together, n * count // cut.n_tasks * c.kern.nr,
+                      min(c.columns, (n + 1) * count // cut.n_tasks * c.kern.nr), m * pixels // cut.m_tasks,
+                      (m + 1) * pixels // cut.m_tasks, table)
+        task = next_task(&cut.tasks, thread, &cut.watch)

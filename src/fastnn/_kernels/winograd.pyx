@@ -27,7 +27,6 @@ that are d apart.
 stride 1, 9 (4 x 4) or 5 (2 x 2) with stride 2.
 """
 
-from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
 
 from fastnn._kernels.arrays cimport Arrays, acquire, finish, release
@@ -35,10 +34,10 @@ from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
-    Watch, balanced, ceil_div, deal, fetch, fnn_kernels, fnn_tasks, fnn_tile_factors, fnn_tile_outputs, go_on,
-    kernels, lines_apart, next_task, real, start, team_size
+    Watch, balanced, ceil_div, fetch, fnn_kernels, fnn_tile_factors, fnn_tile_outputs, go_on, kernels,
+    lines_apart, real, start, team_size
 )
-from fastnn._kernels.share cimport share_among
+from fastnn._kernels.share cimport share_among, share_pieces
 from fastnn._kernels.walk cimport Pixel
 
 cdef enum:
@@ -141,19 +140,15 @@ cdef void tile_pixels(const Tiling* tiling, const real* y, Py_ssize_t y_pixel, P
                                               if p < tiling.p and q < tiling.q else NULL)
 
 
-cdef Plan make_plan(const fnn_kernels* kern, int size, Py_ssize_t tiles, Py_ssize_t c, Py_ssize_t k,
-                    Py_ssize_t itemsize) noexcept nogil:
-    """Blocks by shape alone: V and M of a block fit L2; at least two."""
-    cdef Plan plan
+cdef void cut_blocks(const fnn_kernels* kern, Plan* plan, Py_ssize_t tiles,
+                     Py_ssize_t itemsize) noexcept nogil:
+    """Blocks of many tiles, by shape alone: V and M of a block fit L2; at least two."""
     cdef Py_ssize_t per_tile
-    plan.size, plan.products = size, size * size
-    plan.c, plan.k = c, k
-    plan.filters = min(k, max(128 // kern.nr, <Py_ssize_t>1) * kern.nr)
-    per_tile = plan.products * (c + plan.filters) * itemsize
+    plan.filters = min(plan.k, max(128 // kern.nr, <Py_ssize_t>1) * kern.nr)
+    per_tile = plan.products * (plan.c + plan.filters) * itemsize
     plan.block = max(ceil_div(LEAST_TILES, kern.mr), min(8, L2_BYTES // per_tile // kern.mr)) * kern.mr
     plan.block = balanced(tiles, min(plan.block, ceil_div(tiles, 2)), 1)
-    place_products(&plan)
-    return plan
+    place_products(plan)
 
 
 cdef int winograd_threads(const Plan* plan, Py_ssize_t tiles) noexcept nogil:
@@ -192,28 +187,29 @@ cdef real* product_row(const Plan* plan, real* matrix, Py_ssize_t width, Py_ssiz
             + plan.factor[product] * LINE)
 
 
-cdef void block_task(const fnn_kernels* kern, const Plan* plan, const Tiling* tiling, const real* x,
-                     const real* zeros, const real* panels, const real* bias, real* y,
-                     Py_ssize_t tile0, Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, bint new_tiles,
-                     bint accumulate, int relu, real* v, real* m, Watch* watch) noexcept nogil:
-    """The tiles tile0..tile1 and filters k0..k1; V is made anew for new tiles."""
+cdef void block_task(Forward* job, Py_ssize_t tile0, Py_ssize_t tile1, Py_ssize_t k0, Py_ssize_t k1, real* v,
+                     real* m) noexcept nogil:
+    """The tiles tile0..tile1 and filters k0..k1; V is made for the first filters."""
+    cdef const Plan* plan = &job.plan
     cdef const void* sources[2][MOST_PRODUCTS]
     cdef void* products[MOST_PRODUCTS]
+    cdef const real* x = <const real*>job.x
+    cdef const real* zeros = <const real*>job.zeros
     cdef Py_ssize_t t, tiles = tile1 - tile0
     cdef int i, now
-    if new_tiles:
-        tile_sources(tiling, x, zeros, first_output(tiling, tile0), sources[0])
+    if k0 == 0:
+        tile_sources(job.tiling, x, zeros, first_output(job.tiling, tile0), sources[0])
         for t in range(tiles):
             now = t % 2
             if t + 1 < tiles:
-                tile_sources(tiling, x, zeros, first_output(tiling, tile0 + t + 1), sources[1 - now])
-                fetch_sources(tiling, sources[1 - now], plan.c * sizeof(real))
+                tile_sources(job.tiling, x, zeros, first_output(job.tiling, tile0 + t + 1), sources[1 - now])
+                fetch_sources(job.tiling, sources[1 - now], plan.c * sizeof(real))
             for i in range(plan.products):
                 products[i] = product_row(plan, v, plan.c, t, i)
-            kern.winograd_input(plan.size, sources[now], plan.c, products)
-    if multiply_tiles(kern, plan, v, 0, tiles, plan.c, panels + k0 * plan.c,
-                      matrix_elements(plan.k, plan.c, sizeof(real)), k1 - k0, False, m, watch):
-        transform_outputs(kern, plan, tiling, m, bias, y, tile0, tile1, k0, k1, accumulate, relu)
+            job.kern.winograd_input(plan.size, sources[now], plan.c, products)
+    if multiply_tiles(job.kern, plan, v, 0, tiles, plan.c, <const real*>job.panels + k0 * plan.c,
+                      matrix_elements(plan.k, plan.c, sizeof(real)), k1 - k0, False, m, &job.watch):
+        transform_outputs(job, m, tile0, tile1, k0, k1)
 
 
 cdef bint multiply_tiles(const fnn_kernels* kern, const Plan* plan, real* v, Py_ssize_t begin, Py_ssize_t end,
@@ -236,75 +232,64 @@ cdef bint multiply_tiles(const fnn_kernels* kern, const Plan* plan, real* v, Py_
     return True
 
 
-cdef void transform_outputs(const fnn_kernels* kern, const Plan* plan, const Tiling* tiling, real* m,
-                            const real* bias, real* y, Py_ssize_t tile0, Py_ssize_t tile1, Py_ssize_t k0,
-                            Py_ssize_t k1, bint accumulate, int relu) noexcept nogil:
+cdef void transform_outputs(const Forward* job, real* m, Py_ssize_t tile0, Py_ssize_t tile1, Py_ssize_t k0,
+                            Py_ssize_t k1) noexcept nogil:
     """The outputs of the tiles tile0..tile1 and filters k0..k1 from M, which has these alone."""
+    cdef const Plan* plan = &job.plan
+    cdef const real* bias = NULL if job.bias is NULL else <const real*>job.bias + k0
+    cdef const real* y = <const real*>job.y + k0
     cdef void* products[MOST_PRODUCTS]
     cdef void* targets[2][MOST_OUTPUTS]
     cdef Py_ssize_t t
     cdef int i, now
-    tile_pixels(tiling, y + k0, plan.y_pixel, first_output(tiling, tile0), <const void**>targets[0])
+    tile_pixels(job.tiling, y, plan.y_pixel, first_output(job.tiling, tile0), <const void**>targets[0])
     for t in range(tile1 - tile0):
         now = t % 2
         if tile0 + t + 1 < tile1:
-            tile_pixels(tiling, y + k0, plan.y_pixel, first_output(tiling, tile0 + t + 1),
+            tile_pixels(job.tiling, y, plan.y_pixel, first_output(job.tiling, tile0 + t + 1),
                         <const void**>targets[1 - now])
-            fetch_pixels(tiling, <const void**>targets[1 - now], (k1 - k0) * sizeof(real))
+            fetch_pixels(job.tiling, <const void**>targets[1 - now], (k1 - k0) * sizeof(real))
         for i in range(plan.products):
             products[i] = product_row(plan, m, k1 - k0, t, i)
-        kern.winograd_output(plan.size, <const void**>products, k1 - k0, NULL if bias is NULL else bias + k0,
-                             accumulate, relu, targets[now])
+        job.kern.winograd_output(plan.size, <const void**>products, k1 - k0, bias, job.accumulate, job.relu,
+                                 targets[now])
 
 
-cdef void tile_task(const fnn_kernels* kern, const Plan* plan, const Tiling* tiling, const real* x,
-                    const real* zeros, const real* panels, const real* bias, real* y,
-                    Py_ssize_t tile0, Py_ssize_t tile1, bint accumulate, int relu, real* workspace,
-                    Watch* watch) noexcept nogil:
-    """The tiles tile0..tile1: their inputs are transformed once for all blocks of filters."""
-    cdef Py_ssize_t block, k
+cdef void take_tiles(Forward* job, Py_ssize_t task, int thread, const real* of_dtype) noexcept nogil:
+    """The tiles of one task: their inputs are transformed once for all blocks of filters."""
+    cdef const Plan* plan = &job.plan
+    cdef real* v = <real*>job.workspace + thread * job.room
+    cdef Py_ssize_t tile0 = task * plan.block, tile1 = min(job.tiles, tile0 + plan.block), block, k
     for block in range(ceil_div(plan.k, plan.filters)):
         k = block * plan.filters
-        block_task(kern, plan, tiling, x, zeros, panels, bias, y, tile0, tile1, k,
-                   min(plan.k, k + plan.filters), block == 0, accumulate, relu, workspace,
-                   workspace + matrix_room(plan, plan.c), watch)
+        block_task(job, tile0, tile1, k, min(plan.k, k + plan.filters), v, v + matrix_room(plan, plan.c))
 
 
-cdef int convolve_winograd(const Tiling* tiling, const real* x, const real* panels, const real* bias,
-                           real* y, Py_ssize_t c, Py_ssize_t k, Py_ssize_t y_pixel,
-                           bint accumulate, int relu) noexcept nogil:
-    """y [n][p][q][y_pixel], the first k of each.
+cdef void tiles_body(const void* job, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
+    if (<const Forward*>job).itemsize == sizeof(float):
+        take_tiles(<Forward*>job, first, thread, <float*>NULL)
+    else:
+        take_tiles(<Forward*>job, first, thread, <double*>NULL)
 
-    Returns -1 when memory is short or interrupted.
-    """
-    cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t tiles = tiling.n * tiling.rows * tiling.columns
-    cdef Plan plan = make_plan(kern, tiling.size, tiles, c, k, sizeof(real))
-    cdef Py_ssize_t task
-    cdef Py_ssize_t room = lines_apart(matrix_room(&plan, c) + matrix_room(&plan, plan.filters), sizeof(real))
-    cdef int threads = winograd_threads(&plan, tiles)
-    cdef real* workspace = <real*>malloc(threads * room * sizeof(real))
-    cdef real* zeros = <real*>calloc(c, sizeof(real))
-    cdef fnn_tasks tasks
-    cdef Watch watch
-    cdef int thread
-    if workspace is NULL or zeros is NULL:
-        free(workspace)
+
+cdef int convolve_many(Forward* job) noexcept nogil:
+    """A task takes some tiles and all filters. Returns -1 when memory is short or interrupted."""
+    cdef Plan* plan = &job.plan
+    cdef int threads = winograd_threads(plan, job.tiles)
+    cdef void* zeros = calloc(plan.c, job.itemsize)
+    cut_blocks(job.kern, plan, job.tiles, job.itemsize)
+    job.room = lines_apart(matrix_room(plan, plan.c) + matrix_room(plan, plan.filters), job.itemsize)
+    job.workspace = malloc(threads * job.room * job.itemsize)
+    job.zeros = zeros
+    if job.workspace is NULL or zeros is NULL:
+        free(job.workspace)
         free(zeros)
         return -1
-    plan.y_pixel = y_pixel
-    start(&watch)
-    deal(&tasks, ceil_div(tiles, plan.block), threads)
-    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-        task = next_task(&tasks, thread, &watch)
-        while task >= 0:
-            tile_task(kern, &plan, tiling, x, zeros, panels, bias, y, task * plan.block,
-                      min(tiles, (task + 1) * plan.block), accumulate, relu, workspace + thread * room,
-                      &watch)
-            task = next_task(&tasks, thread, &watch)
-    free(workspace)
+    start(&job.watch)
+    share_pieces(threads, tiles_body, job, ceil_div(job.tiles, plan.block), 1, &job.watch)
+    free(job.workspace)
     free(zeros)
-    return -1 if watch.interrupted else 0
+    return -1 if job.watch.interrupted else 0
 
 
 # --- Filters

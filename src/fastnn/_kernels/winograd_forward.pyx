@@ -28,13 +28,13 @@ from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, rel
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, FNN_STRIP_BEYOND, FNN_STRIP_CHANNELS, FNN_STRIP_TILES, LARGE_BYTES, Watch, ceil_div,
-    fnn_kernels, fnn_strip, fnn_tile_factors, go_on, kernels, lines_apart, real, start, team_size
+    CACHE_LINE, FNN_STRIP_BEYOND, FNN_STRIP_CHANNELS, FNN_STRIP_TILES, LARGE_BYTES, ceil_div, fnn_kernels,
+    fnn_strip, fnn_tile_factors, go_on, kernels, lines_apart, real, start, team_size
 )
 from fastnn._kernels.share cimport share_among, share_pieces
 from fastnn._kernels.walk cimport Padding, pad_rows
 from fastnn._kernels.winograd cimport (
-    CHANNELS, MOST_PRODUCTS, Plan, Tiling, convolve_winograd, cut_tiles, first_output, make_plan,
+    CHANNELS, MOST_PRODUCTS, Forward, Plan, Tiling, convolve_many, cut_blocks, cut_tiles, first_output,
     matrix_elements, matrix_room, multiply_tiles, pack_panel, place_products, product_row, tile_sources,
     transform_outputs, winograd_threads
 )
@@ -59,32 +59,7 @@ cdef enum:
 cdef double STRIP_NS = 0.12         # that an output of a strip takes
 
 
-# What all threads know; x, zeros, panels, weight, bias, y and workspaces hold the dtype of the data.
-cdef struct Job:
-    const fnn_kernels* kern
-    const Tiling* tiling
-    Plan plan
-    Py_ssize_t itemsize
-    const void* x
-    const void* zeros
-    const void* panels                # U, or NULL, and then ...
-    const void* weight                # ... the filters as they are
-    const void* bias
-    void* y
-    bint transposed                   # filters and channels are exchanged, and each filter rotated
-    bint accumulate
-    int relu
-    Py_ssize_t depth                  # channels of a block
-    Py_ssize_t tile0, tile1           # of the round
-    Py_ssize_t shares                 # of these: tasks of a block of filters
-    void* v
-    Py_ssize_t v_block                # from the V of one block of channels to the next
-    void* workspace                   # U, M and room for taps of each thread,
-    Py_ssize_t room                   # and the numbers of one
-    Watch watch
-
-
-cdef void transform_inputs(const Job* job, Py_ssize_t begin, Py_ssize_t end,
+cdef void transform_inputs(const Forward* job, Py_ssize_t begin, Py_ssize_t end,
                            const real* of_dtype) noexcept nogil:
     """V of a few tiles of the round, by blocks of channels: a product reads on and on.
 
@@ -109,7 +84,7 @@ cdef void transform_inputs(const Job* job, Py_ssize_t begin, Py_ssize_t end,
                 sources[i] = <const real*>sources[i] + channels
 
 
-cdef void convolve_block(Job* job, Py_ssize_t task, int thread, const real* of_dtype) noexcept nogil:
+cdef void convolve_block(Forward* job, Py_ssize_t task, int thread, const real* of_dtype) noexcept nogil:
     """The outputs of a share of the round's tiles for a block of filters."""
     cdef const Plan* plan = &job.plan
     cdef Py_ssize_t share = task % job.shares, tiles = job.tile1 - job.tile0
@@ -136,11 +111,10 @@ cdef void convolve_block(Job* job, Py_ssize_t task, int thread, const real* of_d
         if not multiply_tiles(job.kern, plan, <real*>job.v + block * job.v_block, begin, end, depth, u,
                               matrix, k1 - k0, block > 0, m, &job.watch):
             return
-    transform_outputs(job.kern, plan, job.tiling, m, <const real*>job.bias, <real*>job.y, job.tile0 + begin,
-                      job.tile0 + end, k0, k1, job.accumulate, job.relu)
+    transform_outputs(job, m, job.tile0 + begin, job.tile0 + end, k0, k1)
 
 
-cdef void transform_filters(const Job* job, Py_ssize_t c0, Py_ssize_t depth, Py_ssize_t k0, Py_ssize_t k1,
+cdef void transform_filters(const Forward* job, Py_ssize_t c0, Py_ssize_t depth, Py_ssize_t k0, Py_ssize_t k1,
                             Py_ssize_t matrix, real* u, real* taps) noexcept nogil:
     """U of a block of channels and filters."""
     cdef Py_ssize_t nr = job.kern.nr, panel
@@ -153,20 +127,20 @@ cdef void transform_filters(const Job* job, Py_ssize_t c0, Py_ssize_t depth, Py_
 
 
 cdef void inputs_body(const void* job, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
-    if (<const Job*>job).itemsize == sizeof(float):
-        transform_inputs(<const Job*>job, first, last, <float*>NULL)
+    if (<const Forward*>job).itemsize == sizeof(float):
+        transform_inputs(<const Forward*>job, first, last, <float*>NULL)
     else:
-        transform_inputs(<const Job*>job, first, last, <double*>NULL)
+        transform_inputs(<const Forward*>job, first, last, <double*>NULL)
 
 
 cdef void blocks_body(const void* job, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
-    if (<const Job*>job).itemsize == sizeof(float):
-        convolve_block(<Job*>job, first, thread, <float*>NULL)
+    if (<const Forward*>job).itemsize == sizeof(float):
+        convolve_block(<Forward*>job, first, thread, <float*>NULL)
     else:
-        convolve_block(<Job*>job, first, thread, <double*>NULL)
+        convolve_block(<Forward*>job, first, thread, <double*>NULL)
 
 
-cdef void cut(Job* job, Py_ssize_t tiles, int threads) noexcept nogil:
+cdef void cut(Forward* job, Py_ssize_t tiles, int threads) noexcept nogil:
     """Rounds and blocks. Those of channels are cut by shape alone; how filters are cut changes no sum."""
     cdef Plan* plan = &job.plan
     cdef Py_ssize_t width = max(WIDTH // job.kern.nr, <Py_ssize_t>1), blocks, round
@@ -184,10 +158,10 @@ cdef void cut(Job* job, Py_ssize_t tiles, int threads) noexcept nogil:
     place_products(plan)
 
 
-cdef int convolve_few(Job* job) noexcept nogil:
+cdef int convolve_few(Forward* job) noexcept nogil:
     """Returns -1 when memory is short or interrupted."""
     cdef Plan* plan = &job.plan
-    cdef Py_ssize_t tiles = job.tiling.n * job.tiling.rows * job.tiling.columns, itemsize = job.itemsize
+    cdef Py_ssize_t tiles = job.tiles, itemsize = job.itemsize
     cdef Py_ssize_t tasks, v_bytes, bytes
     cdef int threads = winograd_threads(plan, tiles)
     cdef char* memory
@@ -335,7 +309,7 @@ def forward_once(x, weight, bias, y, bint transposed, int size, Py_ssize_t pad_h
     cdef Environment _caller = default_environment()
     cdef Arrays arrays
     cdef Tiling tiling
-    cdef Job job
+    cdef Forward job
     cdef int status = 0
     arrays.count = 0
     try:
@@ -351,7 +325,7 @@ def forward_once(x, weight, bias, y, bint transposed, int size, Py_ssize_t pad_h
     finish(status, "conv2d")
 
 
-cdef void describe(Job* job, Tiling* tiling, const Arrays* arrays, int size, Py_ssize_t pad_h,
+cdef void describe(Forward* job, Tiling* tiling, const Arrays* arrays, int size, Py_ssize_t pad_h,
                    Py_ssize_t pad_w, Py_ssize_t dilation_h, Py_ssize_t dilation_w, int relu) noexcept:
     """The operands x, filters, y and perhaps bias, of either dtype."""
     cdef const Py_buffer* x = &arrays.item[0]
@@ -359,6 +333,7 @@ cdef void describe(Job* job, Tiling* tiling, const Arrays* arrays, int size, Py_
     cut_tiles(tiling, size, x.shape, x.strides, x.itemsize, y.shape[1], y.shape[2], pad_h, pad_w, dilation_h,
               dilation_w)
     job.kern, job.tiling, job.itemsize = kernels(x.itemsize), tiling, x.itemsize
+    job.tiles = tiling.n * tiling.rows * tiling.columns
     job.plan.size, job.plan.products = size, size * size
     job.plan.c, job.plan.k, job.plan.y_pixel = x.shape[3], y.shape[3], y.strides[2] // y.itemsize
     job.x, job.y, job.relu = x.buf, y.buf, relu
@@ -369,8 +344,7 @@ cdef int winograd_forward(Arrays* arrays, int size, Py_ssize_t pad_h, Py_ssize_t
                           Py_ssize_t dilation_h, Py_ssize_t dilation_w, bint accumulate, int relu) noexcept:
     """The operands x, panels, y and perhaps bias, of either dtype."""
     cdef Tiling tiling
-    cdef Job job
-    cdef int status
+    cdef Forward job
     if arrays.item[2].len == 0:
         return 0
     if by_strips(size, arrays.item[0].shape[3], dilation_h, dilation_w):
@@ -378,33 +352,23 @@ cdef int winograd_forward(Arrays* arrays, int size, Py_ssize_t pad_h, Py_ssize_t
     describe(&job, &tiling, arrays, size, pad_h, pad_w, dilation_h, dilation_w, relu)
     job.panels, job.accumulate = arrays.item[1].buf, accumulate
     with nogil:
-        if are_few(&job, tiling.n * tiling.rows * tiling.columns):
-            status = convolve_few(&job)
-        elif job.itemsize == sizeof(float):
-            status = convolve_many(&job, <float*>NULL)
-        else:
-            status = convolve_many(&job, <double*>NULL)
-    return status
+        return convolve_few(&job) if are_few(&job) else convolve_many(&job)
 
 
-cdef bint are_few(const Job* job, Py_ssize_t tiles) noexcept nogil:
+cdef bint are_few(const Forward* job) noexcept nogil:
     """Whether the filters are shared rather than the tiles; the sums are the same.
 
     Where each thread can have a block of tiles they are, for then it reads what it has transformed itself (49
     or 64 tiles, 256 -> 256 and 512, two threads: .66 to .74 of the time on processors without a cache in
     common, 1.0 to 1.03 on others), but for the widest U, which each would read (512 -> 512 .84 and 1.1).
     """
-    cdef Plan plan
-    cdef int threads = winograd_threads(&job.plan, tiles)
+    cdef Plan plan = job.plan
+    cdef Py_ssize_t tiles = job.tiles
+    cdef int threads = winograd_threads(&plan, tiles)
     cdef Py_ssize_t pairs = job.plan.c * job.plan.k
     if pairs < WIDE_PAIRS or not FEW_PACKED < tiles <= FEW_WIDE:
         return tiles <= FEW_PACKED
     if pairs >= WIDEST_PAIRS:
         return True
-    plan = make_plan(job.kern, job.plan.size, tiles, job.plan.c, job.plan.k, job.itemsize)
+    cut_blocks(job.kern, &plan, tiles, job.itemsize)
     return threads == 1 or ceil_div(tiles, plan.block) < threads
-
-
-cdef int convolve_many(const Job* job, const real* of_dtype) noexcept nogil:
-    return convolve_winograd(job.tiling, <const real*>job.x, <const real*>job.panels, <const real*>job.bias,
-                             <real*>job.y, job.plan.c, job.plan.k, job.plan.y_pixel, job.accumulate, job.relu)
