@@ -644,6 +644,19 @@ def test_an_output_of_strips_has_its_bits_wherever_its_strip_ends(isa, dtype):
             assert_same_bits([part], [whole[:, :, p:p + height, q:q + width]])
 
 
+@pytest.mark.parametrize("end", [1, 33, 60, 200])
+def test_a_gradient_by_strips_of_what_is_padded_at_the_end(isa, threads, end):
+    """Whose rows are longer than what the outputs of the gradient's convolution read of them."""
+    threads(2)
+    x, weight = draw(2, 16, 31, 29, dtype=np.float32), draw(3, 16, 3, 3, dtype=np.float32, seed=1)
+    window = F.conv_window("conv2d", x.shape, weight.shape, None, (1, 1), (0, 1, end, end), (1, 1), 1)
+    grad_y = draw(2, 3, *window.output, dtype=np.float32, seed=2)
+    by_tiles, directly = (F.gradients("conv2d", grad_y, x, weight, True, window, algorithm, True)
+                          for algorithm in ("auto", "direct"))
+    assert not np.array_equal(by_tiles[0], directly[0])
+    assert_close(by_tiles, directly, WINOGRAD[np.float32], np.float32)
+
+
 def test_strips_are_chosen_where_they_pay():
     for channels, filters, size, options, tile in (
             (3, 16, 7, {}, 6), (3, 15, 32, {}, 0), (3, 16, 3, {}, 0), (2, 64, 32, {}, 0), (4, 64, 32, {}, 0),
@@ -1102,3 +1115,16 @@ def test_an_output_beyond_memory_is_an_error_and_no_crash():
     for options in ({"padding": HUGE}, {"padding": (0, 2**30)}):
         with pytest.raises((MemoryError, ValueError)):
             functional.conv2d(np.broadcast_to(x, (2**16, 4, 6, 7)), weight, **options)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float16, np.dtype(">f4"), np.int64])
+def test_kernels_refuse_what_they_do_not_compute_with(dtype):
+    """Callers have checked; a kernel would take four or eight bytes for a float."""
+    x, weight, y = np.ones((1, 5, 5, 2), dtype), np.ones((3, 2, 3, 3), dtype), np.ones((1, 3, 3, 3), dtype)
+    geometry = (3, 3, 1, 1, 0, 0, 1, 1, 1, 0)
+    for call in (lambda: conv.forward(x, weight, None, y, geometry, 0),
+                 lambda: conv.pack_filters(weight, 1, np.ones(10_000, dtype)),
+                 lambda: conv_backward.backward_input(y, weight, x, geometry),
+                 lambda: conv_backward.backward_weight(y, x.astype(np.float32), weight, geometry)):
+        with pytest.raises(TypeError, match="float32 nor float64"):
+            call()

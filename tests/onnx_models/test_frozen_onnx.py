@@ -157,3 +157,33 @@ def test_inputs_of_several_dtypes_are_refused(op, other, of):
         model.eval()(x)
     with pytest.raises(TypeError, match="dtype"):
         model.freeze()(x)
+
+
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64])
+def test_convolutions_of_integers_are_refused(op, dtype):
+    x, weight = np.ones((1, 8, 5, 5), dtype), np.ones((8, 8, 3, 3), dtype)
+    graph = model_of([node(op, ["x", "weight"], ["y"])], {"x": x}, ["y"], {"weight": weight})
+    model = fastnn.onnx.load(graph)
+    with pytest.raises(TypeError, match="dtype"):
+        model.eval()(x)
+    with pytest.raises(TypeError, match="dtype"):
+        model.freeze()(x)
+
+
+@pytest.mark.parametrize("op", ["RNN", "GRU", "LSTM"])
+@pytest.mark.parametrize("of", ["x", "w", "r", "b", "h0"])
+@pytest.mark.parametrize("other", [np.float64, np.int32])
+def test_sequences_of_several_dtypes_are_refused(op, of, other):
+    gates = {"RNN": 1, "GRU": 3, "LSTM": 4}[op]
+    shapes = {"x": (3, 2, 5), "w": (1, gates * 4, 5), "r": (1, gates * 4, 4), "b": (1, gates * 8),
+              "h0": (1, 2, 4)}
+    arrays = {name: np.ones(shape, other if name == of else np.float32) for name, shape in shapes.items()}
+    options = {"linear_before_reset": 1} if op == "GRU" else {}
+    x = arrays.pop("x")
+    recurrent = node(op, ["x", "w", "r", "b", "", "h0"], ["y"], hidden_size=4, **options)
+    model = fastnn.onnx.load(model_of([recurrent], {"x": x}, ["y"], arrays))
+    with pytest.raises(TypeError, match="dtype"):
+        model.eval()(x)
+    with pytest.raises(TypeError, match="dtype"):
+        model.freeze()(x)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from models import model_of
 from onnx import helper
 from peer import run_onnxruntime
+from test_gradients import WITHOUT
 
 import fastnn.onnx
 from fastnn.onnx.operators import OPERATORS, find
@@ -193,6 +194,36 @@ def test_half(name):
         if e.dtype == np.float32:
             scale = max(np.abs(e).max(), 1)
             np.testing.assert_allclose(y / scale, e / scale, atol=4e-3)  # four roundings, at most
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items()
+                                  if case.op not in WITHOUT and case.op not in ("Cast", "CastLike")])
+def test_gradients_of_half(name):
+    """Between casts from and to float32 gradients are float16's, within its precision of float32's."""
+    _, arrays, _, outputs, opset = CASES[name]
+    inputs = {key: a.astype(np.float16).astype(np.float32) if a.dtype == np.float64 else a
+              for key, a in named(arrays).items()}
+    node, found = node_of(name), []
+    for half in (False, True):
+        nodes, results = [node], list(node.output)
+        if half:
+            floats = [key for key, a in inputs.items() if a.dtype == np.float32]
+            inner = helper.make_node(node.op_type, [f"{i}h" if i in floats else i for i in node.input],
+                                     [f"{y}h" for y in results])
+            inner.attribute.extend(node.attribute)
+            # Outputs that are no floats come out as floats: their gradient is zero.
+            nodes = [*(helper.make_node("Cast", [key], [f"{key}h"], to=10) for key in floats), inner,
+                     *(helper.make_node("Cast", [f"{y}h"], [y], to=1) for y in results)]
+        model = fastnn.onnx.load(model_of(nodes, inputs, results, opset=opset)).train()
+        ys = model(*inputs.values())
+        ys = ys if outputs > 1 else (ys,)
+        grads = model.backward(*(draw(*y.shape, seed=i, dtype=np.float32) if y.dtype == np.float32 else None
+                                 for i, y in enumerate(ys)))
+        found.append(grads if len(inputs) > 1 else (grads,))
+    for wide, narrow, x in zip(*found, inputs.values(), strict=True):
+        if x.dtype == np.float32:
+            scale = max(np.abs(wide).max(), 1)
+            np.testing.assert_allclose(narrow / scale, wide / scale, atol=1e-2)
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.inputs[0].ndim >= 3])

@@ -9,7 +9,7 @@ of all (16 x 3 x 224 x 224).
 
 from libc.stdlib cimport free, malloc
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, release
+from fastnn._kernels.arrays cimport Arrays, acquire_all, acquire_floats, acquire_others, finish, release
 from fastnn._kernels.convolve cimport convolve
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.memory cimport give, take
@@ -110,8 +110,7 @@ def pack_filters(weight, Py_ssize_t groups, panels):
     cdef Arrays arrays
     arrays.count = 0
     try:
-        acquire(&arrays, weight, False)
-        acquire(&arrays, panels, True)
+        acquire_all(&arrays, (weight,), (panels,))
         if arrays.item[0].itemsize == sizeof(float):
             pack_all[float](&arrays, NULL, groups)
         else:
@@ -155,7 +154,7 @@ def forward(x, panels, bias, y, tuple geometry, int relu, bint accumulate=False)
     cdef int status
     arrays.count = 0
     try:
-        acquire(&arrays, x, False)
+        acquire_floats(&arrays, x)
         acquire_others(&arrays, panels, y, bias)
         status = direct_forward(&arrays, window(geometry), accumulate, relu)
     finally:
@@ -255,7 +254,7 @@ cdef class Prepared:
             return None
         arrays.count = 0
         try:
-            acquire(&arrays, x, False)
+            acquire_floats(&arrays, x)
             if not self.fits(&arrays.item[0]):
                 return None
             y = empty(self.y_shape, self.dtype)

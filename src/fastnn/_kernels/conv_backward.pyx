@@ -8,7 +8,7 @@ padded copy of grad_y where that is faster.
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, release
+from fastnn._kernels.arrays cimport Arrays, acquire_all, finish, release
 from fastnn._kernels.col2im cimport Image, input_gradient
 from fastnn._kernels.conv cimport Filter, allocate_taps, free_walk, padded_source, source_walk, window
 from fastnn._kernels.conv_gradient cimport weight_gradient
@@ -41,8 +41,7 @@ def backward_input(grad_y, weight, grad_x, tuple geometry):
     cdef int status
     arrays.count = 0
     try:
-        acquire(&arrays, grad_y, False)
-        acquire_others(&arrays, weight, grad_x, None)
+        acquire_all(&arrays, (grad_y, weight), (grad_x,))
         if arrays.item[0].itemsize == sizeof(float):
             status = gradient_of_input[float](&arrays, NULL, &f)
         else:
@@ -245,8 +244,7 @@ def backward_weight(grad_y, x, grad_weight, tuple geometry):
     cdef int status
     arrays.count = 0
     try:
-        acquire(&arrays, grad_y, False)
-        acquire_others(&arrays, x, grad_weight, None)
+        acquire_all(&arrays, (grad_y, x), (grad_weight,))
         if arrays.item[0].itemsize == sizeof(float):
             status = gradient_of_filters[float](&arrays, NULL, &f)
         else:

@@ -20,7 +20,7 @@ from libc.string cimport memcpy, memset
 
 from numpy import empty, ndarray
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, release
+from fastnn._kernels.arrays cimport Arrays, acquire_all, acquire_floats, acquire_others, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack_by_all, pack_ns
@@ -297,8 +297,7 @@ def pack_weight(weight, panels):
     cdef Arrays arrays
     arrays.count = 0
     try:
-        acquire(&arrays, weight, False)
-        acquire(&arrays, panels, True)
+        acquire_all(&arrays, (weight,), (panels,))
         if arrays.item[0].itemsize == sizeof(float):
             run_pack[float](&arrays, NULL)
         else:
@@ -332,8 +331,7 @@ def row_total(rows, total):
     cdef Arrays arrays
     arrays.count = 0
     try:
-        acquire(&arrays, rows, False)
-        acquire(&arrays, total, True)
+        acquire_all(&arrays, (rows,), (total,))
         if arrays.item[0].itemsize == sizeof(float):
             run_total[float](&arrays, NULL)
         else:
@@ -360,7 +358,7 @@ def linear(x, panels, bias, y, int relu):
     cdef Arrays arrays
     arrays.count = 0
     try:
-        acquire(&arrays, x, False)
+        acquire_floats(&arrays, x)
         acquire_others(&arrays, panels, y, bias)
         linear_arrays(&arrays, relu)
     finally:
@@ -412,7 +410,7 @@ cdef class Prepared:
             return None
         arrays.count = 0
         try:
-            acquire(&arrays, x, False)
+            acquire_floats(&arrays, x)
             if not self.fits(&arrays.item[0]):
                 return None
             y = empty((arrays.item[0].shape[0], self.n), self.dtype)

@@ -31,7 +31,7 @@ from cython.parallel cimport parallel
 from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, at, finish, inner, release
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_all, at, finish, inner, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC, multiply_task, panel_elements
 from fastnn._kernels.memory cimport give, take
@@ -361,9 +361,7 @@ def forward_panels(Py_ssize_t gates, weight_ih, weight_hh, panels):
     cdef Arrays arrays
     arrays.count = 0
     try:
-        acquire(&arrays, weight_ih, False)
-        acquire(&arrays, weight_hh, False)
-        acquire(&arrays, panels, True)
+        acquire_all(&arrays, (weight_ih, weight_hh), (panels,))
         if arrays.item[0].itemsize == sizeof(float):
             pack_both[float](&arrays, NULL, gates)
         else:
@@ -423,10 +421,8 @@ def forward(int cell, Py_ssize_t n_gates, x, starts, panels, bias, h, c, gates, 
     cdef int status
     arrays.count = 0
     try:
-        for array in (x, starts, panels, bias):
-            acquire(&arrays, array, False)
-        for array in (h, c, gates, h_prev, c_prev, y):
-            acquire_or_none(&arrays, array, True)
+        acquire(&arrays, starts, False)
+        acquire_all(&arrays, (x, panels, bias), (h, c, gates, h_prev, c_prev, y))
         status = run_forward(&arrays, cell, n_gates, reverse)
     finally:
         release(&arrays)
@@ -434,7 +430,7 @@ def forward(int cell, Py_ssize_t n_gates, x, starts, panels, bias, h, c, gates, 
 
 
 cdef enum:  # the operands of `forward`
-    X, STARTS, PANELS, BIAS, H, C, GATES, H_PREV, C_PREV, Y
+    STARTS, X, PANELS, BIAS, H, C, GATES, H_PREV, C_PREV, Y
 
 
 cdef int run_forward(const Arrays* arrays, int cell, Py_ssize_t gates, bint reverse) noexcept:

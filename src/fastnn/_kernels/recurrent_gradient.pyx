@@ -25,7 +25,7 @@ gradients are columns 0 .. G H, the state's the last G H of W.
 from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, at, finish, inner, release
+from fastnn._kernels.arrays cimport Arrays, acquire, acquire_all, at, finish, inner, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC, add_slices, column_sums, multiply
 from fastnn._kernels.memory cimport give, take
@@ -190,8 +190,7 @@ def backward_panels(weight, panels):
     cdef Arrays arrays
     arrays.count = 0
     try:
-        acquire(&arrays, weight, False)
-        acquire(&arrays, panels, True)
+        acquire_all(&arrays, (weight,), (panels,))
         if arrays.item[0].itemsize == sizeof(float):
             pack_columns_of[float](&arrays, NULL)
         else:
@@ -220,8 +219,8 @@ def backward(int cell, Py_ssize_t products, starts, state_panels, input_panels, 
     Parameters
     ----------
     state_panels, input_panels : [directions, ...]
-        As `backward_panels` makes them of W_hh and, its rows in the order of the gates, W_ih; None without
-        grad_x.
+        As `backward_panels` makes them of W_hh and, its rows in the order of the gates, W_ih. The latter may
+        be None without grad_x.
     gates, h_prev, c_prev
         As `forward` left them.
     grad_y : [rows, directions * H] or None
@@ -239,10 +238,9 @@ def backward(int cell, Py_ssize_t products, starts, state_panels, input_panels, 
     cdef Arrays arrays
     arrays.count = 0
     try:
-        for array in (starts, state_panels, input_panels, gates, h_prev, c_prev, grad_y):
-            acquire_or_none(&arrays, array, False)
-        for array in (grad_h, grad_c, grad_gates, grad_x):
-            acquire_or_none(&arrays, array, True)
+        acquire(&arrays, starts, False)
+        acquire_all(&arrays, (state_panels, input_panels, gates, h_prev, c_prev, grad_y),
+                    (grad_h, grad_c, grad_gates, grad_x))
         if arrays.item[STATE_PANELS].itemsize == sizeof(float):
             run_backward[float](&arrays, NULL, cell, products, reverse, truncate)
         else:
@@ -376,10 +374,7 @@ def gradients(Py_ssize_t products, grad_gates, x, h_prev, grad_weight_ih, grad_w
     cdef int status
     arrays.count = 0
     try:
-        for array in (grad_gates, x, h_prev):
-            acquire(&arrays, array, False)
-        for array in (grad_weight_ih, grad_weight_hh, grad_bias):
-            acquire(&arrays, array, True)
+        acquire_all(&arrays, (grad_gates, x, h_prev), (grad_weight_ih, grad_weight_hh, grad_bias))
         if arrays.item[0].itemsize == sizeof(float):
             status = run_gradients[float](&arrays, NULL, products)
         else:

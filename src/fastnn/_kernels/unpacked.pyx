@@ -21,7 +21,7 @@ from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, acquire_others, finish, release
+from fastnn._kernels.arrays cimport Arrays, acquire_all, acquire_floats, acquire_others, finish, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport (
     KC, LONGEST_KC, NC, TASKS, column_sums, multiply, multiply_task, product_ns
@@ -200,7 +200,7 @@ def linear(x, weight, bias, y, int relu):
     cdef int status
     arrays.count = 0
     try:
-        acquire(&arrays, x, False)
+        acquire_floats(&arrays, x)
         acquire_others(&arrays, weight, y, bias)
         if arrays.item[0].itemsize == sizeof(float):
             status = run_linear[float](&arrays, NULL, relu)
@@ -241,10 +241,7 @@ def linear_backward(grad_y, x, weight, grad_x, grad_weight, grad_bias, bint accu
     cdef int status
     arrays.count = 0
     try:
-        for array in (grad_y, x, weight):
-            acquire(&arrays, array, False)
-        for array in (grad_x, grad_weight, grad_bias):
-            acquire_or_none(&arrays, array, True)
+        acquire_all(&arrays, (grad_y, x, weight), (grad_x, grad_weight, grad_bias))
         if arrays.item[0].itemsize == sizeof(float):
             status = run_backward[float](&arrays, NULL, accumulate)
         else:

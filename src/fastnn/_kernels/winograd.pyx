@@ -29,7 +29,7 @@ stride 1, 9 (4 x 4) or 5 (2 x 2) with stride 2.
 
 from libc.stdlib cimport calloc, free, malloc
 
-from fastnn._kernels.arrays cimport Arrays, acquire, finish, release
+from fastnn._kernels.arrays cimport Arrays, acquire_all, finish, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.pack cimport pack, panel_elements
@@ -366,8 +366,7 @@ def pack_filters(int size, weight, bint transposed, panels):
     cdef int status
     arrays.count = 0
     try:
-        acquire(&arrays, weight, False)
-        acquire(&arrays, panels, True)
+        acquire_all(&arrays, (weight,), (panels,))
         status = pack_all(&arrays, size, transposed)
     finally:
         release(&arrays)

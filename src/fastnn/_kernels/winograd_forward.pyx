@@ -24,7 +24,7 @@ strip reads are copied first, with their padding, so that the image may have any
 
 from libc.stdlib cimport calloc, free
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, release
+from fastnn._kernels.arrays cimport Arrays, acquire_floats, acquire_others, finish, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.runtime cimport (
@@ -213,7 +213,10 @@ cdef struct Strips:
 
 cdef int convolve_strips(const Arrays* arrays, Py_ssize_t pad_h, Py_ssize_t pad_w, bint accumulate,
                          int relu) noexcept:
-    """The operands x, panels, y and perhaps bias. Returns -1 when memory is short or interrupted."""
+    """The operands x, panels, y and perhaps bias. Returns -1 when memory is short.
+
+    A row of the image ends where no output reads on: a gradient's may be longer.
+    """
     cdef const Py_buffer* x = &arrays.item[0]
     cdef const Py_buffer* y = &arrays.item[2]
     cdef Py_ssize_t size = x.itemsize, runs = ceil_div(y.shape[2], 4 * FNN_STRIP_TILES), bytes
@@ -228,6 +231,7 @@ cdef int convolve_strips(const Arrays* arrays, Py_ssize_t pad_h, Py_ssize_t pad_
     job.pad.top, job.pad.left = pad_h, pad_w
     job.pad.padded_h = STRIP * job.count + 2
     job.pad.padded_w = 4 * FNN_STRIP_TILES * runs + ceil_div(FNN_STRIP_BEYOND, FNN_STRIP_CHANNELS)
+    job.pad.w = min(job.pad.w, job.pad.padded_w - pad_w)
     job.x, job.itemsize = <const char*>x.buf, size
     job.strip.x_row = job.pad.padded_w * FNN_STRIP_CHANNELS
     job.strip.u, job.strip.factor = arrays.item[1].buf, matrix_elements(y.shape[3], FNN_STRIP_CHANNELS, size)
@@ -282,7 +286,7 @@ def goes_by_strips(int size, Py_ssize_t channels, Py_ssize_t dilation_h, Py_ssiz
 
 def forward(x, panels, bias, y, int size, Py_ssize_t pad_h, Py_ssize_t pad_w, Py_ssize_t dilation_h,
             Py_ssize_t dilation_w, int relu, bint accumulate=False):
-    """y (N, P, Q, K) = f(filters * x + bias), x (N, H, W, C) with contiguous channels.
+    """y (N, P, Q, K) = f(filters * x + bias), x (N, H, W, C) with contiguous channels, see goes_by_strips.
 
     `panels` is what winograd.pack_filters made. y is contiguous, or a range of the channels of what is.
     `bias` may be None. With `accumulate` y already holds numbers, which are added before f.
@@ -292,7 +296,7 @@ def forward(x, panels, bias, y, int size, Py_ssize_t pad_h, Py_ssize_t pad_w, Py
     cdef int status
     arrays.count = 0
     try:
-        acquire(&arrays, x, False)
+        acquire_floats(&arrays, x)
         acquire_others(&arrays, panels, y, bias)
         status = winograd_forward(&arrays, size, pad_h, pad_w, dilation_h, dilation_w, accumulate, relu)
     finally:
@@ -313,7 +317,7 @@ def forward_once(x, weight, bias, y, bint transposed, int size, Py_ssize_t pad_h
     cdef int status = 0
     arrays.count = 0
     try:
-        acquire(&arrays, x, False)
+        acquire_floats(&arrays, x)
         acquire_others(&arrays, weight, y, bias)
         describe(&job, &tiling, &arrays, size, pad_h, pad_w, dilation_h, dilation_w, relu)
         job.panels, job.weight, job.transposed, job.accumulate = NULL, arrays.item[1].buf, transposed, False

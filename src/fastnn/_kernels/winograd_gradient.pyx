@@ -26,7 +26,7 @@ loses digits.
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_others, finish, release
+from fastnn._kernels.arrays cimport Arrays, acquire_all, finish, release
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first
@@ -302,8 +302,7 @@ def backward_weight(grad_y, x, grad_weight, int size, Py_ssize_t pad_h, Py_ssize
     cdef int status
     arrays.count = 0
     try:
-        acquire(&arrays, grad_y, False)
-        acquire_others(&arrays, x, grad_weight, None)
+        acquire_all(&arrays, (grad_y, x), (grad_weight,))
         of_y, of_x = &arrays.item[0], &arrays.item[1]
         cut_tiles(&tiling, size, of_x.shape, of_x.strides, of_x.itemsize, of_y.shape[1], of_y.shape[2], pad_h,
                   pad_w, dilation_h, dilation_w)

@@ -342,7 +342,8 @@ _KINDS = {"RNN": _operators._RNN, "LSTM": _operators._LSTM, "GRU": _operators._G
 def _recurrent(view, *, hidden_size=None, direction="forward", layout=0, activations=None,
                activation_alpha=None, activation_beta=None, clip=None, input_forget=0, linear_before_reset=0):
     w, r, b = (view.constant(i) for i in (1, 2, 3))
-    if not (_is_float(w) and _is_float(r)) or (view.input(3) and b is None) or view.input(4):
+    if (not _is_float(w) or any(a is not None and a.dtype != w.dtype for a in (r, b)) or r is None
+            or (view.input(3) and b is None) or view.input(4)):
         return None
     options = _operators._options(_KINDS[view.node.op], direction, layout, activations, activation_alpha,
                                   activation_beta, clip, input_forget=bool(input_forget),

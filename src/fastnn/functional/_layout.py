@@ -17,16 +17,8 @@ _BACK = {rank: (0, rank - 1, *range(1, rank - 1)) for rank in range(2, 65)}
 
 _BYTES = np.dtype(np.uint8)
 
-# The kernels' fused types by the dtype of the arrays.
-SPECIALISATION = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
-
-
-def by_dtype(kernel):
-    """The two specialisations of a fused kernel, looked up once: {dtype: function}.
-
-    Choosing at every call, as Cython does when called with plain arguments, costs microseconds.
-    """
-    return {dtype: kernel[name] for dtype, name in SPECIALISATION.items()}
+# What the kernels compute with.
+FLOATS = frozenset(map(np.dtype, (np.float32, np.float64)))
 
 
 def to_channels_last(x: np.ndarray) -> np.ndarray:

@@ -31,11 +31,11 @@ class Window(NamedTuple):
 
     @property
     def by_rows(self) -> bool:
-        """Whether the kernels copy the images, padded; those may then have any strides."""
+        """Whether the kernels copy the images or rows of them, padded; those may then have any strides."""
         return bool(self.kernel[9])
 
     def by_taps(self) -> Window:
-        """The same for a kernel that copies no images, as Winograd's: their channels must be contiguous."""
+        """The same for kernels that copy none, as Winograd's but for strips: channels must be contiguous."""
         return self._replace(kernel=(*self.kernel[:9], 0))
 
 

@@ -92,8 +92,8 @@ def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filte
                 that_pay: TilesThatPay = TILES, outputs: tuple | None = None) -> int:
     """See `Packed.tile`: what `algorithm` means for these shapes, on which alone it depends.
 
-    `x_shape` and `filters` are of what the convolution reads and writes, of a gradient of the input its
-    output's and its own; `outputs` is the size of what is cut in tiles, if not the window's.
+    `x_shape` is (N, C, ...) of what is read, `filters` the channels written: for the gradient of the input
+    (N, K) and C, as it reads grad_y. `outputs` is the size of what is cut in tiles, if not the window's.
     """
     outputs = outputs or window.output
     _checks.choice(f"{name}: algorithm", algorithm, ALGORITHMS)
@@ -110,8 +110,8 @@ def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filte
     if window.kernel[2] == 1:
         best = 6
         tile = _tile(tiles, small_tiles, x_shape[1], filters, that_pay)
-        if _goes_by_strips(best, x_shape[1], *window.dilation):
-            tile = best if filters >= STRIP_FILTERS and 0 < that_pay.strips <= tiles else 0
+        if may_go_by_strips((filters, x_shape[1], *window.kernel[:2]), window.kernel[2:4], window.dilation):
+            tile = best if 0 < that_pay.strips <= tiles else 0
     else:
         best = min(9, 5, key=products.get)
         pays = (min(x_shape[1], filters) >= STRIDED_CHANNELS
@@ -121,6 +121,13 @@ def choose_tile(name: str, algorithm: str, window: Window, x_shape: tuple, filte
     if tile and products[tile] + that_pay.transform * FACTORS[tile] > that_pay.share * direct:
         tile = 0
     return tile or (best if algorithm == "winograd" else 0)
+
+
+def may_go_by_strips(weight_shape: tuple, stride: tuple, dilation: tuple) -> bool:
+    """Whether a convolution with groups 1 does, of large enough images: see `TilesThatPay.strips`."""
+    filters, channels, *size = weight_shape
+    return (filters >= STRIP_FILTERS and (*size, *stride) == (3, 3, 1, 1)
+            and _goes_by_strips(6, channels, *dilation))
 
 
 def transforms_on_the_fly(tile: int, x_shape: tuple, outputs: tuple, filters: int, dilation: tuple) -> bool:
@@ -152,12 +159,9 @@ def plan(name: str, algorithm: str, that_pay: TilesThatPay, x_shape: tuple, weig
     """The window and the tile of a layer's call, cached: a network calls with the same few shapes."""
     window = conv_window(name, x_shape, weight_shape, bias_shape, *geometry)
     tile = choose_tile(name, algorithm, window, x_shape, weight_shape[0], that_pay)
-    return as_read(window, tile, x_shape[1]), tile
-
-
-def as_read(window: Window, tile: int, channels: int) -> Window:
-    """The window as the kernels take it that are for the tile: only some copy images, of few channels."""
-    return window.by_taps() if tile and not _goes_by_strips(tile, channels, *window.dilation) else window
+    if tile and not _goes_by_strips(tile, x_shape[1], *window.dilation):
+        window = window.by_taps()
+    return window, tile
 
 
 def pack_filters(weight: np.ndarray, window: Window, tile: int) -> Packed:
@@ -239,8 +243,9 @@ def prepare(x_shape: tuple, packed: Packed, bias: np.ndarray | None, filters: in
 
 
 def _pixels(x, window, tile):
-    """View x as (N, H, W, C); channels are contiguous unless the kernel makes a copy of its own."""
-    return x.transpose(0, 2, 3, 1) if as_read(window, tile, x.shape[1]).by_rows else to_channels_last(x)
+    """View x as (N, H, W, C); channels are contiguous unless the kernel copies images or rows of them."""
+    copied = window.by_rows and (not tile or _goes_by_strips(tile, x.shape[1], *window.dilation))
+    return x.transpose(0, 2, 3, 1) if copied else to_channels_last(x)
 
 
 def _images(name, x, weight, bias):

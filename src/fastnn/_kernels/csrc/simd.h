@@ -162,7 +162,7 @@ INLINE vec NAME(permute2)(vec x, vec y, mask from) {
 #define WHOLE (FLOAT ? (real)0x1.8p23 : (real)0x1.8p52)
 #define DIGITS (FLOAT ? 23 : 52)
 #define BIAS (FLOAT ? 127 : 1023) /* of exponents */
-#define PAST_CACHES (VBYTES >= 32) /* store_past does so; else it is a store */
+#define PAST_CACHES (VBYTES >= 32) /* store_past goes past them; else it is a store */
 #if VBYTES == 64
 #include "simd_avx512.h"
 #else

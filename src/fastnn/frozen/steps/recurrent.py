@@ -34,10 +34,11 @@ def recurrent_steps(build, node, x, h0, c0, *arrays):
     for state, initial in zip(states, (h0, c0), strict=False):
         if initial is None:
             build.step(state.fill, 0)
-        elif initial.shape == shape:
-            build.step(np.copyto, state, initial)
-        else:
+            continue
+        check_float(node, initial, x.dtype, "an initial state")
+        if initial.shape != shape:
             raise ValueError(f"{node.label}: an initial state has shape {initial.shape}, expected {shape}")
+        build.step(np.copyto, state, initial)
     y = build.empty((steps * batch, len(weights) * hidden), x.dtype)
     if len(rows):
         build.step(_kernel.forward, cell.kind, cell.gates, rows, ragged.starts, packed.panels, packed.bias,

@@ -9,7 +9,7 @@ from ...functional._window import transposing
 from ...functional.conv_transpose import transpose, transpose_gradients
 from . import _depth
 from ._windows import Geometry, check_numbers, geometry
-from .registry import check_one_dtype, operator
+from .registry import check_float, operator
 
 
 def _as_images(x):
@@ -27,7 +27,7 @@ def _two(numbers, neutral):
 
 
 def _check(x, weight, bias, group):
-    check_one_dtype(x, weight, bias)
+    check_float(x, weight, bias)
     if x.ndim not in (3, 4, 5) or weight.ndim != x.ndim:
         raise ValueError(f"x has shape {x.shape}, weight {weight.shape}; convolutions here have one to three "
                          "spatial axes")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...functional._layout import FLOATS
 from ...functional.linear import pack_weight, product, product_gradients
 from ._broadcast import sum_to_shape
 from .registry import check_one_dtype, operator
-
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 @operator("Gemm", weights=(1, 2), widen=True)
@@ -16,7 +15,7 @@ def gemm(call, a, b, c=None, *, alpha=1.0, beta=1.0, transA=0, transB=0):
     """alpha A B + beta C, A and B transposed if so asked."""
     check_one_dtype(a, b, c)
     a = a.T if transA else a
-    if a.dtype not in _FLOATS:
+    if a.dtype not in FLOATS:
         y = alpha * (a @ (b.T if transB else b)) + (0 if c is None else beta * c)
         return np.asarray(y).astype(a.dtype)
     # The product of a layer, x W^T, in which C, where it is a row, takes the part of the bias.
@@ -47,7 +46,7 @@ def gemm_backward(call, grad_y, *, alpha=1.0, beta=1.0, transA=0, transB=0):
 def matmul(call, a, b):
     """The matrix product, over the last two axes, the others broadcast."""
     check_one_dtype(a, b)
-    if b.ndim != 2 or a.ndim < 2 or a.dtype not in _FLOATS:
+    if b.ndim != 2 or a.ndim < 2 or a.dtype not in FLOATS:
         return np.matmul(a, b)
     _check_inner(a, b.shape[0])
     panels = call.cached((1,), "panels", lambda: pack_weight(b.T))

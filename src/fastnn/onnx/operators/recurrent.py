@@ -9,7 +9,7 @@ import numpy as np
 from ...functional import _recurrence
 from ...functional._recurrence import CELLS, Ragged
 from . import _cells
-from .registry import operator
+from .registry import check_float, operator
 
 
 class Kind(NamedTuple):
@@ -67,6 +67,7 @@ def _forward(call, options, x, w, r, b, lengths, states, peepholes):
         states = [None if s is None else s.swapaxes(0, 1) for s in states]
     shape = (options.directions, x.shape[1], r.shape[2])
     gates = len(options.kind.order)
+    check_float(x, w, r, b, *states, peepholes)
     _check(x, w, r, shape, gates, b, states)
     states = [np.zeros(shape, x.dtype) if s is None else s for s in states]
     run = _run_kernel if options.has_kernel(peepholes) else _run_steps

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...functional._layout import FLOATS
 from ..graph import Node
 
 OLDEST, NEWEST = 7, 28  # opsets
@@ -47,8 +48,8 @@ class Operator:
         self.attributes = {p.name for p in keywords if p.kind is p.KEYWORD_ONLY}
 
     def gradient(self, backward: Callable[..., Any]) -> Callable[..., Any]:
-        """Decorate the function that is the operator's backward."""
-        self.backward = backward
+        """Decorate the function that is the operator's backward; float16 comes to it as float32."""
+        self.backward = _widened_gradient(backward)
         return backward
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -79,24 +80,57 @@ def check_one_dtype(*arrays: np.ndarray | None) -> None:
         raise TypeError(f"inputs of dtypes {' and '.join(map(str, dtypes))}, expected one dtype")
 
 
+def check_float(*arrays: np.ndarray | None) -> None:
+    """Raise TypeError unless the arrays, of which some may be None, are all float32 or all float64."""
+    check_one_dtype(*arrays)
+    if arrays[0] is not None and arrays[0].dtype not in FLOATS:
+        raise TypeError(f"inputs of dtype {arrays[0].dtype}, expected float32 or float64")
+
+
 def find(name: str, opset: int) -> Operator | None:
     """The version of an operator that an opset means, or None."""
     known = [op for op in OPERATORS.get(name, ()) if op.since <= opset]
     return known[-1] if known else None
 
 
+def _is_narrow(dtype: np.dtype) -> bool:
+    return dtype.kind in "fV" and dtype.itemsize == 2  # bfloat16 is no float in NumPy's eyes
+
+
+def _wide(arrays: Sequence[Any], narrow: np.dtype) -> list[Any]:
+    return [x.astype(np.float32) if x is not None and x.dtype == narrow else x for x in arrays]
+
+
+def _rounded(results: Any, narrow: np.dtype) -> Any:
+    """What is float of an array, or of each of a tuple, in the narrow dtype."""
+    if isinstance(results, tuple):
+        return tuple(_rounded(y, narrow) for y in results)
+    return results if results is None or results.dtype.kind != "f" else results.astype(narrow)
+
+
 def _widened(forward: Callable[..., Any]) -> Callable[..., Any]:
     def run(call: Call, *inputs: Any, **attributes: Any) -> Any:
         narrow = inputs[0].dtype
-        if not (narrow.kind in "fV" and narrow.itemsize == 2):  # bfloat16 is no float in NumPy's eyes
+        if not _is_narrow(narrow):
             return forward(call, *inputs, **attributes)
-        wide = [x.astype(np.float32) if x is not None and x.dtype == narrow else x for x in inputs]
-        outputs = forward(call, *wide, **attributes)
-        if isinstance(outputs, tuple):
-            return tuple(y if y is None or y.dtype.kind != "f" else y.astype(narrow) for y in outputs)
-        return outputs.astype(narrow)
+        return _rounded(forward(call, *_wide(inputs, narrow), **attributes), narrow)
 
     run.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
+    return run
+
+
+def _widened_gradient(backward: Callable[..., Any]) -> Callable[..., Any]:
+    def run(call: Call, *grad_outputs: Any, **attributes: Any) -> Any:
+        narrow = call.inputs[0].dtype
+        if not _is_narrow(narrow):
+            return backward(call, *grad_outputs, **attributes)
+        inputs, outputs = call.inputs, call.outputs
+        call.inputs, call.outputs = _wide(inputs, narrow), tuple(_wide(outputs, narrow))
+        try:
+            return _rounded(backward(call, *_wide(grad_outputs, narrow), **attributes), narrow)
+        finally:
+            call.inputs, call.outputs = inputs, outputs
+
     return run
 
 
