@@ -3,8 +3,7 @@
 ::
 
     functional/conv.py      checks shapes and dtypes, allocates the output
-          |                 typed memoryviews, contiguous (channels-last for images); plain buffers
-          |                 where small networks call by the thousand (arrays.pxd)
+          |                 buffers (arrays.pxd), contiguous (channels-last for images)
           v
     _kernels/conv.pyx       cuts the work (sums by shape alone), deals it to threads (csrc/tasks.h),
           |                 packs operands, fills tables of row pointers; no Python inside
@@ -39,7 +38,7 @@ pool.pyx, elementwise.pyx, norm.pyx and Winograd's drivers have work whose tasks
 one loop.
 
 A driver asks ``kernels(sizeof(real))`` for the table and ``team_size(nanoseconds)`` for the number
-of threads. Every ``cdef`` function is ``noexcept nogil``; nothing below this package raises a shape
+of threads. Every ``cdef`` function is ``noexcept``, and ``nogil`` but for those that take the buffers apart; nothing below this package raises a shape
 error, nothing above it sees a pointer.
 """
 

@@ -47,15 +47,27 @@ cdef Slices gradient_slices(const fnn_kernels* kern, Py_ssize_t pixels, Py_ssize
     return cut
 
 
-cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x, const real* zeros,
-                        const real* grad_y, Py_ssize_t group, Py_ssize_t depth, Py_ssize_t columns,
-                        Py_ssize_t y_pixel, Py_ssize_t m0, Py_ssize_t m1, Py_ssize_t tile0,
-                        Py_ssize_t tile1, Py_ssize_t pitch, real* sums, real* panels,
-                        Watch* watch) noexcept nogil:
-    """sums[tap, channel, filter] over the pixels m0..m1, for the row tiles tile0..tile1.
+cdef struct Gradient:
+    # What all tasks share; zeros hold the dtype of x and grad_y.
+    const fnn_kernels* kern
+    const Walk* walk
+    const void* zeros            # where pixels read padding
+    Py_ssize_t groups, depth, columns
+    Py_ssize_t pixels, row_tiles
+    Py_ssize_t pitch             # from pixel to pixel of a copy; 0 for none
+    Slices cut
 
-    With a pitch other than 0 the pixels are copied, so far apart.
-    """
+
+cdef void gradient_task(const Gradient* g, Py_ssize_t task, const real* x, const real* grad_y, real* sums,
+                        real* panels, Watch* watch) noexcept nogil:
+    """sums[tap, channel, filter] of one group over a slice of the pixels, for a part of the row tiles."""
+    cdef const fnn_kernels* kern = g.kern
+    cdef const Walk* walk = g.walk
+    cdef Py_ssize_t depth = g.depth, columns = g.columns, y_pixel = g.groups * columns, parts = g.cut.parts
+    cdef Py_ssize_t group = task // (g.cut.count * parts), slice = task // parts % g.cut.count
+    cdef Py_ssize_t tile0 = task % parts * g.row_tiles // parts
+    cdef Py_ssize_t tile1 = (task % parts + 1) * g.row_tiles // parts
+    cdef Py_ssize_t m0 = slice * g.cut.pixels, m1 = min(g.pixels, m0 + g.cut.pixels)
     cdef const void* sources[GRADIENT_PIXELS]
     cdef fnn_tile tile
     cdef Py_ssize_t tiles_per_tap = ceil_div(depth, kern.mr)
@@ -66,6 +78,7 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
     cdef real* copy = panels + panel_elements(columns, GRADIENT_PIXELS, sizeof(real))
     cdef const real* b
     cdef bint inside
+    sums += task // parts * walk.taps * depth * columns
     tile.a, tile.next_a = sources, 0
     for chunk in range(chunks):
         if not go_on(watch):
@@ -75,9 +88,8 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
         tile.accumulate = chunk > 0
         b = grad_y + m * y_pixel + group * columns
         pack(b + in_place, NULL, 1, tile.depth, y_pixel, columns - in_place, 1, panels)
-        fetch_rows(kern, &tile, y_pixel, in_place, tile1 - tile0,
-                   walk.n * walk.p * walk.q * y_pixel * sizeof(real))
-        inside = not pitch and interior_rows(walk, x, pixel_at(walk, m), <int>tile.depth, sources)
+        fetch_rows(kern, &tile, y_pixel, in_place, tile1 - tile0, g.pixels * y_pixel * sizeof(real))
+        inside = not g.pitch and interior_rows(walk, x, pixel_at(walk, m), <int>tile.depth, sources)
         for tap in range(tile0 // tiles_per_tap, ceil_div(tile1, tiles_per_tap)):
             c0 = max(tile0 - tap * tiles_per_tap, zero) * kern.mr
             c1 = min((tile1 - tap * tiles_per_tap) * kern.mr, depth)
@@ -85,9 +97,10 @@ cdef void gradient_task(const fnn_kernels* kern, const Walk* walk, const real* x
             if inside:
                 offset += walk.tap_offset[tap]
             else:
-                source_rows(walk, x, zeros, pixel_at(walk, m), <int>tile.depth, 0, tap, tap + 1, sources)
-            if pitch:
-                copy_columns(sources, tile.depth, offset + c0, c1 - c0, copy, pitch)
+                source_rows(walk, x, <const real*>g.zeros, pixel_at(walk, m), <int>tile.depth, 0, tap,
+                            tap + 1, sources)
+            if g.pitch:
+                copy_columns(sources, tile.depth, offset + c0, c1 - c0, copy, g.pitch)
                 offset = -c0
             tiles_in_place(kern, &tile, b, y_pixel, in_place, panels, columns, offset, c0, c1,
                            sums + tap * depth * columns, columns)
@@ -114,40 +127,40 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     Returns -1 when memory is short or the call was interrupted.
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t pixels = walk.n * walk.p * walk.q, rows = walk.taps * depth
-    cdef Slices cut = gradient_slices(kern, pixels, walk.taps, depth, columns)
-    cdef Py_ssize_t row_tiles = walk.taps * ceil_div(depth, kern.mr)
-    cdef Py_ssize_t pitch = copied_pitch(kern, walk, depth, columns, sizeof(real))
-    cdef Py_ssize_t panel_size = lines_apart(
-        panel_elements(columns, GRADIENT_PIXELS, sizeof(real)) + GRADIENT_PIXELS * pitch, sizeof(real))
-    cdef Py_ssize_t task
-    cdef int threads = team_size(0.02 * pixels * columns * groups * rows)
+    cdef Py_ssize_t rows = walk.taps * depth, panel_size, task
+    cdef int threads, thread
+    cdef Gradient g
     cdef fnn_tasks tasks
     cdef Watch watch
-    cdef int thread
-    cdef real* panels = <real*>malloc(threads * panel_size * sizeof(real))
-    cdef size_t sums_size = groups * cut.count * rows * columns * sizeof(real)
-    cdef real* sums = <real*>take(sums_size)
-    cdef real* zeros = <real*>calloc(depth * groups + 1, sizeof(real))
+    cdef real* panels
+    cdef real* sums
+    cdef void* zeros
+    cdef size_t sums_size
+    g.kern, g.walk, g.groups, g.depth, g.columns = kern, walk, groups, depth, columns
+    g.pixels, g.row_tiles = walk.n * walk.p * walk.q, walk.taps * ceil_div(depth, kern.mr)
+    g.pitch = copied_pitch(kern, walk, depth, columns, sizeof(real))
+    g.cut = gradient_slices(kern, g.pixels, walk.taps, depth, columns)
+    threads = team_size(0.02 * g.pixels * columns * groups * rows)
+    panel_size = lines_apart(
+        panel_elements(columns, GRADIENT_PIXELS, sizeof(real)) + GRADIENT_PIXELS * g.pitch, sizeof(real))
+    panels = <real*>malloc(threads * panel_size * sizeof(real))
+    sums_size = groups * g.cut.count * rows * columns * sizeof(real)
+    sums = <real*>take(sums_size)
+    zeros = calloc(depth * groups + 1, sizeof(real))
+    g.zeros = zeros
     if panels is NULL or sums is NULL or zeros is NULL:
         free(panels)
         give(sums, sums_size)
         free(zeros)
         return -1
     start(&watch)
-    # task = (group, slice, part)
-    deal(&tasks, groups * cut.count * cut.parts, threads)
+    deal(&tasks, groups * g.cut.count * g.cut.parts, threads)
     for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
         task = next_task(&tasks, thread, &watch)
         while task >= 0:
-            gradient_task(kern, walk, x, zeros, grad_y, task // (cut.count * cut.parts), depth, columns,
-                          groups * columns, task // cut.parts % cut.count * cut.pixels,
-                          min(pixels, (task // cut.parts % cut.count + 1) * cut.pixels),
-                          task % cut.parts * row_tiles // cut.parts,
-                          (task % cut.parts + 1) * row_tiles // cut.parts, pitch,
-                          sums + task // cut.parts * rows * columns, panels + thread * panel_size, &watch)
+            gradient_task(&g, task, x, grad_y, sums, panels + thread * panel_size, &watch)
             task = next_task(&tasks, thread, &watch)
-    finish_gradients(sums, cut.count, walk.taps, depth, columns, groups, grad_weight, threads, &watch)
+    finish_gradients(sums, g.cut.count, walk.taps, depth, columns, groups, grad_weight, threads, &watch)
     free(panels)
     give(sums, sums_size)
     free(zeros)

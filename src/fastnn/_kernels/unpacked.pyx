@@ -87,6 +87,18 @@ cdef Py_ssize_t unpacked_workspace(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, bin
     return threads * block_elements(&block, itemsize)
 
 
+cdef struct Product:
+    # What the threads share of C[m, n] = f(A[m, k] B + bias); the arrays hold the dtype of the data.
+    const fnn_kernels* kern
+    const void* a
+    const void* b
+    const void* bias
+    void* c
+    Py_ssize_t a_stride, depth_stride, n_stride, c_stride, m, n, k
+    Block block
+    int relu
+
+
 cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, Py_ssize_t b_stride,
                             bint columns_lie, const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t m,
                             Py_ssize_t n, Py_ssize_t k, int relu, real* workspace, int threads,
@@ -96,9 +108,8 @@ cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, P
     `b_stride` is from one of them to the next. `columns_lie`, which a stride of 1 does not tell, is that of
     unpacked_workspace, whose elements `workspace` holds.
     """
-    cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Block block = block_of(kern, m, n, k, columns_lie, sizeof(real))
-    cdef Py_ssize_t depth_stride = 1 if columns_lie else b_stride, n_stride = b_stride if columns_lie else 1
+    cdef Product p
+    cdef Py_ssize_t room
     cdef fnn_tasks tasks
     cdef int thread
     if m == 0 or n == 0:
@@ -106,19 +117,22 @@ cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, P
     if m <= FEW_ROWS and not columns_lie:
         multiply_few(a, a_stride, b, b_stride, c, c_stride, m, n, k, threads, watch)
         return
+    p.depth_stride, p.n_stride = 1 if columns_lie else b_stride, b_stride if columns_lie else 1
     if m >= MANY_ROWS:
-        pack_by_all(b, NULL, 1, k, depth_stride, n, n_stride, 1, 0, workspace, threads, watch)
+        pack_by_all(b, NULL, 1, k, p.depth_stride, n, p.n_stride, 1, 0, workspace, threads, watch)
         multiply(a, a_stride, workspace, bias, c, c_stride, m, n, k, False, relu, threads, watch)
         return
-    deal(&tasks, ceil_div(n, block.columns), threads)
+    p.kern = kernels(sizeof(real))
+    p.a, p.b, p.bias, p.c = a, b, bias, c
+    p.a_stride, p.c_stride, p.m, p.n, p.k, p.relu = a_stride, c_stride, m, n, k, relu
+    p.block = block_of(p.kern, m, n, k, columns_lie, sizeof(real))
+    room = block_elements(&p.block, sizeof(real))
+    deal(&tasks, ceil_div(n, p.block.columns), threads)
     if threads == 1:
-        unpacked_share(&tasks, 0, kern, a, a_stride, b, depth_stride, n_stride, bias, c, c_stride, m, n, k,
-                       &block, relu, workspace, watch)
+        unpacked_share(&p, &tasks, 0, workspace, watch)
     else:
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-            unpacked_share(&tasks, thread, kern, a, a_stride, b, depth_stride, n_stride, bias, c, c_stride, m,
-                           n, k, &block, relu,
-                           workspace + thread * block_elements(&block, sizeof(real)), watch)
+            unpacked_share(&p, &tasks, thread, workspace + thread * room, watch)
 
 
 cdef Py_ssize_t until_line(const real* b, Py_ssize_t n_stride) noexcept nogil:
@@ -131,28 +145,28 @@ cdef Py_ssize_t until_line(const real* b, Py_ssize_t n_stride) noexcept nogil:
     return 0 if n_stride * size % CACHE_LINE or before % size else before // size
 
 
-cdef void unpacked_share(fnn_tasks* tasks, int thread, const fnn_kernels* kern, const real* a,
-                         Py_ssize_t a_stride, const real* b, Py_ssize_t depth_stride, Py_ssize_t n_stride,
-                         const real* bias, real* c, Py_ssize_t c_stride, Py_ssize_t m, Py_ssize_t n,
-                         Py_ssize_t k, const Block* block, int relu, real* panels,
+cdef void unpacked_share(const Product* p, fnn_tasks* tasks, int thread, real* panels,
                          Watch* watch) noexcept nogil:
     """One thread's share of the blocks of columns."""
-    cdef Py_ssize_t first = until_line(b, n_stride) if block.in_l1 else 0
+    cdef const real* b = <const real*>p.b
+    cdef const real* bias = <const real*>p.bias
+    cdef Py_ssize_t first = until_line(b, p.n_stride) if p.block.in_l1 else 0
     cdef Py_ssize_t task = next_task(tasks, thread, watch), n0, columns, k0, depth
     cdef bint last
     while task >= 0:
-        n0 = task * block.columns
-        columns = min(block.columns, n - n0)
+        n0 = task * p.block.columns
+        columns = min(p.block.columns, p.n - n0)
         k0, last = 0, False
         while not last:
             if not go_on(watch):
                 return
-            depth = min(first if first and k0 == 0 else block.depth, k - k0)
-            last = k0 + depth == k
-            pack(b + k0 * depth_stride + n0 * n_stride, NULL, 1, depth, depth_stride, columns, n_stride,
-                 panels)
-            multiply_task(kern, a + k0, a_stride, panels, NULL if bias is NULL or k0 else bias + n0, c + n0,
-                          c_stride, 0, m, 0, columns, depth, k0 > 0, relu if last else 0)
+            depth = min(first if first and k0 == 0 else p.block.depth, p.k - k0)
+            last = k0 + depth == p.k
+            pack(b + k0 * p.depth_stride + n0 * p.n_stride, NULL, 1, depth, p.depth_stride, columns,
+                 p.n_stride, panels)
+            multiply_task(p.kern, <const real*>p.a + k0, p.a_stride, panels,
+                          NULL if bias is NULL or k0 else bias + n0, <real*>p.c + n0, p.c_stride, 0, p.m, 0,
+                          columns, depth, k0 > 0, p.relu if last else 0)
             k0 += depth
         task = next_task(tasks, thread, watch)
 
