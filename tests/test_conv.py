@@ -633,6 +633,17 @@ def test_strips(isa, dtype, padding):
                   activation=(None, "relu")[i % 2])
 
 
+@pytest.mark.parametrize("end", [(0, 1), (1, 0), (0, 9), (9, 0), (40, 40)])
+def test_strided_pixels_that_are_padded_at_the_end_alone(isa, end):
+    """Which lie evenly, as far as the image goes."""
+    x, weight, bias = Case(2, 16, 29, 56, 33, (1, 1)).arrays(np.float32)
+    window = F.conv_window("conv2d", x.shape, weight.shape, bias.shape, (2, 2), (0, 0, *end), (1, 1), 1)
+    y = F.convolve(x, F.pack_filters(weight, window, 0), bias, len(weight), window, None)
+    padded = np.pad(x, ((0, 0), (0, 0), (0, end[0]), (0, end[1])))
+    expected = reference.conv2d(*in_double(padded, weight, bias), stride=2)
+    assert_close([y], [expected], DIRECT[np.float32], np.float32)
+
+
 def test_an_output_of_strips_has_its_bits_wherever_its_strip_ends(isa, dtype):
     """Of whole tiles: of others some inputs are zeros."""
     layer = fn.Conv2d(3, 20, 3, rng=0, dtype=dtype, algorithm="winograd").eval()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from arrays import LAYOUTS, assert_same_bits, draw
 
+import fastnn as fn
 from fastnn import functional as F
 from fastnn._kernels import elementwise, pool
 
@@ -122,3 +123,27 @@ def test_indices_change_during_the_call(call):
                          text=True, capture_output=True, timeout=100, check=False,
                          env={**os.environ, "PYTHONPATH": path})
     assert (ran.returncode, ran.stdout) == (0, "done\n"), ran.stderr[-2000:]
+
+
+ASSIGNED = {
+    "LSTM, dtype": (lambda: fn.LSTM(8, 16, rng=0), "weight_hh_l0", (64, 16), np.float64),
+    "LSTM, all rows": (lambda: fn.LSTM(8, 16, rng=0), "weight_ih_l0", (4, 8), np.float32),
+    "GRU, columns": (lambda: fn.GRU(8, 16, 2, bidirectional=True, rng=0), "weight_ih_l1_reverse", (48, 800),
+                     np.float32),
+    "RNN, bias": (lambda: fn.RNN(8, 16, rng=0), "bias_hh_l0", (1,), np.float32),
+    "Linear, rows": (lambda: fn.Linear(8, 16, rng=0), "weight", (160, 8), np.float32),
+    "Linear, bias": (lambda: fn.Linear(8, 16, rng=0), "bias", (1,), np.float32),
+    "Linear, dtype": (lambda: fn.Linear(8, 16, rng=0), "bias", (16,), np.float64),
+    "Conv1d, dtype": (lambda: fn.Conv1d(2, 16, 3, rng=0), "weight", (16, 2, 3), np.float64),
+}
+
+
+@pytest.mark.parametrize("name", ASSIGNED)
+def test_parameters_that_do_not_fit_are_refused(name):
+    """One of another shape or dtype than the layer made can be assigned; kernels would read beyond it."""
+    make, parameter, shape, dtype = ASSIGNED[name]
+    layer, x = make(), draw(5, 2, 8, dtype=np.float32)
+    setattr(layer, parameter, fn.layers.Parameter(draw(*shape, dtype=dtype)))
+    for way in (layer.train, layer.eval, layer.freeze):
+        with pytest.raises((ValueError, TypeError), match=r"dtype|shape"):
+            way()(x)

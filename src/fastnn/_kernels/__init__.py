@@ -38,8 +38,8 @@ pool.pyx, elementwise.pyx, norm.pyx and Winograd's drivers have work whose tasks
 one loop.
 
 A driver asks ``kernels(sizeof(real))`` for the table and ``team_size(nanoseconds)`` for the number
-of threads. Every ``cdef`` function is ``noexcept``, and ``nogil`` but for those that take the buffers apart; nothing below this package raises a shape
-error, nothing above it sees a pointer.
+of threads. Every ``cdef`` function is ``noexcept``, and ``nogil`` but where buffers are taken apart;
+nothing below this package raises a shape error, nothing above it sees a pointer.
 """
 
 import os as _os

@@ -308,8 +308,8 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, a
     Notes
     -----
     The tests allow errors of 2e-6 in float32 and 4e-15 in float64 with "direct", ten times that with
-    "winograd" (with stride 2 two and a half times), relative to the largest output, for sums of up to a
-    thousand products of normal numbers.
+    "winograd" (with stride 2 two and a half times), relative to the largest output before f, for sums of up
+    to a thousand products of normal numbers.
     With "winograd" a NaN or an infinity in `x` may reach its whole tile of 4 x 4 outputs, `dilation` apart.
     """
     x, weight, bias, single = _images("conv2d", x, weight, bias)

@@ -26,6 +26,13 @@ def _rows(x):
     return np.ascontiguousarray(x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1]))
 
 
+def checked_bias(bias, out_features):
+    """A bias as the kernel reads it, or None; a layer's can have been assigned."""
+    if bias is not None and bias.shape != (out_features,):
+        raise ValueError(f"a linear map: bias has shape {bias.shape}, expected {(out_features,)}")
+    return None if bias is None else np.ascontiguousarray(bias)
+
+
 def product(x, weight, panels, bias, activation):
     """The checked arguments' linear map: x (..., in), y (..., out).
 
@@ -34,7 +41,7 @@ def product(x, weight, panels, bias, activation):
     dtype, out_features = x.dtype, weight.shape[0]
     rows = _rows(x)
     y = empty((rows.shape[0], out_features), dtype)
-    bias = None if bias is None else np.ascontiguousarray(bias)
+    bias = checked_bias(bias, out_features)
     if panels is None:
         _unpacked.linear(rows, np.ascontiguousarray(weight), bias, y, activation == "relu")
     else:
@@ -46,7 +53,7 @@ def product(x, weight, panels, bias, activation):
 def prepare(panels, bias, weight_shape, activation):
     """`product` with as little as can be left to do for a contiguous matrix; f is None or "relu"."""
     n, k = weight_shape
-    bias = None if bias is None else np.ascontiguousarray(bias)
+    bias = checked_bias(bias, n)
     return _gemm.Prepared(panels, bias, k, n, activation == "relu")
 
 

@@ -53,16 +53,19 @@ class _Recurrent(Module):
         self._suffixes = ("", "_reverse") if self.bidirectional else ("",)
         self._rng = own_generator(f"{kind}: rng", rng)
         bound = 1 / math.sqrt(self.hidden_size)
-        rows = self._cell.gates * self.hidden_size
         for layer in range(self.num_layers):
-            columns = self.hidden_size * len(self._suffixes) if layer else self.input_size
-            shapes = {"weight_ih": (rows, columns), "weight_hh": (rows, self.hidden_size),
-                      "bias_ih": (rows,), "bias_hh": (rows,)}
-            for suffix, (name, shape) in itertools.product(self._suffixes, shapes.items()):
+            for suffix, (name, shape) in itertools.product(self._suffixes, self._shapes(layer).items()):
                 p = None
                 if self.bias or not name.startswith("bias"):
                     p = init.uniform_(Parameter(np.empty(shape, self._dtype)), -bound, bound, rng=self._rng)
                 setattr(self, f"{name}_l{layer}{suffix}", p)
+
+    def _shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+        """Of the parameters of one direction of a layer."""
+        rows = self._cell.gates * self.hidden_size
+        columns = self.hidden_size * len(self._suffixes) if layer else self.input_size
+        return {"weight_ih": (rows, columns), "weight_hh": (rows, self.hidden_size), "bias_ih": (rows,),
+                "bias_hh": (rows,)}
 
     def _parameters_of(self, layer: int) -> list[list[Parameter]]:
         """The parameters of one layer by direction: weight_ih, weight_hh and the biases, if any."""
@@ -70,7 +73,15 @@ class _Recurrent(Module):
         return [[getattr(self, f"{name}_l{layer}{suffix}") for name in names] for suffix in self._suffixes]
 
     def _weights(self, layer: int) -> list[Weights]:
-        return [Weights(*(p._data for p in params)) for params in self._parameters_of(layer)]
+        """The parameters of one layer by direction, if they are what the layer made: any can be assigned."""
+        directions = self._parameters_of(layer)
+        for params in directions:
+            for p, (name, shape) in zip(params, self._shapes(layer).items(), strict=False):
+                if p._data.shape != shape or p._data.dtype != self._dtype:
+                    found = f"shape {p._data.shape} and dtype {p._data.dtype}"
+                    raise ValueError(f"{type(self).__name__}: {name}_l{layer} has {found}, expected {shape} "
+                                     f"and {self._dtype}")
+        return [Weights(*(p._data for p in params)) for params in directions]
 
     def _packed(self, layer: int) -> Packed:
         """The layer's packed parameters."""

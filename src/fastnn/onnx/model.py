@@ -220,4 +220,4 @@ def _checked(value: Value, x: Any) -> np.ndarray:
             n == size for n, size in zip(x.shape, value.shape, strict=True) if isinstance(size, int))
         if not fits:
             raise ValueError(f"{name} has shape {x.shape}, expected {_shape(value)}")
-    return x
+    return x if x.flags.aligned else x.copy()  # a field of packed records has strides of no whole elements

@@ -10,7 +10,7 @@ from ..._kernels import elementwise as _elementwise
 from ..._kernels import gemm as _gemm
 from ..._kernels import norm as _norm
 from ...functional._elementwise import lie_alike
-from ...functional.linear import pack_weight
+from ...functional.linear import checked_bias, pack_weight
 from ..graph import ARITHMETIC
 from .registry import activate, check_float, contiguous, dense_order, empty_as, flat, split_relu, steps_of
 
@@ -30,8 +30,7 @@ def linear_steps(build, node, x, weight, bias=None):
     rows = contiguous(build, x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
     y = build.empty((len(rows), len(weight)), x.dtype)
     relu, activation = split_relu(node.attributes["activation"])
-    vector = None if bias is None else np.ascontiguousarray(bias)
-    build.step(_gemm.linear, rows, panels, vector, y, relu)
+    build.step(_gemm.linear, rows, panels, checked_bias(bias, len(weight)), y, relu)
     activate(build, activation, y)
     return y.reshape(*x.shape[:-1], len(weight))
 
