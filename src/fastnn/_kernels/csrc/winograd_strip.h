@@ -40,7 +40,7 @@ INLINE void NAME(strip_inputs)(const fnn_strip *s, const real *x, real *v) {
         }
 }
 
-/* Z[t][a][j] of a vector of filters: `u` points at these in the first matrix. Outputs that are far are fetched. */
+/* Z[t][a][j] of a vector of filters: `u` points at these in the first matrix. Outputs are fetched meanwhile. */
 INLINE void NAME(strip_products)(const fnn_strip *s, ptrdiff_t tiles, const real *v, const real *u, const real *y,
                                  vec *z) {
     for (int j = 0; j < 6; j++, u += s->factor, v += 6 * STRIP_ROW) {
