@@ -16,6 +16,7 @@ import numpy as np
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
+FLOATS = (FLOAT32, FLOAT64)  # what the kernels compute with
 INT64 = np.dtype(np.int64)
 
 # Sizes, strides and paddings stay below 2**31, so sums and products of a few of them cannot wrap in 64 bits.

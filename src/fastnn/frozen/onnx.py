@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from .._checks import FLOATS
 from ..functional._recurrence import CELLS
 from ..onnx.executor import Session, Step
 from ..onnx.graph import Node as OnnxNode
 from ..onnx.model import OnnxModel
 from ..onnx.operators import recurrent as _operators
 from .graph import Graph, Input, Node
-
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def graph_of_onnx(model: OnnxModel) -> Graph:
@@ -30,8 +29,8 @@ def graph_of_onnx(model: OnnxModel) -> Graph:
     graph = Graph([Input(*(value.name, value.dtype, value.shape)) for value in model.inputs.values()],
                   list(model.outputs), [], constants)
     # Values that are certainly float32 or float64: entries of the table are for these.
-    floats = {name for name, array in constants.items() if array.dtype in _FLOATS}
-    floats.update(value.name for value in graph.inputs if value.dtype in _FLOATS)
+    floats = {name for name, array in constants.items() if array.dtype in FLOATS}
+    floats.update(value.name for value in graph.inputs if value.dtype in FLOATS)
     for step in model._dynamic:
         view = _View(step.node, graph, floats)
         lowering = _LOWERINGS.get(step.node.op)
@@ -101,7 +100,7 @@ def _lowers(*ops: str) -> Callable[[Lowering], Lowering]:
 
 
 def _is_float(array: np.ndarray | None) -> bool:
-    return array is not None and array.dtype in _FLOATS
+    return array is not None and array.dtype in FLOATS
 
 
 # --- Products

@@ -11,7 +11,7 @@ import numpy as np
 from .. import _checks
 from .._kernels import elementwise as _kernel
 from .._kernels.memory import empty_like
-from ._layout import FLOATS, contiguous, copy_as_it_lies
+from ._layout import contiguous, copy_as_it_lies
 
 
 def apply(op, x, alpha=0.0, beta=0.0):
@@ -40,7 +40,7 @@ def add(a, b, relu=False):
 
 def lie_alike(a, b):
     """Whether they are plain arrays that, if there are no gaps in them, the kernel adds as they lie."""
-    return (type(a) is type(b) is np.ndarray and a.dtype == b.dtype and a.dtype in FLOATS
+    return (type(a) is type(b) is np.ndarray and a.dtype == b.dtype and a.dtype in _checks.FLOATS
             and a.shape == b.shape and a.strides == b.strides and a.flags.aligned and b.flags.aligned)
 
 

@@ -17,9 +17,6 @@ _BACK = {rank: (0, rank - 1, *range(1, rank - 1)) for rank in range(2, 65)}
 
 _BYTES = np.dtype(np.uint8)
 
-# What the kernels compute with.
-FLOATS = frozenset(map(np.dtype, (np.float32, np.float64)))
-
 
 def to_channels_last(x: np.ndarray) -> np.ndarray:
     """View (N, C, H, W) as (N, H, W, C), copied only where channels are not contiguous."""

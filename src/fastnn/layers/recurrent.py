@@ -75,12 +75,12 @@ class _Recurrent(Module):
     def _weights(self, layer: int) -> list[Weights]:
         """The parameters of one layer by direction, if they are what the layer made: any can be assigned."""
         directions = self._parameters_of(layer)
-        for params in directions:
+        for suffix, params in zip(self._suffixes, directions, strict=True):
             for p, (name, shape) in zip(params, self._shapes(layer).items(), strict=False):
                 if p._data.shape != shape or p._data.dtype != self._dtype:
                     found = f"shape {p._data.shape} and dtype {p._data.dtype}"
-                    raise ValueError(f"{type(self).__name__}: {name}_l{layer} has {found}, expected {shape} "
-                                     f"and {self._dtype}")
+                    raise ValueError(f"{type(self).__name__}: {name}_l{layer}{suffix} has {found}, expected "
+                                     f"{shape} and {self._dtype}")
         return [Weights(*(p._data for p in params)) for params in directions]
 
     def _packed(self, layer: int) -> Packed:

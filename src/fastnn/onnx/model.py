@@ -14,8 +14,6 @@ from .executor import Program, Session
 from .graph import Graph, Value
 from .operators import find
 
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-
 
 class OnnxModel(Module):
     """A network read from an ONNX file: runs, and can be trained further.
@@ -58,7 +56,7 @@ class OnnxModel(Module):
                 setattr(self, attribute, Parameter(array))
             else:
                 self.register_buffer(attribute, array)
-        differentiable = [v.name for v in graph.inputs if v.dtype in _FLOATS]
+        differentiable = [v.name for v in graph.inputs if v.dtype in _checks.FLOATS]
         self.graph = Graph(graph.inputs, graph.outputs, graph.nodes, self._constants, graph.name, graph.opset)
         self._program = Program(self.graph, self._attributes,
                                 {True: trained + differentiable, False: trained})
@@ -171,7 +169,7 @@ class OnnxModel(Module):
                 getattr(self, self._attributes[name])._grad += grads[name]
         if not input_grad:
             return None
-        found = tuple(grads.get(name, np.zeros_like(x)) if x.dtype in _FLOATS else None
+        found = tuple(grads.get(name, np.zeros_like(x)) if x.dtype in _checks.FLOATS else None
                       for name, x in feeds.items())
         return found[0] if len(found) == 1 else found
 
@@ -197,7 +195,7 @@ def _roles(graph: Graph) -> tuple[list[str], list[str]]:
             trained.add(node.inputs[0])
     trained -= written
     floats = [name for name, array in graph.constants.items()
-              if array.dtype in _FLOATS and array.size and array.ndim]
+              if array.dtype in _checks.FLOATS and array.size and array.ndim]
     return [name for name in floats if name in trained], [name for name in floats if name in written]
 
 

@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from ..._checks import FLOAT32, FLOAT64
+from ..._checks import FLOATS
 from ..._kernels import elementwise as _elementwise
 from ..._kernels.memory import copy_in_order
 from ...functional._layout import memory_order
 from ...functional.prelu import slope_rows
 
 STEPS: dict[str, Callable[..., Any]] = {}
-FLOATS = (FLOAT32, FLOAT64)
 
 # Functions that have a kernel, by name; their numbers follow in an activation.
 MAPS = {"relu": _elementwise.RELU, "leaky_relu": _elementwise.LEAKY_RELU, "sigmoid": _elementwise.SIGMOID,

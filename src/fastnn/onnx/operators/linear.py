@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...functional._layout import FLOATS
+from ..._checks import FLOATS
 from ...functional.linear import pack_weight, product, product_gradients
 from ._broadcast import sum_to_shape
 from .registry import check_one_dtype, operator

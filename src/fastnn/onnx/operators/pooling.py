@@ -8,12 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ... import functional as F
+from ..._checks import FLOATS
 from ...functional import _pooling
 from ...functional._pool_windows import Axis
 from ._windows import Geometry, geometry
 from .registry import operator
-
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class _Windows(NamedTuple):
@@ -115,7 +114,7 @@ def max_pool(call, x, *, kernel_shape, auto_pad="NOTSET", ceil_mode=0, dilations
     g = geometry(x.shape[2:], kernel_shape, auto_pad=auto_pad, dilations=dilations, pads=pads,
                  strides=strides, ceil_mode=ceil_mode)
     windows = _windows(g, x.ndim - 2)
-    if windows is None or x.dtype not in _FLOATS:
+    if windows is None or x.dtype not in FLOATS:
         y, places = _max_by_taps(x, g)
     else:
         y, places = _pooling.max_pool("MaxPool", windows, x, call.recording or call.wants(1))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...functional._layout import FLOATS
+from ..._checks import FLOATS
 from ..graph import Node
 
 OLDEST, NEWEST = 7, 28  # opsets
