@@ -2,19 +2,25 @@
 
 A typed memoryview costs 0.4 microseconds an argument and code of its own for each dtype; this costs 0.1. Of
 what a memoryview would check the dtype is left, where products are: who calls has checked shapes and strides.
+A function that Python calls begins with::
+
+    cdef HeldArrays arrays
+    arrays.count = 0
+
+What it then acquires is released when it ends, by return or exception. See csrc/arrays.h.
 """
 
-from cpython.buffer cimport (
-    PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-)
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyObject_GetBuffer
 
 from libc.string cimport memset
 
 from fastnn._kernels.runtime cimport raise_interrupt
 
-cdef struct Arrays:
-    Py_buffer item[12]
-    int count
+cdef extern from "arrays.h":
+    ctypedef struct Arrays "fnn_arrays":
+        Py_buffer item[12]
+        int count
+    ctypedef Arrays HeldArrays "fnn_held_arrays"
 
 cdef inline int hold(Arrays* arrays, object array, bint writable, int flags) except -1:
     PyObject_GetBuffer(array, &arrays.item[arrays.count],
@@ -23,7 +29,7 @@ cdef inline int hold(Arrays* arrays, object array, bint writable, int flags) exc
     return 0
 
 cdef inline int acquire(Arrays* arrays, object array, bint writable) except -1:
-    """Hold one more array; `release` is due whatever happens next."""
+    """Hold one more array."""
     return hold(arrays, array, writable, 0)
 
 cdef inline int acquire_or_none(Arrays* arrays, object array, bint writable, int flags=0) except -1:
@@ -45,11 +51,6 @@ cdef inline char* at(const void* array, Py_ssize_t offset) noexcept nogil:
 cdef inline char* inner(const Py_buffer* array, Py_ssize_t i) noexcept nogil:
     """Where array[i] begins; of an array at NULL, NULL."""
     return NULL if array.buf is NULL else <char*>array.buf + i * array.strides[0]
-
-cdef inline void release(Arrays* arrays) noexcept:
-    cdef int i
-    for i in range(arrays.count):
-        PyBuffer_Release(&arrays.item[i])
 
 cdef inline int one_dtype(const Arrays* arrays, int first) except -1:
     """Raise TypeError unless the arrays from `first` on are all float32 or all float64."""

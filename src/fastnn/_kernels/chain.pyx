@@ -19,7 +19,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire, finish, release
+from fastnn._kernels.arrays cimport HeldArrays, acquire, finish
 from fastnn._kernels.conv cimport Filter, padded, window
 from fastnn._kernels.convolve cimport Convolution, convolve_task
 from fastnn._kernels.environment cimport Environment, default_environment
@@ -336,30 +336,27 @@ cdef class Chain:
         line; there are no more threads than it has room for.
         """
         cdef Environment _caller = default_environment()
-        cdef Arrays arrays
+        cdef HeldArrays arrays
+        arrays.count = 0
         cdef void* added = NULL
         cdef int status = 0, threads
-        arrays.count = 0
-        try:
-            acquire(&arrays, x, False)
-            acquire(&arrays, y, True)
-            acquire(&arrays, workspace, True)
-            if residual is not None:
-                acquire(&arrays, residual, False)
-                added = arrays.item[3].buf
-            threads = <int>min(<Py_ssize_t>team_size(self.job.cost),
-                               arrays.item[2].len // (self.job.memory * self.itemsize))
-            with nogil:
-                if arrays.item[1].len == 0:
-                    pass
-                elif self.itemsize == sizeof(float):
-                    status = run(&self.job, threads, <const float*>arrays.item[0].buf, <const float*>added,
-                                 <float*>arrays.item[1].buf, <float*>arrays.item[2].buf)
-                else:
-                    status = run(&self.job, threads, <const double*>arrays.item[0].buf, <const double*>added,
-                                 <double*>arrays.item[1].buf, <double*>arrays.item[2].buf)
-        finally:
-            release(&arrays)
+        acquire(&arrays, x, False)
+        acquire(&arrays, y, True)
+        acquire(&arrays, workspace, True)
+        if residual is not None:
+            acquire(&arrays, residual, False)
+            added = arrays.item[3].buf
+        threads = <int>min(<Py_ssize_t>team_size(self.job.cost),
+                           arrays.item[2].len // (self.job.memory * self.itemsize))
+        with nogil:
+            if arrays.item[1].len == 0:
+                pass
+            elif self.itemsize == sizeof(float):
+                status = run(&self.job, threads, <const float*>arrays.item[0].buf, <const float*>added,
+                             <float*>arrays.item[1].buf, <float*>arrays.item[2].buf)
+            else:
+                status = run(&self.job, threads, <const double*>arrays.item[0].buf, <const double*>added,
+                             <double*>arrays.item[1].buf, <double*>arrays.item[2].buf)
         finish(status, "conv2d")
 
     def __dealloc__(self):

@@ -9,7 +9,7 @@ of all (16 x 3 x 224 x 224).
 
 from libc.stdlib cimport free, malloc
 
-from fastnn._kernels.arrays cimport Arrays, acquire_all, acquire_floats, acquire_others, finish, release
+from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire_all, acquire_floats, acquire_others, finish
 from fastnn._kernels.convolve cimport convolve
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.memory cimport give, take
@@ -107,16 +107,13 @@ def packed_size(Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t taps, Py_ssi
 def pack_filters(weight, Py_ssize_t groups, panels):
     """Pack filters (K, C / groups, R, S), contiguous, for `forward`; `panels` holds packed_size elements."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire_all(&arrays, (weight,), (panels,))
-        if arrays.item[0].itemsize == sizeof(float):
-            pack_all[float](&arrays, NULL, groups)
-        else:
-            pack_all[double](&arrays, NULL, groups)
-    finally:
-        release(&arrays)
+    acquire_all(&arrays, (weight,), (panels,))
+    if arrays.item[0].itemsize == sizeof(float):
+        pack_all[float](&arrays, NULL, groups)
+    else:
+        pack_all[double](&arrays, NULL, groups)
     raise_interrupt()
 
 
@@ -150,15 +147,12 @@ def forward(x, panels, bias, y, tuple geometry, int relu, bint accumulate=False)
     holds numbers, which are added before f.
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
-    cdef int status
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire_floats(&arrays, x)
-        acquire_others(&arrays, panels, y, bias)
-        status = direct_forward(&arrays, window(geometry), accumulate, relu)
-    finally:
-        release(&arrays)
+    cdef int status
+    acquire_floats(&arrays, x)
+    acquire_others(&arrays, panels, y, bias)
+    status = direct_forward(&arrays, window(geometry), accumulate, relu)
     finish(status, "conv2d")
 
 
@@ -248,20 +242,17 @@ cdef class Prepared:
     def __call__(self, x):
         """y, or None."""
         cdef Environment _caller = default_environment()
-        cdef Arrays arrays
+        cdef HeldArrays arrays
+        arrays.count = 0
         cdef int status
         if type(x) is not ndarray or x.dtype is not self.dtype:
             return None
-        arrays.count = 0
-        try:
-            acquire_floats(&arrays, x)
-            if not self.fits(&arrays.item[0]):
-                return None
-            y = empty(self.y_shape, self.dtype)
-            acquire_others(&arrays, self.panels, y, self.bias)
-            status = self.run(&arrays)
-        finally:
-            release(&arrays)
+        acquire_floats(&arrays, x)
+        if not self.fits(&arrays.item[0]):
+            return None
+        y = empty(self.y_shape, self.dtype)
+        acquire_others(&arrays, self.panels, y, self.bias)
+        status = self.run(&arrays)
         finish(status, "conv2d")
         return y.transpose(0, 3, 1, 2)
 

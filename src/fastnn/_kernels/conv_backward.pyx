@@ -8,7 +8,7 @@ padded copy of grad_y where that is faster.
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire_all, finish, release
+from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire_all, finish
 from fastnn._kernels.col2im cimport Image, input_gradient
 from fastnn._kernels.conv cimport Filter, allocate_taps, free_walk, padded_source, source_walk, window
 from fastnn._kernels.conv_gradient cimport weight_gradient
@@ -37,17 +37,14 @@ def backward_input(grad_y, weight, grad_x, tuple geometry):
     """
     cdef Environment _caller = default_environment()
     cdef Filter f = window(geometry)
-    cdef Arrays arrays
-    cdef int status
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire_all(&arrays, (grad_y, weight), (grad_x,))
-        if arrays.item[0].itemsize == sizeof(float):
-            status = gradient_of_input[float](&arrays, NULL, &f)
-        else:
-            status = gradient_of_input[double](&arrays, NULL, &f)
-    finally:
-        release(&arrays)
+    cdef int status
+    acquire_all(&arrays, (grad_y, weight), (grad_x,))
+    if arrays.item[0].itemsize == sizeof(float):
+        status = gradient_of_input[float](&arrays, NULL, &f)
+    else:
+        status = gradient_of_input[double](&arrays, NULL, &f)
     finish(status, "conv2d_backward")
 
 
@@ -240,17 +237,14 @@ def backward_weight(grad_y, x, grad_weight, tuple geometry):
     """grad_weight (K, C / groups, R, S) from grad_y (N, P, Q, K), both contiguous, and x (N, H, W, C)."""
     cdef Environment _caller = default_environment()
     cdef Filter f = window(geometry)
-    cdef Arrays arrays
-    cdef int status
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire_all(&arrays, (grad_y, x), (grad_weight,))
-        if arrays.item[0].itemsize == sizeof(float):
-            status = gradient_of_filters[float](&arrays, NULL, &f)
-        else:
-            status = gradient_of_filters[double](&arrays, NULL, &f)
-    finally:
-        release(&arrays)
+    cdef int status
+    acquire_all(&arrays, (grad_y, x), (grad_weight,))
+    if arrays.item[0].itemsize == sizeof(float):
+        status = gradient_of_filters[float](&arrays, NULL, &f)
+    else:
+        status = gradient_of_filters[double](&arrays, NULL, &f)
     finish(status, "conv2d_backward")
 
 

@@ -9,7 +9,7 @@ Arrays come as they are (arrays.pxd): contiguous and of one dtype, which functio
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, at, release
+from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire, acquire_or_none, at
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, raise_interrupt, rows_abreast
 from fastnn._kernels.share cimport share
@@ -77,31 +77,25 @@ cdef void run_map(int op, double alpha, double beta, const Py_buffer* grad_y, co
 def map(int op, double alpha, double beta, x, y):
     """y = f(x); `op` names f, `alpha` and `beta` are its numbers: see csrc/elementwise.h."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire(&arrays, x, False)
-        acquire(&arrays, y, True)
-        with nogil:
-            run_map(op, alpha, beta, NULL, &arrays.item[0], &arrays.item[1])
-    finally:
-        release(&arrays)
+    acquire(&arrays, x, False)
+    acquire(&arrays, y, True)
+    with nogil:
+        run_map(op, alpha, beta, NULL, &arrays.item[0], &arrays.item[1])
     raise_interrupt()
 
 
 def map_backward(int op, double alpha, double beta, grad_y, saved, grad_x):
     """grad_x = grad_y f', from what was saved: the output of RELU, SIGMOID, TANH, EXP, else the input."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire(&arrays, grad_y, False)
-        acquire(&arrays, saved, False)
-        acquire(&arrays, grad_x, True)
-        with nogil:
-            run_map(op, alpha, beta, &arrays.item[0], &arrays.item[1], &arrays.item[2])
-    finally:
-        release(&arrays)
+    acquire(&arrays, grad_y, False)
+    acquire(&arrays, saved, False)
+    acquire(&arrays, grad_x, True)
+    with nogil:
+        run_map(op, alpha, beta, &arrays.item[0], &arrays.item[1], &arrays.item[2])
     raise_interrupt()
 
 
@@ -128,21 +122,18 @@ cdef void add_blocks(const void* sum_, Py_ssize_t first, Py_ssize_t last, int th
 def add(a, b, bint relu, y):
     """y = a + b or, with `relu`, what of it is above 0."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
-    cdef Sum job
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire(&arrays, a, False)
-        acquire(&arrays, b, False)
-        acquire(&arrays, y, True)
-        job.itemsize = arrays.item[0].itemsize
-        job.kern, job.size, job.relu = kernels(job.itemsize), arrays.item[0].len // job.itemsize, relu
-        job.a, job.b = <const char*>arrays.item[0].buf, <const char*>arrays.item[1].buf
-        job.y = <char*>arrays.item[2].buf
-        with nogil:
-            share(add_blocks, &job, ceil_div(job.size, BLOCK), 2 * NS_STREAM * job.size)
-    finally:
-        release(&arrays)
+    cdef Sum job
+    acquire(&arrays, a, False)
+    acquire(&arrays, b, False)
+    acquire(&arrays, y, True)
+    job.itemsize = arrays.item[0].itemsize
+    job.kern, job.size, job.relu = kernels(job.itemsize), arrays.item[0].len // job.itemsize, relu
+    job.a, job.b = <const char*>arrays.item[0].buf, <const char*>arrays.item[1].buf
+    job.y = <char*>arrays.item[2].buf
+    with nogil:
+        share(add_blocks, &job, ceil_div(job.size, BLOCK), 2 * NS_STREAM * job.size)
     raise_interrupt()
 
 
@@ -181,27 +172,24 @@ cdef void prelu_task(const void* slopes_, Py_ssize_t first, Py_ssize_t last, int
 
 
 cdef int run_prelu(grad_y, x, slope, y, sums) except -1:
-    cdef Arrays arrays
-    cdef Slopes job
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire_or_none(&arrays, grad_y, False)
-        acquire(&arrays, x, False)
-        acquire(&arrays, slope, False)
-        acquire(&arrays, y, True)
-        acquire_or_none(&arrays, sums, True)
-        job.itemsize = arrays.item[1].itemsize
-        job.kern = kernels(job.itemsize)
-        job.size, job.row = arrays.item[1].len // job.itemsize, arrays.item[2].len // job.itemsize
-        job.grad_y, job.x = <const char*>arrays.item[0].buf, <const char*>arrays.item[1].buf
-        job.slope, job.y = <const char*>arrays.item[2].buf, <char*>arrays.item[3].buf
-        job.sums = <char*>arrays.item[4].buf
-        with nogil:
-            if job.size:
-                job.block = whole_rows(job.row)
-                share(prelu_task, &job, ceil_div(job.size, job.block), 2 * NS_STREAM * job.size)
-    finally:
-        release(&arrays)
+    cdef Slopes job
+    acquire_or_none(&arrays, grad_y, False)
+    acquire(&arrays, x, False)
+    acquire(&arrays, slope, False)
+    acquire(&arrays, y, True)
+    acquire_or_none(&arrays, sums, True)
+    job.itemsize = arrays.item[1].itemsize
+    job.kern = kernels(job.itemsize)
+    job.size, job.row = arrays.item[1].len // job.itemsize, arrays.item[2].len // job.itemsize
+    job.grad_y, job.x = <const char*>arrays.item[0].buf, <const char*>arrays.item[1].buf
+    job.slope, job.y = <const char*>arrays.item[2].buf, <char*>arrays.item[3].buf
+    job.sums = <char*>arrays.item[4].buf
+    with nogil:
+        if job.size:
+            job.block = whole_rows(job.row)
+            share(prelu_task, &job, ceil_div(job.size, job.block), 2 * NS_STREAM * job.size)
     raise_interrupt()
     return 0
 
@@ -276,26 +264,23 @@ cdef int acquire_losses(Arrays* arrays, y, target, weight, pos_weight, out) exce
 def loss(int op, y, target, weight, pos_weight, losses, double edge=0, double height=0):
     """The sum of the losses in float64, block by block; each one goes to `losses`, if that is not None."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
+    arrays.count = 0
     cdef Losses job
     cdef Py_ssize_t blocks, block
     cdef double total = 0
-    arrays.count = 0
-    try:
-        acquire_losses(&arrays, y, target, weight, pos_weight, losses)
-        describe_losses(&job, &arrays)
-        job.op, job.scale, job.edge, job.height = op, 1, edge, height
-        blocks = ceil_div(job.size, BLOCK)
-        job.totals = <double*>malloc(max(blocks, <Py_ssize_t>1) * sizeof(double))
-        if job.totals is NULL:
-            raise MemoryError("loss: no memory for the workspace")
-        with nogil:
-            share(loss_blocks, &job, blocks, 2 * NS_FUNCTION * job.size)
-        for block in range(blocks):
-            total += job.totals[block]
-        free(job.totals)
-    finally:
-        release(&arrays)
+    acquire_losses(&arrays, y, target, weight, pos_weight, losses)
+    describe_losses(&job, &arrays)
+    job.op, job.scale, job.edge, job.height = op, 1, edge, height
+    blocks = ceil_div(job.size, BLOCK)
+    job.totals = <double*>malloc(max(blocks, <Py_ssize_t>1) * sizeof(double))
+    if job.totals is NULL:
+        raise MemoryError("loss: no memory for the workspace")
+    with nogil:
+        share(loss_blocks, &job, blocks, 2 * NS_FUNCTION * job.size)
+    for block in range(blocks):
+        total += job.totals[block]
+    free(job.totals)
     raise_interrupt()
     return total
 
@@ -304,17 +289,14 @@ def loss_backward(int op, double scale, y, target, weight, pos_weight, grad_y, d
                   double height=0):
     """grad_y = scale times the derivative of each loss; of the squared ones y - target."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
-    cdef Losses job
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire_losses(&arrays, y, target, weight, pos_weight, grad_y)
-        describe_losses(&job, &arrays)
-        job.op, job.scale, job.edge, job.height, job.totals = op, scale, edge, height, NULL
-        with nogil:
-            share(loss_blocks, &job, ceil_div(job.size, BLOCK), 2 * NS_FUNCTION * job.size)
-    finally:
-        release(&arrays)
+    cdef Losses job
+    acquire_losses(&arrays, y, target, weight, pos_weight, grad_y)
+    describe_losses(&job, &arrays)
+    job.op, job.scale, job.edge, job.height, job.totals = op, scale, edge, height, NULL
+    with nogil:
+        share(loss_blocks, &job, ceil_div(job.size, BLOCK), 2 * NS_FUNCTION * job.size)
     raise_interrupt()
 
 
@@ -362,31 +344,25 @@ cdef void run_softmax(const Py_buffer* grad_y, const Py_buffer* x, const Py_buff
 def softmax(x, y, bint log):
     """Softmax along the last axis, or its logarithm."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire(&arrays, x, False)
-        acquire(&arrays, y, True)
-        with nogil:
-            run_softmax(NULL, &arrays.item[0], &arrays.item[1], log)
-    finally:
-        release(&arrays)
+    acquire(&arrays, x, False)
+    acquire(&arrays, y, True)
+    with nogil:
+        run_softmax(NULL, &arrays.item[0], &arrays.item[1], log)
     raise_interrupt()
 
 
 def softmax_backward(grad_y, y, grad_x, bint log):
     """The gradient from the output of `softmax`."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire(&arrays, grad_y, False)
-        acquire(&arrays, y, False)
-        acquire(&arrays, grad_x, True)
-        with nogil:
-            run_softmax(&arrays.item[0], &arrays.item[1], &arrays.item[2], log)
-    finally:
-        release(&arrays)
+    acquire(&arrays, grad_y, False)
+    acquire(&arrays, y, False)
+    acquire(&arrays, grad_x, True)
+    with nogil:
+        run_softmax(&arrays.item[0], &arrays.item[1], &arrays.item[2], log)
     raise_interrupt()
 
 
@@ -410,27 +386,24 @@ def class_weights(targets, Py_ssize_t classes, Py_ssize_t ignore, const double[:
     `ignore` marks targets that count for nothing.
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
+    arrays.count = 0
     cdef const Py_ssize_t* target
     cdef const double* weights = NULL if weight is None else &weight[0]
     cdef Py_ssize_t i, count, wanted, wrong = -1
     cdef double total = 0
-    arrays.count = 0
-    try:
-        acquire(&arrays, targets, False)
-        target = <const Py_ssize_t*>arrays.item[0].buf
-        count = arrays.item[0].len // <Py_ssize_t>sizeof(Py_ssize_t)
-        with nogil:
-            for i in range(count):
-                wanted = target[i]
-                if wanted == ignore:
-                    continue
-                if not 0 <= wanted < classes:
-                    wrong = i
-                    break
-                total += 1 if weights is NULL else weights[wanted]
-    finally:
-        release(&arrays)
+    acquire(&arrays, targets, False)
+    target = <const Py_ssize_t*>arrays.item[0].buf
+    count = arrays.item[0].len // <Py_ssize_t>sizeof(Py_ssize_t)
+    with nogil:
+        for i in range(count):
+            wanted = target[i]
+            if wanted == ignore:
+                continue
+            if not 0 <= wanted < classes:
+                wrong = i
+                break
+            total += 1 if weights is NULL else weights[wanted]
     return total, wrong
 
 
@@ -479,23 +452,20 @@ cdef Py_ssize_t run_classes(const Arrays* arrays, double* losses, char* grad_x, 
 def cross_entropy(x, targets, Py_ssize_t ignore, const double[::1] weight, double[::1] losses):
     """losses = -weight[target] log softmax(x)[target] of each row, 0 where ignored; returns their sum."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
+    arrays.count = 0
     cdef const double* weights
     cdef Py_ssize_t row, rows
     cdef double total = 0
-    arrays.count = 0
     if losses.shape[0] == 0:
         return total
-    try:
-        acquire(&arrays, x, False)
-        acquire(&arrays, targets, False)
-        weights = NULL if weight is None else &weight[0]
-        with nogil:
-            rows = run_classes(&arrays, &losses[0], NULL, ignore, weights, 1)
-            for row in range(rows):
-                total += losses[row]
-    finally:
-        release(&arrays)
+    acquire(&arrays, x, False)
+    acquire(&arrays, targets, False)
+    weights = NULL if weight is None else &weight[0]
+    with nogil:
+        rows = run_classes(&arrays, &losses[0], NULL, ignore, weights, 1)
+        for row in range(rows):
+            total += losses[row]
     raise_interrupt()
     return total
 
@@ -503,17 +473,14 @@ def cross_entropy(x, targets, Py_ssize_t ignore, const double[::1] weight, doubl
 def cross_entropy_backward(x, targets, Py_ssize_t ignore, const double[::1] weight, double scale, grad_x):
     """grad_x = scale weight[target] (softmax(x) - (1 at the target)) of each row, 0 where it is ignored."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
-    cdef const double* weights
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire(&arrays, x, False)
-        acquire(&arrays, targets, False)
-        acquire(&arrays, grad_x, True)
-        weights = NULL if weight is None else &weight[0]
-        if arrays.item[0].len:
-            with nogil:
-                run_classes(&arrays, NULL, <char*>arrays.item[2].buf, ignore, weights, scale)
-    finally:
-        release(&arrays)
+    cdef const double* weights
+    acquire(&arrays, x, False)
+    acquire(&arrays, targets, False)
+    acquire(&arrays, grad_x, True)
+    weights = NULL if weight is None else &weight[0]
+    if arrays.item[0].len:
+        with nogil:
+            run_classes(&arrays, NULL, <char*>arrays.item[2].buf, ignore, weights, scale)
     raise_interrupt()

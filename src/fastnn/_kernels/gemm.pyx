@@ -20,7 +20,7 @@ from libc.string cimport memcpy, memset
 
 from numpy import empty, ndarray
 
-from fastnn._kernels.arrays cimport Arrays, acquire_all, acquire_floats, acquire_others, release
+from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire_all, acquire_floats, acquire_others
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack_by_all, pack_ns
@@ -294,16 +294,13 @@ def pack_weight(weight, panels):
     `panels` holds panel_size(n, k) numbers.
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire_all(&arrays, (weight,), (panels,))
-        if arrays.item[0].itemsize == sizeof(float):
-            run_pack[float](&arrays, NULL)
-        else:
-            run_pack[double](&arrays, NULL)
-    finally:
-        release(&arrays)
+    acquire_all(&arrays, (weight,), (panels,))
+    if arrays.item[0].itemsize == sizeof(float):
+        run_pack[float](&arrays, NULL)
+    else:
+        run_pack[double](&arrays, NULL)
     raise_interrupt()
 
 
@@ -328,16 +325,13 @@ def panel_size(Py_ssize_t n, Py_ssize_t k, Py_ssize_t itemsize):
 def row_total(rows, total):
     """total[j] = sum_i rows[i, j], both contiguous."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire_all(&arrays, (rows,), (total,))
-        if arrays.item[0].itemsize == sizeof(float):
-            run_total[float](&arrays, NULL)
-        else:
-            run_total[double](&arrays, NULL)
-    finally:
-        release(&arrays)
+    acquire_all(&arrays, (rows,), (total,))
+    if arrays.item[0].itemsize == sizeof(float):
+        run_total[float](&arrays, NULL)
+    else:
+        run_total[double](&arrays, NULL)
     raise_interrupt()
 
 
@@ -355,14 +349,11 @@ cdef void run_total(const Arrays* arrays, const real* of_dtype) noexcept:
 def linear(x, panels, bias, y, int relu):
     """y [m, n] = f(x [m, k] B + bias), B packed by pack_weight, x and y contiguous; bias may be None."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire_floats(&arrays, x)
-        acquire_others(&arrays, panels, y, bias)
-        linear_arrays(&arrays, relu)
-    finally:
-        release(&arrays)
+    acquire_floats(&arrays, x)
+    acquire_others(&arrays, panels, y, bias)
+    linear_arrays(&arrays, relu)
     raise_interrupt()
 
 
@@ -405,19 +396,16 @@ cdef class Prepared:
     def __call__(self, x):
         """y, or None."""
         cdef Environment _caller = default_environment()
-        cdef Arrays arrays
+        cdef HeldArrays arrays
+        arrays.count = 0
         if type(x) is not ndarray or x.dtype is not self.dtype:
             return None
-        arrays.count = 0
-        try:
-            acquire_floats(&arrays, x)
-            if not self.fits(&arrays.item[0]):
-                return None
-            y = empty((arrays.item[0].shape[0], self.n), self.dtype)
-            acquire_others(&arrays, self.panels, y, self.bias)
-            linear_arrays(&arrays, self.relu)
-        finally:
-            release(&arrays)
+        acquire_floats(&arrays, x)
+        if not self.fits(&arrays.item[0]):
+            return None
+        y = empty((arrays.item[0].shape[0], self.n), self.dtype)
+        acquire_others(&arrays, self.panels, y, self.bias)
+        linear_arrays(&arrays, self.relu)
         raise_interrupt()
         return y
 

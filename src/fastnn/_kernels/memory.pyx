@@ -8,8 +8,7 @@ from numpy import copyto, frombuffer, ndarray
 from numpy import empty as _empty
 from numpy import empty_like as _empty_like
 
-from fastnn._kernels.arrays cimport Arrays, acquire
-from fastnn._kernels.arrays cimport release as release_arrays
+from fastnn._kernels.arrays cimport HeldArrays, acquire
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, raise_interrupt
 from fastnn._kernels.share cimport share
@@ -194,23 +193,20 @@ def copy_in_order(y, x):
     3 x 224 x 224 119 -> 11).
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
+    arrays.count = 0
     cdef Turn turn
     cdef bint turned
     if x.dtype.hasobject:  # whose references are counted
         copyto(y, x)
         return
-    arrays.count = 0
-    try:
-        acquire(&arrays, x, False)
-        acquire(&arrays, y, True)
-        turned = arrays.item[1].len > 0 and is_turned(&arrays.item[0], &turn)
-        if turned:
-            turn.x, turn.y = <const char*>arrays.item[0].buf, <char*>arrays.item[1].buf
-            with nogil:
-                run_turn(&turn)
-    finally:
-        release_arrays(&arrays)
+    acquire(&arrays, x, False)
+    acquire(&arrays, y, True)
+    turned = arrays.item[1].len > 0 and is_turned(&arrays.item[0], &turn)
+    if turned:
+        turn.x, turn.y = <const char*>arrays.item[0].buf, <char*>arrays.item[1].buf
+        with nogil:
+            run_turn(&turn)
     raise_interrupt()
     if not turned:
         copyto(y, x)

@@ -11,7 +11,7 @@ from libc.math cimport isfinite, sqrt
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, at, finish, release
+from fastnn._kernels.arrays cimport HeldArrays, acquire, acquire_or_none, at, finish
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, LARGE_BYTES, ceil_div, fetch, first_line, fnn_kernels, kernels, raise_interrupt, real,
@@ -137,21 +137,18 @@ def column_moments(x, center, g, sums):
     Where g is None, of d_ij^2 and of d_ij, [2, C].
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
+    arrays.count = 0
     cdef Columns job
     cdef int status
-    arrays.count = 0
-    try:
-        acquire(&arrays, x, False)
-        acquire(&arrays, center, False)
-        acquire_or_none(&arrays, g, False)
-        acquire(&arrays, sums, True)
-        describe_columns(&job, &arrays.item[0])
-        job.center, job.g = <const char*>arrays.item[1].buf, <const char*>arrays.item[2].buf
-        with nogil:
-            status = measure(&job, <double*>arrays.item[3].buf)
-    finally:
-        release(&arrays)
+    acquire(&arrays, x, False)
+    acquire(&arrays, center, False)
+    acquire_or_none(&arrays, g, False)
+    acquire(&arrays, sums, True)
+    describe_columns(&job, &arrays.item[0])
+    job.center, job.g = <const char*>arrays.item[1].buf, <const char*>arrays.item[2].buf
+    with nogil:
+        status = measure(&job, <double*>arrays.item[3].buf)
     finish(status, "batch_norm")
 
 
@@ -197,19 +194,16 @@ def statistics(x, mean, var):
     The pilot is the mean of the first BLOCK rows. Returns whether it was near enough; else digits were lost.
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
+    arrays.count = 0
     cdef Columns job
     cdef int status
-    arrays.count = 0
-    try:
-        acquire(&arrays, x, False)
-        acquire(&arrays, mean, True)
-        acquire(&arrays, var, True)
-        describe_columns(&job, &arrays.item[0])
-        with nogil:
-            status = run_statistics(&job, <double*>arrays.item[1].buf, <double*>arrays.item[2].buf)
-    finally:
-        release(&arrays)
+    acquire(&arrays, x, False)
+    acquire(&arrays, mean, True)
+    acquire(&arrays, var, True)
+    describe_columns(&job, &arrays.item[0])
+    with nogil:
+        status = run_statistics(&job, <double*>arrays.item[1].buf, <double*>arrays.item[2].buf)
     finish(status < 0, "batch_norm")
     return status == 0
 
@@ -217,26 +211,23 @@ def statistics(x, mean, var):
 def column_affine(x, center, a, b, g, d, y):
     """y_ij = (x_ij - center_j) a_j + b_j, plus d_j g_ij where g and d are not None."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
-    cdef Columns job
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire(&arrays, x, False)
-        acquire(&arrays, center, False)
-        acquire(&arrays, a, False)
-        acquire(&arrays, b, False)
-        acquire_or_none(&arrays, g, False)
-        acquire_or_none(&arrays, d, False)
-        acquire(&arrays, y, True)
-        describe_columns(&job, &arrays.item[0])
-        job.center, job.a = <const char*>arrays.item[1].buf, <const char*>arrays.item[2].buf
-        job.b, job.g = <const char*>arrays.item[3].buf, <const char*>arrays.item[4].buf
-        job.d, job.out = <const char*>arrays.item[5].buf, <char*>arrays.item[6].buf
-        with nogil:
-            if job.c:
-                share(affine_blocks, &job, ceil_div(job.m, BLOCK), NS_ELEMENT * job.m * job.c)
-    finally:
-        release(&arrays)
+    cdef Columns job
+    acquire(&arrays, x, False)
+    acquire(&arrays, center, False)
+    acquire(&arrays, a, False)
+    acquire(&arrays, b, False)
+    acquire_or_none(&arrays, g, False)
+    acquire_or_none(&arrays, d, False)
+    acquire(&arrays, y, True)
+    describe_columns(&job, &arrays.item[0])
+    job.center, job.a = <const char*>arrays.item[1].buf, <const char*>arrays.item[2].buf
+    job.b, job.g = <const char*>arrays.item[3].buf, <const char*>arrays.item[4].buf
+    job.d, job.out = <const char*>arrays.item[5].buf, <char*>arrays.item[6].buf
+    with nogil:
+        if job.c:
+            share(affine_blocks, &job, ceil_div(job.m, BLOCK), NS_ELEMENT * job.m * job.c)
     raise_interrupt()
 
 
@@ -289,27 +280,24 @@ cdef int run_batch_norm(Columns* job, const Channels* of) noexcept nogil:
 def batch_norm(x, mean, var, weight, bias, double eps, y):
     """y = (x - mean) / sqrt(var + eps) weight + bias along the last axis; weight and bias may be None."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
+    arrays.count = 0
     cdef const Py_buffer* item = arrays.item
     cdef Columns job
     cdef Channels of
     cdef int status = 0
-    arrays.count = 0
-    try:
-        acquire(&arrays, x, False)
-        acquire(&arrays, mean, False)
-        acquire(&arrays, var, False)
-        acquire_or_none(&arrays, weight, False)
-        acquire_or_none(&arrays, bias, False)
-        acquire(&arrays, y, True)
-        describe_columns(&job, &item[0])
-        of.mean, of.var, of.weight, of.bias, of.eps = &item[1], &item[2], &item[3], &item[4], eps
-        job.out = <char*>item[5].buf
-        if job.m:
-            with nogil:
-                status = run_batch_norm(&job, &of)
-    finally:
-        release(&arrays)
+    acquire(&arrays, x, False)
+    acquire(&arrays, mean, False)
+    acquire(&arrays, var, False)
+    acquire_or_none(&arrays, weight, False)
+    acquire_or_none(&arrays, bias, False)
+    acquire(&arrays, y, True)
+    describe_columns(&job, &item[0])
+    of.mean, of.var, of.weight, of.bias, of.eps = &item[1], &item[2], &item[3], &item[4], eps
+    job.out = <char*>item[5].buf
+    if job.m:
+        with nogil:
+            status = run_batch_norm(&job, &of)
     finish(status, "batch_norm")
 
 
@@ -361,46 +349,40 @@ cdef int run_batch_norm_backward(Columns* job, const Channels* of, bint training
 def batch_norm_backward(grad_y, x, mean, var, weight, double eps, bint training, grad_x, grads):
     """grad_x along the last axis; grads [2, C] in float64, of the weight and of the bias."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
+    arrays.count = 0
     cdef const Py_buffer* item = arrays.item
     cdef Columns job
     cdef Channels of
     cdef int status
-    arrays.count = 0
-    try:
-        acquire(&arrays, x, False)
-        acquire(&arrays, mean, False)
-        acquire(&arrays, var, False)
-        acquire_or_none(&arrays, weight, False)
-        acquire(&arrays, grad_y, False)
-        acquire(&arrays, grad_x, True)
-        acquire(&arrays, grads, True)
-        describe_columns(&job, &item[0])
-        of.mean, of.var, of.weight, of.bias, of.eps = &item[1], &item[2], &item[3], NULL, eps
-        job.g = <const char*>item[4].buf
-        with nogil:
-            status = run_batch_norm_backward(&job, &of, training, <char*>item[5].buf, <double*>item[6].buf)
-    finally:
-        release(&arrays)
+    acquire(&arrays, x, False)
+    acquire(&arrays, mean, False)
+    acquire(&arrays, var, False)
+    acquire_or_none(&arrays, weight, False)
+    acquire(&arrays, grad_y, False)
+    acquire(&arrays, grad_x, True)
+    acquire(&arrays, grads, True)
+    describe_columns(&job, &item[0])
+    of.mean, of.var, of.weight, of.bias, of.eps = &item[1], &item[2], &item[3], NULL, eps
+    job.g = <const char*>item[4].buf
+    with nogil:
+        status = run_batch_norm_backward(&job, &of, training, <char*>item[5].buf, <double*>item[6].buf)
     finish(status, "batch_norm_backward")
 
 
 def track(running, found, double rate, double factor):
     """running += rate (factor found - running), `found` in float64."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
+    arrays.count = 0
     cdef Py_ssize_t j
     cdef double old
-    arrays.count = 0
-    try:
-        acquire(&arrays, running, True)
-        acquire(&arrays, found, False)
-        for j in range(arrays.item[1].shape[0]):
-            old = number(&arrays.item[0], j)
-            put(<char*>arrays.item[0].buf, arrays.item[0].itemsize, j,
-                old + rate * (factor * number(&arrays.item[1], j) - old))
-    finally:
-        release(&arrays)
+    acquire(&arrays, running, True)
+    acquire(&arrays, found, False)
+    for j in range(arrays.item[1].shape[0]):
+        old = number(&arrays.item[0], j)
+        put(<char*>arrays.item[0].buf, arrays.item[0].itemsize, j,
+            old + rate * (factor * number(&arrays.item[1], j) - old))
 
 
 # --- Rows: x [..., n] as m rows
@@ -471,48 +453,42 @@ cdef void describe_rows(Rows* job, const Py_buffer* x, const Py_buffer* w, const
 def layer_norm(x, w, b, double eps, y):
     """Normalise each row of x, as many numbers as the last axis of y has; w and b may be None."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
-    cdef Rows job
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire(&arrays, x, False)
-        acquire_or_none(&arrays, w, False)
-        acquire_or_none(&arrays, b, False)
-        acquire(&arrays, y, True)
-        describe_rows(&job, &arrays.item[0], &arrays.item[1], &arrays.item[3], eps)
-        job.b = <const char*>arrays.item[2].buf
-        with nogil:
-            share(norm_rows, &job, job.m, 2 * NS_ELEMENT * job.m * job.n)
-    finally:
-        release(&arrays)
+    cdef Rows job
+    acquire(&arrays, x, False)
+    acquire_or_none(&arrays, w, False)
+    acquire_or_none(&arrays, b, False)
+    acquire(&arrays, y, True)
+    describe_rows(&job, &arrays.item[0], &arrays.item[1], &arrays.item[3], eps)
+    job.b = <const char*>arrays.item[2].buf
+    with nogil:
+        share(norm_rows, &job, job.m, 2 * NS_ELEMENT * job.m * job.n)
     raise_interrupt()
 
 
 def layer_norm_backward(grad_y, x, w, double eps, grad_x, grads):
     """grad_x by rows of its last axis; grads [2, n], of w and of b, summed over blocks of rows in order."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
+    arrays.count = 0
     cdef Rows job
     cdef Py_ssize_t blocks, itemsize
     cdef void* memory
-    arrays.count = 0
-    try:
-        acquire(&arrays, grad_y, False)
-        acquire(&arrays, x, False)
-        acquire_or_none(&arrays, w, False)
-        acquire(&arrays, grad_x, True)
-        acquire(&arrays, grads, True)
-        describe_rows(&job, &arrays.item[1], &arrays.item[2], &arrays.item[3], eps)
-        job.grad_y = <const char*>arrays.item[0].buf
-        itemsize, blocks = arrays.item[1].itemsize, ceil_div(job.m, BLOCK)
-        memory = calloc(2 * blocks * job.bytes + CACHE_LINE, 1)
-        job.sums = first_line(memory)
-        if memory is NULL:
-            raise MemoryError("layer_norm_backward: no memory for the workspace")
-        with nogil:
-            share(norm_backward_blocks, &job, blocks, 4 * NS_ELEMENT * job.m * job.n)
-            add_parts(job.sums, itemsize, blocks, 2 * job.n, <double*>arrays.item[4].buf)
-        free(memory)
-    finally:
-        release(&arrays)
+    acquire(&arrays, grad_y, False)
+    acquire(&arrays, x, False)
+    acquire_or_none(&arrays, w, False)
+    acquire(&arrays, grad_x, True)
+    acquire(&arrays, grads, True)
+    describe_rows(&job, &arrays.item[1], &arrays.item[2], &arrays.item[3], eps)
+    job.grad_y = <const char*>arrays.item[0].buf
+    itemsize, blocks = arrays.item[1].itemsize, ceil_div(job.m, BLOCK)
+    memory = calloc(2 * blocks * job.bytes + CACHE_LINE, 1)
+    job.sums = first_line(memory)
+    if memory is NULL:
+        raise MemoryError("layer_norm_backward: no memory for the workspace")
+    with nogil:
+        share(norm_backward_blocks, &job, blocks, 4 * NS_ELEMENT * job.m * job.n)
+        add_parts(job.sums, itemsize, blocks, 2 * job.n, <double*>arrays.item[4].buf)
+    free(memory)
     raise_interrupt()

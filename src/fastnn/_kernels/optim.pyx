@@ -8,7 +8,7 @@ Arrays come as they are (arrays.pxd): of one dtype, which optim/ has seen to.
 from cpython.buffer cimport PyBuffer_IsContiguous
 from cython.parallel cimport prange
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, at, release
+from fastnn._kernels.arrays cimport HeldArrays, acquire, acquire_or_none, at
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
     FNN_ADAM, FNN_RMSPROP, FNN_SGD, ceil_div, fnn_kernels, fnn_step, kernels, team_size, work_done
@@ -49,33 +49,30 @@ cdef bint alike(Py_buffer* array, const Py_buffer* data) noexcept:
 
 cdef int run(int kind, const fnn_step* options, int needed, data, grad, state0, state1, state2) except -1:
     """The step of `kind`. The first states, as many as are needed, are arrays; others may be None."""
-    cdef Arrays arrays
+    cdef HeldArrays arrays
+    arrays.count = 0
     cdef Step job
     cdef int i
-    arrays.count = 0
-    try:
-        acquire(&arrays, data, True)
-        acquire(&arrays, grad, False)
-        for state in (state0, state1, state2):
-            if arrays.count < 2 + needed:
-                acquire(&arrays, state, True)
-            else:
-                acquire_or_none(&arrays, state, True)
-        for i in range(arrays.count):
-            if arrays.item[i].itemsize and not alike(&arrays.item[i], &arrays.item[0]):
-                raise ValueError("optimizer: parameters, gradient and states must be contiguous and "
-                                 "of one size")
-        job.kind, job.options = kind, options
-        job.itemsize = arrays.item[0].itemsize
-        job.size = arrays.item[0].len // job.itemsize
-        job.kern = kernels(job.itemsize)
-        job.data, job.grad = <char*>arrays.item[0].buf, <const char*>arrays.item[1].buf
-        for i in range(3):
-            job.state[i] = <char*>arrays.item[2 + i].buf
-        with nogil:
-            all_blocks(&job)
-    finally:
-        release(&arrays)
+    acquire(&arrays, data, True)
+    acquire(&arrays, grad, False)
+    for state in (state0, state1, state2):
+        if arrays.count < 2 + needed:
+            acquire(&arrays, state, True)
+        else:
+            acquire_or_none(&arrays, state, True)
+    for i in range(arrays.count):
+        if arrays.item[i].itemsize and not alike(&arrays.item[i], &arrays.item[0]):
+            raise ValueError("optimizer: parameters, gradient and states must be contiguous and "
+                             "of one size")
+    job.kind, job.options = kind, options
+    job.itemsize = arrays.item[0].itemsize
+    job.size = arrays.item[0].len // job.itemsize
+    job.kern = kernels(job.itemsize)
+    job.data, job.grad = <char*>arrays.item[0].buf, <const char*>arrays.item[1].buf
+    for i in range(3):
+        job.state[i] = <char*>arrays.item[2 + i].buf
+    with nogil:
+        all_blocks(&job)
     return 0
 
 

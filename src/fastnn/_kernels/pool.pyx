@@ -27,7 +27,7 @@ from libc.string cimport memset
 from numpy import dtype as _dtype
 from numpy import ndarray
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_or_none, finish, release
+from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire, acquire_or_none, finish
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
     CACHE_LINE,
@@ -292,17 +292,14 @@ def max_pool(x, windows, Py_ssize_t row_dilation, Py_ssize_t column_dilation, y,
     wide as the elements for each output, h * W + w; it may be None.
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
-    cdef int status
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire(&arrays, x, False)
-        acquire(&arrays, windows, False)
-        acquire(&arrays, y, True)
-        acquire_or_none(&arrays, places, True)
-        status = run_pool(FNN_MAX if places is None else FNN_ARGMAX, &arrays, row_dilation, column_dilation)
-    finally:
-        release(&arrays)
+    cdef int status
+    acquire(&arrays, x, False)
+    acquire(&arrays, windows, False)
+    acquire(&arrays, y, True)
+    acquire_or_none(&arrays, places, True)
+    status = run_pool(FNN_MAX if places is None else FNN_ARGMAX, &arrays, row_dilation, column_dilation)
     raise_interrupt()
     if status:
         raise MemoryError("max_pool: no memory for the workspace")
@@ -311,17 +308,14 @@ def max_pool(x, windows, Py_ssize_t row_dilation, Py_ssize_t column_dilation, y,
 def mean_pool(x, windows, y):
     """y [n, p, q, c] = the sum of x [n, h, w, c] with h, w in the windows p, q, over their divisors."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
-    cdef int status
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire(&arrays, x, False)
-        acquire(&arrays, windows, False)
-        acquire(&arrays, y, True)
-        acquire_or_none(&arrays, None, False)
-        status = run_pool(FNN_MEAN, &arrays, 1, 1)
-    finally:
-        release(&arrays)
+    cdef int status
+    acquire(&arrays, x, False)
+    acquire(&arrays, windows, False)
+    acquire(&arrays, y, True)
+    acquire_or_none(&arrays, None, False)
+    status = run_pool(FNN_MEAN, &arrays, 1, 1)
     raise_interrupt()
     if status:
         raise MemoryError("avg_pool: no memory for the workspace")
@@ -357,29 +351,26 @@ cdef class Prepared:
     def __call__(self, x):
         """y, or None."""
         cdef Environment _caller = default_environment()
-        cdef Arrays arrays
+        cdef HeldArrays arrays
+        arrays.count = 0
         cdef Py_buffer* item = arrays.item
         cdef Py_ssize_t* given
         cdef Py_ssize_t[4] shape
         cdef int status
         if type(x) is not ndarray or (x.dtype is not FLOAT32 and x.dtype is not FLOAT64):
             return None
-        arrays.count = 0
-        try:
-            acquire(&arrays, x, False)
-            if not self.fits(&item[0]):
-                return None
-            acquire(&arrays, self.windows, False)
-            y = empty(self.y_shape, x.dtype)
-            acquire(&arrays, y, True)
-            acquire_or_none(&arrays, None, False)
-            given = item[0].shape
-            shape = [given[0], given[2], given[3], given[1]]
-            item[0].shape = shape
-            status = run_pool(self.kind, &arrays, self.row_dilation, self.column_dilation)
-            item[0].shape = given
-        finally:
-            release(&arrays)
+        acquire(&arrays, x, False)
+        if not self.fits(&item[0]):
+            return None
+        acquire(&arrays, self.windows, False)
+        y = empty(self.y_shape, x.dtype)
+        acquire(&arrays, y, True)
+        acquire_or_none(&arrays, None, False)
+        given = item[0].shape
+        shape = [given[0], given[2], given[3], given[1]]
+        item[0].shape = shape
+        status = run_pool(self.kind, &arrays, self.row_dilation, self.column_dilation)
+        item[0].shape = given
         finish(status, "pooling")
         return y.transpose(0, 3, 1, 2)
 
@@ -429,26 +420,23 @@ def max_gather(grad_y, places, covering, grad_x):
     as wide as the elements.
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
+    arrays.count = 0
     cdef Pooling job
     cdef const Py_buffer* item = arrays.item
-    arrays.count = 0
-    try:
-        acquire(&arrays, grad_y, False)
-        acquire(&arrays, places, False)
-        acquire(&arrays, covering, False)
-        acquire(&arrays, grad_x, True)
-        job.kern, job.itemsize = kernels(item[0].itemsize), item[0].itemsize
-        job.images, job.height, job.width = item[0].shape[0], item[0].shape[1], item[0].shape[2]
-        job.channels, job.out_height, job.out_width = item[0].shape[3], item[3].shape[1], item[3].shape[2]
-        job.rows = <const fnn_window*>item[2].buf
-        job.columns = job.rows + job.out_height
-        job.x, job.places, job.y = <const char*>item[0].buf, <char*>item[1].buf, <char*>item[3].buf
-        with nogil:
-            share(gather_rows, &job, job.images * job.out_height,
-                  NS_PER_BYTE * (2 * item[0].len + item[3].len))
-    finally:
-        release(&arrays)
+    acquire(&arrays, grad_y, False)
+    acquire(&arrays, places, False)
+    acquire(&arrays, covering, False)
+    acquire(&arrays, grad_x, True)
+    job.kern, job.itemsize = kernels(item[0].itemsize), item[0].itemsize
+    job.images, job.height, job.width = item[0].shape[0], item[0].shape[1], item[0].shape[2]
+    job.channels, job.out_height, job.out_width = item[0].shape[3], item[3].shape[1], item[3].shape[2]
+    job.rows = <const fnn_window*>item[2].buf
+    job.columns = job.rows + job.out_height
+    job.x, job.places, job.y = <const char*>item[0].buf, <char*>item[1].buf, <char*>item[3].buf
+    with nogil:
+        share(gather_rows, &job, job.images * job.out_height,
+              NS_PER_BYTE * (2 * item[0].len + item[3].len))
     raise_interrupt()
 
 
@@ -510,27 +498,24 @@ def max_scatter(grad_y, places, grad_x):
     Places are int32 or int64.
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
+    arrays.count = 0
     cdef Scatter job
     cdef const Py_buffer* item = arrays.item
     cdef Py_ssize_t images
-    arrays.count = 0
-    try:
-        acquire(&arrays, grad_y, False)
-        acquire(&arrays, places, False)
-        acquire(&arrays, grad_x, True)
-        job.grad_y, job.places = <const char*>item[0].buf, <const char*>item[1].buf
-        job.grad_x = <char*>item[2].buf
-        job.itemsize, job.place_size = item[0].itemsize, item[1].itemsize
-        images, job.channels = item[0].shape[0], item[0].shape[3]
-        job.outputs = item[0].shape[1] * item[0].shape[2]
-        job.pixels = item[2].shape[1] * item[2].shape[2]
-        job.width = job.channels if images >= MANY_IMAGES else min(job.channels, <Py_ssize_t>SLICE)
-        if images and job.channels and job.pixels:
-            job.slices = ceil_div(job.channels, job.width)
-            with nogil:
-                share(scatter_slices, &job, images * job.slices,
-                      NS_PER_BYTE * (2 * item[0].len + item[2].len))
-    finally:
-        release(&arrays)
+    acquire(&arrays, grad_y, False)
+    acquire(&arrays, places, False)
+    acquire(&arrays, grad_x, True)
+    job.grad_y, job.places = <const char*>item[0].buf, <const char*>item[1].buf
+    job.grad_x = <char*>item[2].buf
+    job.itemsize, job.place_size = item[0].itemsize, item[1].itemsize
+    images, job.channels = item[0].shape[0], item[0].shape[3]
+    job.outputs = item[0].shape[1] * item[0].shape[2]
+    job.pixels = item[2].shape[1] * item[2].shape[2]
+    job.width = job.channels if images >= MANY_IMAGES else min(job.channels, <Py_ssize_t>SLICE)
+    if images and job.channels and job.pixels:
+        job.slices = ceil_div(job.channels, job.width)
+        with nogil:
+            share(scatter_slices, &job, images * job.slices,
+                  NS_PER_BYTE * (2 * item[0].len + item[2].len))
     raise_interrupt()

@@ -31,7 +31,7 @@ from cython.parallel cimport parallel
 from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_all, at, finish, inner, release
+from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire, acquire_all, at, finish, inner
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC, multiply_task, panel_elements
 from fastnn._kernels.memory cimport give, take
@@ -358,16 +358,13 @@ cdef void pack_groups(const real* weight, Py_ssize_t gates, Py_ssize_t hidden, P
 def forward_panels(Py_ssize_t gates, weight_ih, weight_hh, panels):
     """Pack W_ih^T and W_hh^T, contiguous, one after the other, as `forward` takes them."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire_all(&arrays, (weight_ih, weight_hh), (panels,))
-        if arrays.item[0].itemsize == sizeof(float):
-            pack_both[float](&arrays, NULL, gates)
-        else:
-            pack_both[double](&arrays, NULL, gates)
-    finally:
-        release(&arrays)
+    acquire_all(&arrays, (weight_ih, weight_hh), (panels,))
+    if arrays.item[0].itemsize == sizeof(float):
+        pack_both[float](&arrays, NULL, gates)
+    else:
+        pack_both[double](&arrays, NULL, gates)
     raise_interrupt()
 
 
@@ -417,15 +414,12 @@ def forward(int cell, Py_ssize_t n_gates, x, starts, panels, bias, h, c, gates, 
         Whether the first direction goes back in time; a second always does.
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
-    cdef int status
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire(&arrays, starts, False)
-        acquire_all(&arrays, (x, panels, bias), (h, c, gates, h_prev, c_prev, y))
-        status = run_forward(&arrays, cell, n_gates, reverse)
-    finally:
-        release(&arrays)
+    cdef int status
+    acquire(&arrays, starts, False)
+    acquire_all(&arrays, (x, panels, bias), (h, c, gates, h_prev, c_prev, y))
+    status = run_forward(&arrays, cell, n_gates, reverse)
     finish(status, "recurrent forward")
 
 

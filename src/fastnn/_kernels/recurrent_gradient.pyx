@@ -25,7 +25,7 @@ gradients are columns 0 .. G H, the state's the last G H of W.
 from cython.parallel cimport parallel, prange
 from libc.string cimport memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire, acquire_all, at, finish, inner, release
+from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire, acquire_all, at, finish, inner
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC, add_slices, column_sums, multiply
 from fastnn._kernels.memory cimport give, take
@@ -187,16 +187,13 @@ def backward_panels(weight, panels):
     `panels` holds panel_size(H, G H) or panel_size(D, G H) numbers.
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire_all(&arrays, (weight,), (panels,))
-        if arrays.item[0].itemsize == sizeof(float):
-            pack_columns_of[float](&arrays, NULL)
-        else:
-            pack_columns_of[double](&arrays, NULL)
-    finally:
-        release(&arrays)
+    acquire_all(&arrays, (weight,), (panels,))
+    if arrays.item[0].itemsize == sizeof(float):
+        pack_columns_of[float](&arrays, NULL)
+    else:
+        pack_columns_of[double](&arrays, NULL)
     raise_interrupt()
 
 
@@ -235,18 +232,15 @@ def backward(int cell, Py_ssize_t products, starts, state_panels, input_panels, 
         The state's gradient is cut wherever time is a multiple of this; 0 for never.
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire(&arrays, starts, False)
-        acquire_all(&arrays, (state_panels, input_panels, gates, h_prev, c_prev, grad_y),
-                    (grad_h, grad_c, grad_gates, grad_x))
-        if arrays.item[STATE_PANELS].itemsize == sizeof(float):
-            run_backward[float](&arrays, NULL, cell, products, reverse, truncate)
-        else:
-            run_backward[double](&arrays, NULL, cell, products, reverse, truncate)
-    finally:
-        release(&arrays)
+    acquire(&arrays, starts, False)
+    acquire_all(&arrays, (state_panels, input_panels, gates, h_prev, c_prev, grad_y),
+                (grad_h, grad_c, grad_gates, grad_x))
+    if arrays.item[STATE_PANELS].itemsize == sizeof(float):
+        run_backward[float](&arrays, NULL, cell, products, reverse, truncate)
+    else:
+        run_backward[double](&arrays, NULL, cell, products, reverse, truncate)
     raise_interrupt()
 
 
@@ -370,17 +364,14 @@ def gradients(Py_ssize_t products, grad_gates, x, h_prev, grad_weight_ih, grad_w
     Rows of grad_weight_ih are in the order of the gates; grad_bias has W elements. All are contiguous.
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
-    cdef int status
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire_all(&arrays, (grad_gates, x, h_prev), (grad_weight_ih, grad_weight_hh, grad_bias))
-        if arrays.item[0].itemsize == sizeof(float):
-            status = run_gradients[float](&arrays, NULL, products)
-        else:
-            status = run_gradients[double](&arrays, NULL, products)
-    finally:
-        release(&arrays)
+    cdef int status
+    acquire_all(&arrays, (grad_gates, x, h_prev), (grad_weight_ih, grad_weight_hh, grad_bias))
+    if arrays.item[0].itemsize == sizeof(float):
+        status = run_gradients[float](&arrays, NULL, products)
+    else:
+        status = run_gradients[double](&arrays, NULL, products)
     finish(status, "recurrent backward")
 
 

@@ -7,7 +7,7 @@ arithmetic of a small layer.
 from libc.string cimport memcpy
 from numpy import empty, ndarray
 
-from fastnn._kernels.arrays cimport Arrays, acquire, finish, release
+from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire, finish
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.recurrent cimport Layer, Pass, panels_of_input, run_pass
 from fastnn._kernels.runtime cimport FNN_LSTM, real
@@ -39,7 +39,8 @@ cdef class Stream:
     def __call__(self, x, hx):
         """(y, state), or None."""
         cdef Environment _caller = default_environment()
-        cdef Arrays arrays
+        cdef HeldArrays arrays
+        arrays.count = 0
         cdef Py_ssize_t batch, layers = len(self.panels)
         cdef bint lstm = self.cell == FNN_LSTM
         cdef int status
@@ -50,36 +51,32 @@ cdef class Stream:
             hx, c = <tuple>hx
         if not (self.ours(x) and self.ours(hx) and (not lstm or self.ours(c))):
             return None
-        arrays.count = 0
-        try:
-            acquire(&arrays, x, False)
-            if arrays.item[0].ndim != 3:
+        acquire(&arrays, x, False)
+        if arrays.item[0].ndim != 3:
+            return None
+        batch = arrays.item[0].shape[1]
+        if (not batch or (self.batch_first and batch > 1)
+                or not is_block(&arrays.item[0], 1, batch, self.depth)):
+            return None
+        acquire(&arrays, hx, False)
+        if not is_block(&arrays.item[1], layers, batch, self.hidden):
+            return None
+        if lstm:
+            acquire(&arrays, c, False)
+            if not is_block(&arrays.item[2], layers, batch, self.hidden):
                 return None
-            batch = arrays.item[0].shape[1]
-            if (not batch or (self.batch_first and batch > 1)
-                    or not is_block(&arrays.item[0], 1, batch, self.depth)):
-                return None
-            acquire(&arrays, hx, False)
-            if not is_block(&arrays.item[1], layers, batch, self.hidden):
-                return None
-            if lstm:
-                acquire(&arrays, c, False)
-                if not is_block(&arrays.item[2], layers, batch, self.hidden):
-                    return None
-            y = empty((1, batch, self.hidden), self.dtype)
-            shape = (layers, batch, self.hidden)
-            new_h = empty(shape, self.dtype)
-            acquire(&arrays, y, True)
-            acquire(&arrays, new_h, True)
-            if lstm:
-                new_c = empty(shape, self.dtype)
-                acquire(&arrays, new_c, True)
-            if arrays.item[0].itemsize == sizeof(float):
-                status = take_step[float](self, &arrays, NULL)
-            else:
-                status = take_step[double](self, &arrays, NULL)
-        finally:
-            release(&arrays)
+        y = empty((1, batch, self.hidden), self.dtype)
+        shape = (layers, batch, self.hidden)
+        new_h = empty(shape, self.dtype)
+        acquire(&arrays, y, True)
+        acquire(&arrays, new_h, True)
+        if lstm:
+            new_c = empty(shape, self.dtype)
+            acquire(&arrays, new_c, True)
+        if arrays.item[0].itemsize == sizeof(float):
+            status = take_step[float](self, &arrays, NULL)
+        else:
+            status = take_step[double](self, &arrays, NULL)
         finish(status, "recurrent step")
         return y, ((new_h, new_c) if lstm else new_h)
 

@@ -21,7 +21,7 @@ from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire_all, acquire_floats, acquire_others, finish, release
+from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire_all, acquire_floats, acquire_others, finish
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport (
     KC, LONGEST_KC, NC, TASKS, column_sums, multiply, multiply_task, product_ns
@@ -210,18 +210,15 @@ cdef void few_share(fnn_tasks* tasks, int thread, const real* a, Py_ssize_t a_st
 def linear(x, weight, bias, y, int relu):
     """y [m, n] = f(x [m, k] W^T + bias), W [n, k], all contiguous; bias may be None."""
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
-    cdef int status
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire_floats(&arrays, x)
-        acquire_others(&arrays, weight, y, bias)
-        if arrays.item[0].itemsize == sizeof(float):
-            status = run_linear[float](&arrays, NULL, relu)
-        else:
-            status = run_linear[double](&arrays, NULL, relu)
-    finally:
-        release(&arrays)
+    cdef int status
+    acquire_floats(&arrays, x)
+    acquire_others(&arrays, weight, y, bias)
+    if arrays.item[0].itemsize == sizeof(float):
+        status = run_linear[float](&arrays, NULL, relu)
+    else:
+        status = run_linear[double](&arrays, NULL, relu)
     finish(status, "linear")
 
 
@@ -251,17 +248,14 @@ def linear_backward(grad_y, x, weight, grad_x, grad_weight, grad_bias, bint accu
     All are contiguous. grad_x and grad_bias may be None: they are then not computed. weight is not empty.
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
-    cdef int status
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire_all(&arrays, (grad_y, x, weight), (grad_x, grad_weight, grad_bias))
-        if arrays.item[0].itemsize == sizeof(float):
-            status = run_backward[float](&arrays, NULL, accumulate)
-        else:
-            status = run_backward[double](&arrays, NULL, accumulate)
-    finally:
-        release(&arrays)
+    cdef int status
+    acquire_all(&arrays, (grad_y, x, weight), (grad_x, grad_weight, grad_bias))
+    if arrays.item[0].itemsize == sizeof(float):
+        status = run_backward[float](&arrays, NULL, accumulate)
+    else:
+        status = run_backward[double](&arrays, NULL, accumulate)
     finish(status, "linear_backward")
 
 

@@ -29,7 +29,7 @@ stride 1, 9 (4 x 4) or 5 (2 x 2) with stride 2.
 
 from libc.stdlib cimport calloc, free, malloc
 
-from fastnn._kernels.arrays cimport Arrays, acquire_all, finish, release
+from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire_all, finish
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.pack cimport pack, panel_elements
@@ -362,14 +362,11 @@ def pack_filters(int size, weight, bint transposed, panels):
     rotated by 180 degrees.
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
-    cdef int status
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire_all(&arrays, (weight,), (panels,))
-        status = pack_all(&arrays, size, transposed)
-    finally:
-        release(&arrays)
+    cdef int status
+    acquire_all(&arrays, (weight,), (panels,))
+    status = pack_all(&arrays, size, transposed)
     finish(status, "conv2d")
 
 

@@ -24,7 +24,7 @@ strip reads are copied first, with their padding, so that the image may have any
 
 from libc.stdlib cimport calloc, free
 
-from fastnn._kernels.arrays cimport Arrays, acquire_floats, acquire_others, finish, release
+from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire_floats, acquire_others, finish
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.runtime cimport (
@@ -292,15 +292,12 @@ def forward(x, panels, bias, y, int size, Py_ssize_t pad_h, Py_ssize_t pad_w, Py
     `bias` may be None. With `accumulate` y already holds numbers, which are added before f.
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
-    cdef int status
+    cdef HeldArrays arrays
     arrays.count = 0
-    try:
-        acquire_floats(&arrays, x)
-        acquire_others(&arrays, panels, y, bias)
-        status = winograd_forward(&arrays, size, pad_h, pad_w, dilation_h, dilation_w, accumulate, relu)
-    finally:
-        release(&arrays)
+    cdef int status
+    acquire_floats(&arrays, x)
+    acquire_others(&arrays, panels, y, bias)
+    status = winograd_forward(&arrays, size, pad_h, pad_w, dilation_h, dilation_w, accumulate, relu)
     finish(status, "conv2d")
 
 
@@ -311,21 +308,18 @@ def forward_once(x, weight, bias, y, bint transposed, int size, Py_ssize_t pad_h
     If `transposed` they are (C, K, 3, 3), and each is rotated by 180 degrees: the gradient of an input.
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
+    arrays.count = 0
     cdef Tiling tiling
     cdef Forward job
     cdef int status = 0
-    arrays.count = 0
-    try:
-        acquire_floats(&arrays, x)
-        acquire_others(&arrays, weight, y, bias)
-        describe(&job, &tiling, &arrays, size, pad_h, pad_w, dilation_h, dilation_w, relu)
-        job.panels, job.weight, job.transposed, job.accumulate = NULL, arrays.item[1].buf, transposed, False
-        if arrays.item[2].len:
-            with nogil:
-                status = convolve_few(&job)
-    finally:
-        release(&arrays)
+    acquire_floats(&arrays, x)
+    acquire_others(&arrays, weight, y, bias)
+    describe(&job, &tiling, &arrays, size, pad_h, pad_w, dilation_h, dilation_w, relu)
+    job.panels, job.weight, job.transposed, job.accumulate = NULL, arrays.item[1].buf, transposed, False
+    if arrays.item[2].len:
+        with nogil:
+            status = convolve_few(&job)
     finish(status, "conv2d")
 
 

@@ -26,7 +26,7 @@ loses digits.
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from fastnn._kernels.arrays cimport Arrays, acquire_all, finish, release
+from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire_all, finish
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first
@@ -295,23 +295,20 @@ def backward_weight(grad_y, x, grad_weight, int size, Py_ssize_t pad_h, Py_ssize
     grad_weight and grad_y are contiguous.
     """
     cdef Environment _caller = default_environment()
-    cdef Arrays arrays
+    cdef HeldArrays arrays
+    arrays.count = 0
     cdef Tiling tiling
     cdef const Py_buffer* of_y
     cdef const Py_buffer* of_x
     cdef int status
-    arrays.count = 0
-    try:
-        acquire_all(&arrays, (grad_y, x), (grad_weight,))
-        of_y, of_x = &arrays.item[0], &arrays.item[1]
-        cut_tiles(&tiling, size, of_x.shape, of_x.strides, of_x.itemsize, of_y.shape[1], of_y.shape[2], pad_h,
-                  pad_w, dilation_h, dilation_w)
-        if of_y.itemsize == sizeof(float):
-            status = run_backward[float](&arrays, NULL, &tiling)
-        else:
-            status = run_backward[double](&arrays, NULL, &tiling)
-    finally:
-        release(&arrays)
+    acquire_all(&arrays, (grad_y, x), (grad_weight,))
+    of_y, of_x = &arrays.item[0], &arrays.item[1]
+    cut_tiles(&tiling, size, of_x.shape, of_x.strides, of_x.itemsize, of_y.shape[1], of_y.shape[2], pad_h,
+              pad_w, dilation_h, dilation_w)
+    if of_y.itemsize == sizeof(float):
+        status = run_backward[float](&arrays, NULL, &tiling)
+    else:
+        status = run_backward[double](&arrays, NULL, &tiling)
     finish(status, "conv2d_backward")
 
 
