@@ -70,7 +70,7 @@ typedef struct {
 /* Four rows of outputs of images of three channels by Winograd's algorithm, see winograd_strip.h. */
 enum {
     FNN_STRIP_CHANNELS = 3,
-    FNN_STRIP_TILES = 8,   /* that are computed at once; rows of inputs are of whole such runs ...           */
+    FNN_STRIP_TILES = 4,   /* that are computed at once; rows of inputs are of whole such runs ...           */
     FNN_STRIP_BEYOND = 16  /* ... and so many more numbers, those of the last tile and what vectors read besides */
 };
 typedef struct {
