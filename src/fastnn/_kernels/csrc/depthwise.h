@@ -7,10 +7,13 @@
  * The bodies take one row of outputs, a vector of channels at a time. Where a filter has up to 3 x 3 taps, its
  * height, width and stride are constants of the code, and ABREAST outputs beside each other are computed at once:
  * what their windows share of a row is loaded once, and so are the row's taps, which suits 16 registers. A row of
- * padding is left out. The vectors of one cache LINE take turns, else each line would be fetched for each of them.
- * AVX2 on Zen 3, one output at a time with its window in registers -> four -> whole lines: 32 x 112 x 112 242 ->
- * 223 -> 155 us, 192 x 28 x 28 68 -> 65 -> 58, stride 2, 96 x 112 x 112 298 -> 264 -> 214. Where another thread shares
- * the processor instructions are what counts: for 4 x 2 vectors of outputs 275 -> 224, MobileNetV2 1.05 times as fast.
+ * padding is left out. Vectors BESIDE each other take turns: of AVX2 those of a cache line, else each line would be
+ * fetched for each of them; of AVX-512 those of two lines, since half of every pixel after the other half is what
+ * memory gives and takes slowest (Sapphire Rapids: 32 x 112 x 112 .59 of the time, 16 of them .71, 192 x 28 x 28 .89,
+ * with their gradients .70, .73, .93).
+ * AVX2 on Zen 3, one output at a time with its window in registers -> four -> whole lines: 32 x 112 x 112 242 -> 223
+ * -> 155 us, 192 x 28 x 28 68 -> 65 -> 58, stride 2, 96 x 112 x 112 298 -> 264 -> 214. Where another thread shares the
+ * processor instructions are what counts: for 4 x 2 vectors of outputs 275 -> 224, MobileNetV2 1.05 times as fast.
  *
  * Of these sizes, outputs that would fill the caches are written past them, where ABREAST are computed at once: a line
  * that is written otherwise is first read. 16 x 144 x 56 x 56, one thread or two, .77 of the time; the input's gradient
@@ -30,7 +33,7 @@
  * so 254).
  */
 #define ABREAST 4
-#define LINE (VBYTES == 32 ? 2 : 1)
+#define BESIDE (VBYTES >= 32 ? 2 : 1)
 
 /* The image under one filter, at one vector of channels, n of them used. */
 typedef struct {
@@ -250,12 +253,17 @@ INLINE void NAME(depthwise_any_gradient)(const fnn_row *t, ptrdiff_t c, ptrdiff_
         }
 }
 
-/* The channels of a row that fill whole lines; returns where they end. All sizes are constants. */
+/* The channels of a row that fill vectors beside each other; returns where they end. All sizes are constants. A vector
+ * that is left is a line, too, of AVX-512; `rest` has the code for one under 3 x 3 filters. */
 INLINE ptrdiff_t NAME(whole_lines)(const fnn_row *task, int height, int width, int stride, int gradient) {
     const fnn_row t = *task; /* a copy, which no store to y can change */
     ptrdiff_t c = 0;
-    for (; c + LINE * VLEN <= t.channels; c += LINE * VLEN)
-        NAME(row)(&t, LINE, height, width, stride, gradient, c, VLEN);
+    for (; c + BESIDE * VLEN <= t.channels; c += BESIDE * VLEN)
+        NAME(row)(&t, BESIDE, height, width, stride, gradient, c, VLEN);
+    if (VBYTES == 64 && height * width < 9 && c + VLEN <= t.channels) {
+        NAME(row)(&t, 1, height, width, stride, gradient, c, VLEN);
+        c += VLEN;
+    }
     return c;
 }
 
@@ -294,5 +302,5 @@ static void NAME(depthwise_row)(const fnn_row *t) {
 }
 static void NAME(depthwise_gradient)(const fnn_row *t) { NAME(depthwise_channels)(t, 1); }
 #undef ABREAST
-#undef LINE
+#undef BESIDE
 #undef THIRDS
