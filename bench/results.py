@@ -9,6 +9,7 @@ The machine should do nothing else meanwhile. What was measured before stays unt
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,9 +22,9 @@ HEAD = """# Results
 
 Ratios to the best of the other libraries, each in a process of its own, taking turns. Above 1 fastnn is
 faster; losses are in bold. Every table says on which machine, with which versions, at which commit and by
-which command it was measured. Those of a processor of family 26, which is a Zen 5, are the newest; without
-a family they are of a Zen 3, without a commit older still. A table of a few rounds on a machine that others
-share is good to a tenth; less at two threads, whose processors, virtual ones, lie beside each other in one
+which command it was measured. A processor of family 26 is a Zen 5, one of family 6, model 207, an Emerald
+Rapids, whose cores are Sapphire Rapids'; without a family it is a Zen 3, without a commit older still. A table
+of a few rounds on a machine that others share is good to a tenth; less at two threads, whose processors, virtual ones, lie beside each other in one
 minute and share no cache in the next: a question and its answer take 0.11 or 0.55 us between them, the
 gradient of a small image's many filters 0.8 or 1.3 ms, MobileNetV2 1.6 or 2.1 (the runtimes 1.9 in both).
 """
@@ -31,14 +32,16 @@ gradient of a small image's many filters 0.8 or 1.3 ms, MobileNetV2 1.6 or 2.1 (
 
 def summary(tables):
     """One line for each kind of shape: the ratios' geometric mean, and how many are below 1."""
-    lines = ["| suite | kind | geometric mean | least | below 1 |", "|---|---|---|---|---|"]
+    lines = ["| suite | processor | kind | geometric mean | least | below 1 |", "|---|---|---|---|---|---|"]
     for text in tables:
-        title = text.splitlines()[0].removeprefix("## ")
-        for line in text.splitlines():
+        title, _, heading, *rest = text.splitlines()
+        title = title.removeprefix("## ")
+        processor = re.sub(r", \d+ processors;.*", "", heading)
+        for line in rest:
             if line.startswith("- ") and ": geometric mean " in line:
                 kind, figures = line[2:].split(": geometric mean ")
                 mean, least, below = figures.split(", ")
-                lines.append(f"| {title} | {kind} | {mean} | {least.removeprefix('least ')} | "
+                lines.append(f"| {title} | {processor} | {kind} | {mean} | {least.removeprefix('least ')} | "
                              f"{below.removesuffix(' below 1')} |")
     return "\n".join([*lines, ""])
 
