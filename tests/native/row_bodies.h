@@ -133,7 +133,7 @@ static void *add(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     void *x = draw(3 * size, 1), *y = draw(6 * (size + 1), 2);
     k->add_rows(3, size, x, size, y, size + 1);
     k->add_rows(3, size, x, size, at(y, 3 * (size + 1)), 0);
-    for (int relu = 0; relu < 2; relu++) k->add(size, x, at(x, size), relu, at(y, (4 + relu) * (size + 1)));
+    for (int relu = 0; relu < 2; relu++) k->add(size, x, at(x, size), relu, at(y, (4 + relu) * (size + 1)), 0);
     *n = 6 * (size + 1);
     free(x);
     return y;

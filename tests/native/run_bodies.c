@@ -41,7 +41,7 @@ static void *transpose_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) 
 
 static void *map(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     void *x = draw(size, 1), *y = draw(FNN_FUNCTIONS * size, 2);
-    for (int op = 0; op < FNN_FUNCTIONS; op++) k->map(op, size, 0.1, 0.2, x, at(y, op * size));
+    for (int op = 0; op < FNN_FUNCTIONS; op++) k->map(op, size, 0.1, 0.2, x, at(y, op * size), 0);
     *n = FNN_FUNCTIONS * size;
     free(x);
     return y;
@@ -49,7 +49,7 @@ static void *map(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
 static void *map_backward(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     void *grad = draw(size, 1), *saved = draw(size, 2), *y = draw(FNN_FUNCTIONS * size, 3);
     for (int op = 0; op < FNN_FUNCTIONS; op++)
-        k->map_backward(op, size, 0.1, 0.2, grad, saved, at(y, op * size));
+        k->map_backward(op, size, 0.1, 0.2, grad, saved, at(y, op * size), 0);
     *n = FNN_FUNCTIONS * size;
     free(grad), free(saved);
     return y;
@@ -149,8 +149,8 @@ static void *norm(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     void *sums = at(out, 2 * all), *rows = at(sums, 5 * size);
     k->column_moments(ROWS, size, x, v, NULL, sums);
     k->column_moments(ROWS, size, x, v, g, at(sums, 2 * size));
-    k->column_affine(ROWS, size, x, v, at(v, size), at(v, 2 * size), NULL, NULL, out);
-    k->column_affine(ROWS, size, x, v, at(v, size), at(v, 2 * size), g, at(v, 3 * size), at(out, all));
+    k->column_affine(ROWS, size, x, v, at(v, size), at(v, 2 * size), NULL, NULL, out, 0);
+    k->column_affine(ROWS, size, x, v, at(v, size), at(v, 2 * size), g, at(v, 3 * size), at(out, all), 0);
     k->layer_norm(FNN_ABREAST, size, x, v, at(v, size), 1e-2, rows);
     k->layer_norm_backward(FNN_ABREAST, size, g, x, v, 1e-2, at(rows, all), at(rows, 2 * all),
                            at(rows, 2 * all + size));

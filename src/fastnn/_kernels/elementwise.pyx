@@ -11,7 +11,9 @@ from libc.string cimport memset
 
 from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire, acquire_or_none, at
 from fastnn._kernels.environment cimport Environment, default_environment
-from fastnn._kernels.runtime cimport ceil_div, fnn_kernels, kernels, raise_interrupt, rows_abreast
+from fastnn._kernels.runtime cimport (
+    ceil_div, fnn_kernels, goes_past, kernels, raise_interrupt, rows_abreast
+)
 from fastnn._kernels.share cimport share
 
 cdef extern from "kernels.h" nogil:
@@ -42,6 +44,7 @@ cdef struct Map:
     const char* x
     const char* grad_y
     char* y
+    bint past
 
 
 cdef double cost(int op, Py_ssize_t n) noexcept nogil:
@@ -58,9 +61,10 @@ cdef void map_blocks(const void* map_, Py_ssize_t first, Py_ssize_t last, int th
         n = min(BLOCK, job.size - block * BLOCK)
         o = block * BLOCK * job.itemsize
         if job.grad_y is NULL:
-            job.kern.map(job.op, n, job.alpha, job.beta, job.x + o, job.y + o)
+            job.kern.map(job.op, n, job.alpha, job.beta, job.x + o, job.y + o, job.past)
         else:
-            job.kern.map_backward(job.op, n, job.alpha, job.beta, job.grad_y + o, job.x + o, job.y + o)
+            job.kern.map_backward(job.op, n, job.alpha, job.beta, job.grad_y + o, job.x + o, job.y + o,
+                                  job.past)
 
 
 cdef void run_map(int op, double alpha, double beta, const Py_buffer* grad_y, const Py_buffer* x,
@@ -69,7 +73,7 @@ cdef void run_map(int op, double alpha, double beta, const Py_buffer* grad_y, co
     job.kern = kernels(x.itemsize)
     job.itemsize, job.size = x.itemsize, x.len // x.itemsize
     job.op, job.alpha, job.beta = op, alpha, beta
-    job.x, job.y = <const char*>x.buf, <char*>y.buf
+    job.x, job.y, job.past = <const char*>x.buf, <char*>y.buf, goes_past(y.buf, y.len)
     job.grad_y = NULL if grad_y is NULL else <const char*>grad_y.buf
     share(map_blocks, &job, ceil_div(job.size, BLOCK), cost(op, job.size))
 
@@ -105,7 +109,7 @@ def map_backward(int op, double alpha, double beta, grad_y, saved, grad_x):
 cdef struct Sum:
     const fnn_kernels* kern
     Py_ssize_t itemsize, size
-    bint relu
+    bint relu, past
     const char* a
     const char* b
     char* y
@@ -116,7 +120,8 @@ cdef void add_blocks(const void* sum_, Py_ssize_t first, Py_ssize_t last, int th
     cdef Py_ssize_t block, o
     for block in range(first, last):
         o = block * BLOCK * job.itemsize
-        job.kern.add(min(BLOCK, job.size - block * BLOCK), job.a + o, job.b + o, job.relu, job.y + o)
+        job.kern.add(min(BLOCK, job.size - block * BLOCK), job.a + o, job.b + o, job.relu, job.y + o,
+                     job.past)
 
 
 def add(a, b, bint relu, y):
@@ -132,6 +137,7 @@ def add(a, b, bint relu, y):
     job.kern, job.size, job.relu = kernels(job.itemsize), arrays.item[0].len // job.itemsize, relu
     job.a, job.b = <const char*>arrays.item[0].buf, <const char*>arrays.item[1].buf
     job.y = <char*>arrays.item[2].buf
+    job.past = goes_past(job.y, arrays.item[2].len)
     with nogil:
         share(add_blocks, &job, ceil_div(job.size, BLOCK), 2 * NS_STREAM * job.size)
     raise_interrupt()

@@ -14,8 +14,8 @@ from libc.string cimport memcpy, memset
 from fastnn._kernels.arrays cimport HeldArrays, acquire, acquire_or_none, at, finish
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, LARGE_BYTES, ceil_div, fetch, first_line, fnn_kernels, kernels, raise_interrupt, real,
-    rows_abreast, whole_lines
+    CACHE_LINE, LARGE_BYTES, ceil_div, fetch, first_line, fnn_kernels, goes_past, kernels, raise_interrupt,
+    real, rows_abreast, whole_lines
 )
 from fastnn._kernels.share cimport share
 
@@ -81,11 +81,12 @@ cdef void moments_blocks(const void* columns_, Py_ssize_t first, Py_ssize_t last
 
 cdef void affine_blocks(const void* columns_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
     cdef const Columns* job = <const Columns*>columns_
+    cdef bint past = job.bytes % CACHE_LINE == 0 and goes_past(job.out, job.m * job.bytes)
     cdef Py_ssize_t block, o
     for block in range(first, last):
         o = block * job.block * job.bytes
         job.kern.column_affine(min(job.block, job.m - block * job.block), job.c, job.x + o, job.center,
-                               job.a, job.b, at(job.g, o), job.d, job.out + o)
+                               job.a, job.b, at(job.g, o), job.d, job.out + o, past)
 
 
 cdef void describe_columns(Columns* job, const Py_buffer* x) noexcept:
@@ -270,7 +271,8 @@ cdef int run_batch_norm(Columns* job, const Channels* of) noexcept nogil:
         memcpy(a + i * job.bytes, a, job.bytes)
         memcpy(b + i * job.bytes, b, job.bytes)
     job.center, job.a, job.b = center, a, b
-    job.kern.column_affine(1, (job.m - done) * job.c, job.x + o, center, a, b, NULL, NULL, job.out + o)
+    job.kern.column_affine(1, (job.m - done) * job.c, job.x + o, center, a, b, NULL, NULL, job.out + o,
+                           False)
     job.m, job.c, job.bytes, job.block = whole, rows * job.c, size, max(BLOCK // rows, <Py_ssize_t>1)
     share(affine_blocks, job, ceil_div(job.m, job.block), NS_ELEMENT * job.m * job.c)
     free(memory)

@@ -183,7 +183,8 @@ cdef extern from "kernels.h" nogil:
                          const void* b, Py_ssize_t b_stride, void* c, Py_ssize_t c_stride) noexcept nogil
         void (*pad_row)(Py_ssize_t left, const void* x, Py_ssize_t n, Py_ssize_t right,
                         void* y) noexcept nogil
-        void (*add)(Py_ssize_t n, const void* a, const void* b, int relu, void* y) noexcept nogil
+        void (*add)(Py_ssize_t n, const void* a, const void* b, int relu, void* y,
+                    int past) noexcept nogil
         void (*add_rows)(Py_ssize_t rows, Py_ssize_t n, const void* x, Py_ssize_t x_stride, void* y,
                          Py_ssize_t y_stride) noexcept nogil
         void (*depthwise_row)(const fnn_row* row) noexcept nogil
@@ -202,9 +203,10 @@ cdef extern from "kernels.h" nogil:
         void (*winograd_filter_gradient)(int size, const void* s, Py_ssize_t stride, Py_ssize_t n,
                                          void* g) noexcept nogil
         void (*winograd_strip)(const fnn_strip* strip) noexcept nogil
-        void (*map)(int op, Py_ssize_t n, double alpha, double beta, const void* x, void* y) noexcept nogil
+        void (*map)(int op, Py_ssize_t n, double alpha, double beta, const void* x, void* y,
+                    int past) noexcept nogil
         void (*map_backward)(int op, Py_ssize_t n, double alpha, double beta, const void* grad_y,
-                             const void* saved, void* grad_x) noexcept nogil
+                             const void* saved, void* grad_x, int past) noexcept nogil
         void (*prelu)(Py_ssize_t n, Py_ssize_t row, const void* x, const void* slope,
                       void* y) noexcept nogil
         void (*prelu_backward)(Py_ssize_t n, Py_ssize_t row, const void* grad_y, const void* x,
@@ -212,7 +214,8 @@ cdef extern from "kernels.h" nogil:
         void (*column_moments)(Py_ssize_t m, Py_ssize_t c, const void* x, const void* center, const void* g,
                                void* sums) noexcept nogil
         void (*column_affine)(Py_ssize_t m, Py_ssize_t c, const void* x, const void* center, const void* a,
-                              const void* b, const void* g, const void* d, void* y) noexcept nogil
+                              const void* b, const void* g, const void* d, void* y,
+                              int past) noexcept nogil
         void (*layer_norm)(Py_ssize_t rows, Py_ssize_t n, const void* x, const void* w, const void* b,
                            double eps, void* y) noexcept nogil
         void (*layer_norm_backward)(Py_ssize_t rows, Py_ssize_t n, const void* grad_y, const void* x,
@@ -271,6 +274,13 @@ cdef inline Py_ssize_t rows_abreast(Py_ssize_t bytes, Py_ssize_t all_bytes) noex
     (25 -> 23), layer norm 16.8 -> 14 (20 -> 16.5), backward 33 -> 28.
     """
     return 1 if bytes > LONG_ROW_BYTES or all_bytes >= LARGE_BYTES else FNN_ABREAST
+
+cdef inline bint goes_past(const void* y, Py_ssize_t bytes) noexcept nogil:
+    """Whether so many bytes from y on are to be written past the caches: they would fill these.
+
+    To write and read again 4 MB took as long through the caches as past them, 8 MB 1.2 times (Zen 3).
+    """
+    return bytes >= LARGE_BYTES and <Py_ssize_t>y % CACHE_LINE == 0
 
 cdef inline Py_ssize_t whole_lines(Py_ssize_t size) noexcept nogil:
     """So many bytes, and what is missing to the end of a cache line."""

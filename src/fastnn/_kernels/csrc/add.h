@@ -1,16 +1,17 @@
-/* y = a + b or, with `relu`, what of it is above 0. */
-static void NAME(add)(ptrdiff_t n, const void *a_, const void *b_, int relu, void *y_) {
+/* y = a + b or, with `relu`, what of it is above 0; `past`: as in elementwise.h. */
+static void NAME(add)(ptrdiff_t n, const void *a_, const void *b_, int relu, void *y_, int past) {
     const real *a = a_, *b = b_;
     real *y = y_;
     ptrdiff_t i = 0;
     for (; i + VLEN <= n; i += VLEN) {
         const vec sum = load_across(a + i) + load_across(b + i);
-        store(y + i, relu ? relu1(sum) : sum);
+        NAME(put)(past, y + i, relu ? relu1(sum) : sum);
     }
     if (i < n) {
         const vec sum = load_part(a + i, n - i) + load_part(b + i, n - i);
         store_part(y + i, relu ? relu1(sum) : sum, n - i);
     }
+    if (past) NAME(stored_past)();
 }
 
 /* y_i += x_i: rows of n numbers. With a y_stride of 0 all are added to one, the sums of the columns of x. */

@@ -214,7 +214,7 @@ typedef struct {
     void (*pad_row)(ptrdiff_t left, const void *x, ptrdiff_t n, ptrdiff_t right, void *y);
 
     /* add.h: y = a + b; y[i * y_stride + j] += x[i * x_stride + j], i < rows, j < n, one row after the other */
-    void (*add)(ptrdiff_t n, const void *a, const void *b, int relu, void *y);
+    void (*add)(ptrdiff_t n, const void *a, const void *b, int relu, void *y, int past);
     void (*add_rows)(ptrdiff_t rows, ptrdiff_t n, const void *x, ptrdiff_t x_stride, void *y, ptrdiff_t y_stride);
 
     /* depthwise.h, grouped.h, even_tile.h */
@@ -235,9 +235,9 @@ typedef struct {
     void (*winograd_strip)(const fnn_strip *strip);
 
     /* elementwise.h */
-    void (*map)(int op, ptrdiff_t n, double alpha, double beta, const void *x, void *y);
+    void (*map)(int op, ptrdiff_t n, double alpha, double beta, const void *x, void *y, int past);
     void (*map_backward)(int op, ptrdiff_t n, double alpha, double beta, const void *grad_y, const void *saved,
-                         void *grad_x);
+                         void *grad_x, int past);
     void (*prelu)(ptrdiff_t n, ptrdiff_t row, const void *x, const void *slope, void *y);
     void (*prelu_backward)(ptrdiff_t n, ptrdiff_t row, const void *grad_y, const void *x, const void *slope,
                            void *grad_x, void *sums);
@@ -250,7 +250,7 @@ typedef struct {
     void (*column_moments)(ptrdiff_t m, ptrdiff_t c, const void *x, const void *center, const void *g,
                            void *sums);
     void (*column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x, const void *center, const void *a,
-                          const void *b, const void *g, const void *d, void *y);
+                          const void *b, const void *g, const void *d, void *y, int past);
     void (*layer_norm)(ptrdiff_t rows, ptrdiff_t n, const void *x, const void *w, const void *b, double eps,
                        void *y);
     void (*layer_norm_backward)(ptrdiff_t rows, ptrdiff_t n, const void *grad_y, const void *x, const void *w,

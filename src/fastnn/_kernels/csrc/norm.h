@@ -53,9 +53,10 @@ INLINE vec NAME(affine_at)(ptrdiff_t j, const real *x, const real *center, const
 }
 
 /* y_ij = (x_ij - center_j) a_j + b_j, or with g: ... + d_j g_ij. The center is taken off first, where nothing
- * is lost: a_j x_ij of data far from zero would be rounded to the digits of its mean. */
+ * is lost: a_j x_ij of data far from zero would be rounded to the digits of its mean. `past`: as in elementwise.h;
+ * rows are whole vectors then. */
 static void NAME(column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x_, const void *center_, const void *a_,
-                                const void *b_, const void *g_, const void *d_, void *y_) {
+                                const void *b_, const void *g_, const void *d_, void *y_, int past) {
     const real *center = center_, *a = a_, *b = b_, *d = d_;
     for (ptrdiff_t i = 0; i < m; i++) {
         const real *x = (const real *)x_ + i * c, *g = g_ ? (const real *)g_ + i * c : NULL;
@@ -64,10 +65,10 @@ static void NAME(column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x_, const 
         for (; j + 2 * VLEN <= c; j += 2 * VLEN) { /* two are read before one is written: see elementwise.h */
             const ptrdiff_t k = j + VLEN;
             const vec v = NAME(affine_at)(j, x, center, a, b, g, d), w = NAME(affine_at)(k, x, center, a, b, g, d);
-            store(y + j, v);
-            store(y + k, w);
+            NAME(put)(past, y + j, v);
+            NAME(put)(past, y + k, w);
         }
-        for (; j + VLEN <= c; j += VLEN) store(y + j, NAME(affine_at)(j, x, center, a, b, g, d));
+        for (; j + VLEN <= c; j += VLEN) NAME(put)(past, y + j, NAME(affine_at)(j, x, center, a, b, g, d));
         if (j < c) {
             const ptrdiff_t n = c - j;
             const vec v = (load_part(x + j, n) - load_part(center + j, n)) * load_part(a + j, n);
@@ -75,6 +76,7 @@ static void NAME(column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x_, const 
             store_part(y + j, g ? w + load_part(g + j, n) * load_part(d + j, n) : w, n);
         }
     }
+    if (past) NAME(stored_past)();
 }
 
 /* What normalises a row: h = ((x - pilot) - shift) inverse. The mean is pilot + shift, kept in two parts, as

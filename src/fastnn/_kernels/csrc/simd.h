@@ -224,6 +224,14 @@ INLINE vec NAME(root)(vec x) {
 }
 #endif
 
+/* As store, or past the caches. */
+INLINE void NAME(put)(int past, real *p, vec v) {
+    if (PAST_CACHES && past)
+        NAME(store_past)(p, v);
+    else
+        NAME(store)(p, v);
+}
+
 /* max(0, x), NaN kept: the comparison is false for NaN, so NaN takes the branch of x. */
 INLINE vec NAME(relu1)(vec x) { return NAME(select)(x <= (vec){0}, (vec){0}, x); }
 

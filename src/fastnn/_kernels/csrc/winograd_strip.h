@@ -82,12 +82,9 @@ INLINE void NAME(strip_pixels)(const fnn_strip *s, int plain, ptrdiff_t inside, 
     if (s->relu)
 #pragma GCC unroll 4
         for (int b = 0; b < 4; b++) out[b] = NAME(rectify)(out[b], s->relu);
-    if (plain && past)
+    if (plain)
 #pragma GCC unroll 4
-        for (int b = 0; b < 4; b++) NAME(store_past)(y + b * pixel, out[b]);
-    else if (plain)
-#pragma GCC unroll 4
-        for (int b = 0; b < 4; b++) store(y + b * pixel, out[b]);
+        for (int b = 0; b < 4; b++) NAME(put)(past, y + b * pixel, out[b]);
     else
         for (int b = 0; b < 4 && b < inside; b++) NAME(store_first)(y + b * pixel, out[b], left);
 }
