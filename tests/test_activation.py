@@ -272,6 +272,18 @@ def test_equal_bits_for_any_number_of_threads(threads, name):
     assert_same_bits(results[2], results[0])
 
 
+@pytest.mark.parametrize("name", ["relu", "hardswish", "tanh", "gelu"])
+def test_arrays_that_are_written_past_the_caches_have_the_bits_of_their_parts(isa, dtype, name):
+    """From 8 MB on; also where memory begins in the midst of a line, and by several threads."""
+    size = 2**23 // np.dtype(dtype).itemsize
+    memory = draw(size + 9).astype(dtype)
+    for x in (memory[:-4], memory[1:]):
+        whole = run(functional, name, x)
+        halves = [run(functional, name, part, grad) for part, grad in
+                  zip(np.array_split(x, 2), np.array_split(whole[1], 2), strict=True)]
+        assert_same_bits(whole, [np.concatenate(parts) for parts in zip(*halves, strict=True)])
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_empty_and_zero_dimensional_arrays(dtype, name):
     for shape in ((0, 3), (2, 0), (0, 4, 5)):

@@ -72,6 +72,16 @@ def test_batch_norm_of_a_row_is_the_same_wherever_it_stands(isa, dtype, channels
     assert_same_bits([y], [np.concatenate(rows)])
 
 
+@pytest.mark.parametrize("channels", [48, 64, 65])
+def test_batch_norm_of_a_row_is_the_same_where_all_are_written_past_the_caches(isa, dtype, channels):
+    """From 8 MB on, if channels are whole cache lines, or the rows that are taken for one."""
+    x = draw(2**23 // np.dtype(dtype).itemsize // channels + 7, channels).astype(dtype)
+    mean, var, weight = x[0], np.abs(x[1]) + 1, x[2]
+    y = functional.batch_norm(x, mean, var, weight)
+    for part in (slice(0, 1000), slice(len(x) - 1000, len(x))):
+        assert_same_bits([y[part]], [functional.batch_norm(x[part], mean, var, weight)])
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_gradients_are_finite_differences(isa, training):
     x, weight, bias = arguments((4, 3, 2))

@@ -28,3 +28,11 @@ static void *draw(ptrdiff_t n, uint64_t seed) {
     return p;
 }
 
+/* Room for n numbers from the beginning of a cache line on, as there is where they are written past the caches:
+ * calloc's 16 bytes do not do. */
+static void *lines(ptrdiff_t n) {
+    void *p = aligned_alloc(64, ((size_t)(n * itemsize) + 63) / 64 * 64);
+    if (!p) exit(2);
+    return p;
+}
+

@@ -40,18 +40,23 @@ static void *transpose_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) 
 }
 
 static void *map(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
-    void *x = draw(size, 1), *y = draw(FNN_FUNCTIONS * size, 2);
-    for (int op = 0; op < FNN_FUNCTIONS; op++) k->map(op, size, 0.1, 0.2, x, at(y, op * size), 0);
-    *n = FNN_FUNCTIONS * size;
-    free(x);
+    void *x = draw(size, 1), *y = draw(2 * FNN_FUNCTIONS * size, 2), *of_one = lines(size);
+    for (int i = 0; i < 2 * FNN_FUNCTIONS; i++) {
+        k->map(i / 2, size, 0.1, 0.2, x, of_one, i % 2);
+        memcpy(at(y, i * size), of_one, (size_t)(size * itemsize));
+    }
+    *n = 2 * FNN_FUNCTIONS * size;
+    free(x), free(of_one);
     return y;
 }
 static void *map_backward(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
-    void *grad = draw(size, 1), *saved = draw(size, 2), *y = draw(FNN_FUNCTIONS * size, 3);
-    for (int op = 0; op < FNN_FUNCTIONS; op++)
-        k->map_backward(op, size, 0.1, 0.2, grad, saved, at(y, op * size), 0);
-    *n = FNN_FUNCTIONS * size;
-    free(grad), free(saved);
+    void *grad = draw(size, 1), *saved = draw(size, 2), *y = draw(2 * FNN_FUNCTIONS * size, 3), *of_one = lines(size);
+    for (int i = 0; i < 2 * FNN_FUNCTIONS; i++) {
+        k->map_backward(i / 2, size, 0.1, 0.2, grad, saved, of_one, i % 2);
+        memcpy(at(y, i * size), of_one, (size_t)(size * itemsize));
+    }
+    *n = 2 * FNN_FUNCTIONS * size;
+    free(grad), free(saved), free(of_one);
     return y;
 }
 
@@ -146,16 +151,18 @@ static void *loss(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
 static void *norm(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     ptrdiff_t all = ROWS * size;
     void *x = draw(all, 1), *g = draw(all, 2), *v = draw(4 * size, 3), *out = draw(4 * all + 7 * size, 4);
-    void *sums = at(out, 2 * all), *rows = at(sums, 5 * size);
+    void *sums = at(out, 2 * all), *rows = at(sums, 5 * size), *y = lines(all);
+    const int past = size * itemsize % 64 == 0;
     k->column_moments(ROWS, size, x, v, NULL, sums);
     k->column_moments(ROWS, size, x, v, g, at(sums, 2 * size));
-    k->column_affine(ROWS, size, x, v, at(v, size), at(v, 2 * size), NULL, NULL, out, 0);
+    k->column_affine(ROWS, size, x, v, at(v, size), at(v, 2 * size), NULL, NULL, y, past);
+    memcpy(out, y, (size_t)(all * itemsize));
     k->column_affine(ROWS, size, x, v, at(v, size), at(v, 2 * size), g, at(v, 3 * size), at(out, all), 0);
     k->layer_norm(FNN_ABREAST, size, x, v, at(v, size), 1e-2, rows);
     k->layer_norm_backward(FNN_ABREAST, size, g, x, v, 1e-2, at(rows, all), at(rows, 2 * all),
                            at(rows, 2 * all + size));
     *n = 4 * all + 7 * size;
-    free(x), free(g), free(v);
+    free(x), free(g), free(v), free(y);
     return out;
 }
 
