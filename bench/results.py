@@ -23,10 +23,12 @@ HEAD = """# Results
 Ratios to the best of the other libraries, each in a process of its own, taking turns. Above 1 fastnn is
 faster; losses are in bold. Every table says on which machine, with which versions, at which commit and by
 which command it was measured. A processor of family 26 is a Zen 5, one of family 6, model 207, an Emerald
-Rapids, whose cores are Sapphire Rapids'; without a family it is a Zen 3, without a commit older still. A table
-of a few rounds on a machine that others share is good to a tenth; less at two threads, whose processors, virtual ones, lie beside each other in one
-minute and share no cache in the next: a question and its answer take 0.11 or 0.55 us between them, the
-gradient of a small image's many filters 0.8 or 1.3 ms, MobileNetV2 1.6 or 2.1 (the runtimes 1.9 in both).
+Rapids, whose cores are Sapphire Rapids'; without a family it is a Zen 3, without a commit older still. A
+table of a few rounds on a machine that others share is good to a tenth; less at two threads of the Zen 5,
+whose processors, virtual ones, lie beside each other in one minute and share no cache in the next: a
+question and its answer take 0.11 or 0.55 us between them, the gradient of a small image's many filters 0.8
+or 1.3 ms, MobileNetV2 1.6 or 2.1 (the runtimes 1.9 in both). The Emerald Rapids share their cores with
+others in some minutes, and all that is computed then takes up to 1.7 times as long.
 """
 
 

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 import fastnn as fn
 from fastnn import functional, reference
+from fastnn._kernels import elementwise
 from fastnn._kernels.memory import empty_like
+from fastnn.functional._elementwise import add
 
 # name: (function, options, what its backward takes)
 FUNCTIONS = {
@@ -274,14 +276,26 @@ def test_equal_bits_for_any_number_of_threads(threads, name):
 
 @pytest.mark.parametrize("name", ["relu", "hardswish", "tanh", "gelu"])
 def test_arrays_that_are_written_past_the_caches_have_the_bits_of_their_parts(isa, dtype, name):
-    """From 8 MB on; also where memory begins in the midst of a line, and by several threads."""
-    size = 2**23 // np.dtype(dtype).itemsize
-    memory = draw(size + 9).astype(dtype)
-    for x in (memory[:-4], memory[1:]):
-        whole = run(functional, name, x)
-        halves = [run(functional, name, part, grad) for part, grad in
-                  zip(np.array_split(x, 2), np.array_split(whole[1], 2), strict=True)]
-        assert_same_bits(whole, [np.concatenate(parts) for parts in zip(*halves, strict=True)])
+    """From 8 MB on; also into memory that begins in the midst of a line, or in place."""
+    x = draw(2**23 // np.dtype(dtype).itemsize + 5).astype(dtype)
+    whole = run(functional, name, x)
+    halves = [run(functional, name, part, grad) for part, grad in
+              zip(np.array_split(x, 2), np.array_split(whole[1], 2), strict=True)]
+    assert_same_bits(whole, [np.concatenate(parts) for parts in zip(*halves, strict=True)])
+    op = getattr(elementwise, name.upper())
+    within, place = empty_like(np.append(x, x[:1]))[1:], x.copy()
+    for y in (within, place):
+        elementwise.map(op, 0, 0, x if y is within else place, y)
+        assert_same_bits([y], whole[:1])
+
+
+def test_sums_that_are_written_past_the_caches(isa, dtype):
+    a, b = draw(2, 2**23 // np.dtype(dtype).itemsize + 5).astype(dtype)
+    for relu, expected in ((False, a + b), (True, np.maximum(a + b, 0))):
+        assert_same_bits([add(a, b, relu)], [expected])
+        y = a.copy()
+        elementwise.add(y, b, relu, y)
+        assert_same_bits([y], [expected])
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

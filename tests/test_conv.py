@@ -623,8 +623,8 @@ def test_equal_bits_for_any_number_of_threads(threads, case):
 
 @pytest.mark.parametrize("padding", [0, 1, 2, "same"])
 def test_strips(isa, dtype, padding):
-    """Around whole tiles, runs of 8 tiles and vectors of filters; of any strides."""
-    for i, (q, k) in enumerate(zip((1, 2, 3, 4, 5, 31, 32, 33, 36, 63, 64, 65, 97), SIZES, strict=True)):
+    """Around whole tiles, runs of 4 tiles and pairs of vectors of filters; of any strides."""
+    for i, (q, k) in enumerate(zip((1, 2, 3, 4, 5, 15, 16, 17, 36, 63, 64, 65, 97), SIZES, strict=True)):
         h = (3, 4, 5, 7, 8, 12, 13)[i % 7]
         x, weight, bias = Case(1 + i % 3, 3, h, q + 2, k).arrays(dtype)
         last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)

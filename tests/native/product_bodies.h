@@ -88,11 +88,11 @@ static void *winograd(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     return y;
 }
 
-/* Strips of outputs of three channels: less than a tile, tiles and runs of them. What is added to, and rows and pixels
-   beside the outputs, are there already. */
+/* Strips of outputs of three channels: less than a tile, tiles and runs of them, whole ones stored as they are. What is
+   added to, and rows and pixels beside the outputs, are there already. */
 static void *winograd_strip(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
     enum { CHANNELS = FNN_STRIP_CHANNELS, MOST = 50, ROW = 64 * CHANNELS + FNN_STRIP_BEYOND, GAP = 3 };
-    static const ptrdiff_t outputs[] = {1, 4, 7, 32, MOST};
+    static const ptrdiff_t outputs[] = {1, 4, 7, 20, 16, 36, MOST};
     enum { N = sizeof outputs / sizeof *outputs };
     const ptrdiff_t panels = (size + k->nr - 1) / k->nr, matrix = panels * k->nr * CHANNELS, pitch = size + GAP;
     void *x = draw(6 * ROW, 1), *plain = draw(36 * size * CHANNELS, 2), *bias = draw(size, 3);
@@ -104,7 +104,7 @@ static void *winograd_strip(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) 
     for (int i = 0; i < N; i++) {
         fnn_strip strip = {.x = x, .x_row = ROW, .u = u, .factor = matrix, .bias = size % 2 ? bias : NULL,
                            .y = at(y, i * 4 * MOST * pitch), .y_row = MOST * pitch, .y_pixel = pitch,
-                           .rows = 4 - i % 2, .q = outputs[i], .filters = size, .accumulate = i > 2,
+                           .rows = 4 - i % 2, .q = outputs[i], .filters = size, .accumulate = i > 4,
                            .relu = (int)(size % 3)};
         k->winograd_strip(&strip);
     }

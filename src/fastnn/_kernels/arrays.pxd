@@ -2,12 +2,13 @@
 
 A typed memoryview costs 0.4 microseconds an argument and code of its own for each dtype; this costs 0.1. Of
 what a memoryview would check the dtype is left, where products are: who calls has checked shapes and strides.
-A function that Python calls begins with::
+A function that holds arrays begins with these lines, or those Python calls with the floating-point environment
+(environment.pxd) and these::
 
     cdef HeldArrays arrays
     arrays.count = 0
 
-What it then acquires is released when it ends, by return or exception. See csrc/arrays.h.
+What it then acquires is released when it ends, by return or exception. See csrc/held_arrays.h.
 """
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyObject_GetBuffer
@@ -16,7 +17,7 @@ from libc.string cimport memset
 
 from fastnn._kernels.runtime cimport raise_interrupt
 
-cdef extern from "arrays.h":
+cdef extern from "held_arrays.h":
     ctypedef struct Arrays "fnn_arrays":
         Py_buffer item[12]
         int count

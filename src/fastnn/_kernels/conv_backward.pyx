@@ -36,9 +36,9 @@ def backward_input(grad_y, weight, grad_x, tuple geometry):
     grad_y (N, P, Q, K), weight (K, C / groups, R, S) and grad_x (N, H, W, C) are contiguous.
     """
     cdef Environment _caller = default_environment()
-    cdef Filter f = window(geometry)
     cdef HeldArrays arrays
     arrays.count = 0
+    cdef Filter f = window(geometry)
     cdef int status
     acquire_all(&arrays, (grad_y, weight), (grad_x,))
     if arrays.item[0].itemsize == sizeof(float):
@@ -236,9 +236,9 @@ cdef void class_walk(Walk* walk, const Filter* f, Py_ssize_t a, Py_ssize_t b, Py
 def backward_weight(grad_y, x, grad_weight, tuple geometry):
     """grad_weight (K, C / groups, R, S) from grad_y (N, P, Q, K), both contiguous, and x (N, H, W, C)."""
     cdef Environment _caller = default_environment()
-    cdef Filter f = window(geometry)
     cdef HeldArrays arrays
     arrays.count = 0
+    cdef Filter f = window(geometry)
     cdef int status
     acquire_all(&arrays, (grad_y, x), (grad_weight,))
     if arrays.item[0].itemsize == sizeof(float):

@@ -12,7 +12,7 @@ from libc.string cimport memset
 from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire, acquire_or_none, at
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
-    ceil_div, fnn_kernels, goes_past, kernels, raise_interrupt, rows_abreast
+    ceil_div, fills_caches, fnn_kernels, kernels, raise_interrupt, rows_abreast
 )
 from fastnn._kernels.share cimport share
 
@@ -44,7 +44,7 @@ cdef struct Map:
     const char* x
     const char* grad_y
     char* y
-    bint past
+    bint past                       # y is to be written past the caches
 
 
 cdef double cost(int op, Py_ssize_t n) noexcept nogil:
@@ -73,7 +73,7 @@ cdef void run_map(int op, double alpha, double beta, const Py_buffer* grad_y, co
     job.kern = kernels(x.itemsize)
     job.itemsize, job.size = x.itemsize, x.len // x.itemsize
     job.op, job.alpha, job.beta = op, alpha, beta
-    job.x, job.y, job.past = <const char*>x.buf, <char*>y.buf, goes_past(y.buf, y.len)
+    job.x, job.y, job.past = <const char*>x.buf, <char*>y.buf, y.buf != x.buf and fills_caches(y.buf, y.len)
     job.grad_y = NULL if grad_y is NULL else <const char*>grad_y.buf
     share(map_blocks, &job, ceil_div(job.size, BLOCK), cost(op, job.size))
 
@@ -137,7 +137,7 @@ def add(a, b, bint relu, y):
     job.kern, job.size, job.relu = kernels(job.itemsize), arrays.item[0].len // job.itemsize, relu
     job.a, job.b = <const char*>arrays.item[0].buf, <const char*>arrays.item[1].buf
     job.y = <char*>arrays.item[2].buf
-    job.past = goes_past(job.y, arrays.item[2].len)
+    job.past = job.y != job.a and job.y != job.b and fills_caches(job.y, arrays.item[2].len)
     with nogil:
         share(add_blocks, &job, ceil_div(job.size, BLOCK), 2 * NS_STREAM * job.size)
     raise_interrupt()

@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memset
 from fastnn._kernels.arrays cimport HeldArrays, acquire, acquire_or_none, at, finish
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, LARGE_BYTES, ceil_div, fetch, first_line, fnn_kernels, goes_past, kernels, raise_interrupt,
+    CACHE_LINE, LARGE_BYTES, ceil_div, fetch, fills_caches, first_line, fnn_kernels, kernels, raise_interrupt,
     real, rows_abreast, whole_lines
 )
 from fastnn._kernels.share cimport share
@@ -81,7 +81,8 @@ cdef void moments_blocks(const void* columns_, Py_ssize_t first, Py_ssize_t last
 
 cdef void affine_blocks(const void* columns_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
     cdef const Columns* job = <const Columns*>columns_
-    cdef bint past = job.bytes % CACHE_LINE == 0 and goes_past(job.out, job.m * job.bytes)
+    cdef bint past = (job.out != job.x and job.out != job.g and job.bytes % CACHE_LINE == 0
+                      and fills_caches(job.out, job.m * job.bytes))
     cdef Py_ssize_t block, o
     for block in range(first, last):
         o = block * job.block * job.bytes

@@ -23,8 +23,8 @@ from libc.string cimport memset
 from fastnn._kernels.gemm cimport add_slices
 from fastnn._kernels.pack cimport PLACES, pack_columns, pack_panels
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, FNN_ROWS_AHEAD, LARGE_BYTES, Watch, ceil_div, deal, first_line, fnn_kernels, fnn_row,
-    fnn_tasks, go_on, goes_past, kernels, like_parts, lines_apart, next_task, real, start, team_size
+    CACHE_LINE, FNN_ROWS_AHEAD, LARGE_BYTES, Watch, ceil_div, deal, fills_caches, first_line, fnn_kernels,
+    fnn_row, fnn_tasks, go_on, kernels, like_parts, lines_apart, next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk
 
@@ -139,18 +139,18 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
     describe_groups(walk, &shared, channels, group, panel_taps, sizeof(real))
     shared.bias = bias
     shared.accumulate, shared.relu = accumulate, relu
-    shared.past = not accumulate and writes_past(walk, channels, y)
+    shared.past = not accumulate and goes_past(walk, channels, y)
     return all_rows(walk, &shared, kern.depthwise_row if group == 1 else kern.grouped_row, x, filters, y, 1,
                     0.05 * walk.q * channels * group * walk.taps)
 
 
-cdef bint writes_past(const Walk* walk, Py_ssize_t channels, const real* y) noexcept nogil:
+cdef bint goes_past(const Walk* walk, Py_ssize_t channels, const real* y) noexcept nogil:
     """Whether outputs are written past the caches: their array would fill these, and pixels are whole lines.
 
     It is the array that counts, of which a stride's classes, or convolutions side by side, write parts.
     """
     cdef Py_ssize_t size = sizeof(real), steps = (channels | walk.y_q | walk.y_p | walk.y_n) * size
-    return goes_past(y + walk.y_start, walk.n * walk.y_n * size) and steps % CACHE_LINE == 0
+    return fills_caches(y + walk.y_start, walk.n * walk.y_n * size) and steps % CACHE_LINE == 0
 
 
 cdef bint runs_fit(const Walk* walk, Py_ssize_t run, Py_ssize_t itemsize) noexcept nogil:

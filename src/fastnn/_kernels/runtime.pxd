@@ -275,10 +275,11 @@ cdef inline Py_ssize_t rows_abreast(Py_ssize_t bytes, Py_ssize_t all_bytes) noex
     """
     return 1 if bytes > LONG_ROW_BYTES or all_bytes >= LARGE_BYTES else FNN_ABREAST
 
-cdef inline bint goes_past(const void* y, Py_ssize_t bytes) noexcept nogil:
-    """Whether so many bytes from y on are to be written past the caches: they would fill these.
+cdef inline bint fills_caches(const void* y, Py_ssize_t bytes) noexcept nogil:
+    """Whether so many bytes from y on would fill the caches and may be written past them: in whole lines.
 
-    To write and read again 4 MB took as long through the caches as past them, 8 MB 1.2 times (Zen 3).
+    To write and read again 4 MB took as long through the caches as past them, 8 MB 1.2 times (Zen 3). Arrays
+    of more than 1 GB, which NumPy allocates, begin within a line.
     """
     return bytes >= LARGE_BYTES and <Py_ssize_t>y % CACHE_LINE == 0
 

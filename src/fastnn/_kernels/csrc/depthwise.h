@@ -79,14 +79,19 @@ INLINE void NAME(columns)(const fnn_row *t, const NAME(image) * image, int width
     }
 }
 
+/* Whether a vector so many channels behind the image's first is the one that has a line fetched for its like. */
+INLINE int NAME(is_first_of_line)(const NAME(image) * image, int lane) {
+    return lane * (ptrdiff_t)sizeof(real) % 64 == 0 && image->c * (ptrdiff_t)sizeof(real) % 64 == 0;
+}
+
 /* Fetch what the next row of outputs reads besides, under as many of them. The few at the edges do without: more
  * instances of it would be 30 KB. */
-INLINE void NAME(fetch_rows)(const fnn_row *t, const NAME(image) * image, int stride, int abreast, ptrdiff_t offset) {
-    if (image->c * (ptrdiff_t)sizeof(real) % 64) return; /* vectors of a part of a line ask for it once */
+INLINE void NAME(fetch_rows)(const fnn_row *t, const NAME(image) * image, int lane, int stride, int abreast,
+                             ptrdiff_t offset) {
 #pragma GCC unroll 1
     for (int r = 0; r < FNN_ROWS_AHEAD && t->ahead[r]; r++) {
         const NAME(places) ahead =
-            NAME(places_from)(abreast * stride, (const real *)t->ahead[r] + offset + image->c, t->x_pixel);
+            NAME(places_from)(abreast * stride, (const real *)t->ahead[r] + offset + image->c + lane, t->x_pixel);
 #pragma GCC unroll 8
         for (int j = 0; j < abreast * stride; j++) __builtin_prefetch(NAME(place)(&ahead, j), 0, 2);
     }
@@ -112,7 +117,7 @@ INLINE void NAME(outputs)(const fnn_row *t, const NAME(image) * image, int lane,
 #pragma GCC unroll 4
             for (int i = 0; i < abreast; i++) sum[i] += f[r * width + s] * x[i * stride + s];
     }
-    if (abreast > 1 && lane == 0) NAME(fetch_rows)(t, image, stride, abreast, offset);
+    if (abreast > 1 && NAME(is_first_of_line)(image, lane)) NAME(fetch_rows)(t, image, lane, stride, abreast, offset);
 #pragma GCC unroll 4
     for (int i = 0; i < abreast; i++) {
         real *to = (real *)NAME(place)(&y, i) + lane;
@@ -140,10 +145,10 @@ INLINE void NAME(add_gradient)(const fnn_row *t, const NAME(image) * image, int 
 #pragma GCC unroll 3
             for (int s = 0; s < width; s++) f[r * width + s] += g[i] * x[i * stride + s];
     }
-    if (inside && lane == 0 && t->ahead[0]) {
-        NAME(fetch_rows)(t, image, stride, abreast, offset);
+    if (inside && NAME(is_first_of_line)(image, lane) && t->ahead[0]) {
+        NAME(fetch_rows)(t, image, lane, stride, abreast, offset);
         for (int i = 0; i < abreast; i++)
-            __builtin_prefetch((const real *)t->y_ahead + (q + i) * t->y_pixel + image->c, 0, 2);
+            __builtin_prefetch((const real *)t->y_ahead + (q + i) * t->y_pixel + image->c + lane, 0, 2);
     }
 }
 

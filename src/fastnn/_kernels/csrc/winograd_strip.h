@@ -12,15 +12,16 @@
  *             Z[j] = A^T (V[:][j] U[:][j])
  *         y = f(Z A)            the bias is in M[1][1], which A^T and A add to every output
  *
- * One thread, 3 x 224 x 224 -> 64, direct sums and strips: Zen 5 an image .74 -> .47 ms (AVX2 1.32 -> .92), 16 images
- * 13.0 -> 9.3 (22.1 -> 16.3). Outputs are 5 to 20 times as many bytes as inputs, so stores decide. Two neighbouring
- * lines of each pixel at once, and pixels fetched just before they are stored, in the order of the stores, take .8 of
- * the time of one line at a time, fetched while products are made (Sapphire Rapids; .7 of several images, whose outputs
- * are written past the caches). Eight tiles take 1.15 times as long as four: Z then leaves L1.
+ * One thread, 3 x 224 x 224 -> 64, direct sums and strips of one vector: Zen 5 an image .74 -> .47 ms (AVX2 1.32 ->
+ * .92), 16 images 13.0 -> 9.3 (22.1 -> 16.3). Outputs are 5 to 20 times as many bytes as inputs, so stores decide. Two
+ * neighbouring lines of each pixel at once, and pixels fetched just before they are stored, in the order of the stores,
+ * take .8 of the time of one line at a time, fetched while products are made (Sapphire Rapids, AVX2 .7; four images,
+ * whose outputs are written past the caches, .65). Eight tiles take 1.15 times as long as four: Z then leaves L1.
  */
 #define STRIP_PIXEL FNN_STRIP_CHANNELS
 #define STRIP_TILE (4 * STRIP_PIXEL) /* numbers from one tile's inputs to the next's */
 #define STRIP_ROW (FNN_STRIP_TILES * STRIP_TILE)
+#define STRIP_SUMS (FNN_STRIP_TILES * 24) /* vectors of Z, of one vector of filters */
 
 /* V[j][i][t * STRIP_TILE + c], of all tiles. */
 INLINE void NAME(strip_inputs)(const fnn_strip *s, const real *x, real *v) {
@@ -99,7 +100,7 @@ INLINE void NAME(strip_outputs)(const fnn_strip *s, int plain, ptrdiff_t tiles, 
         for (int a = 0; a < rows; a++) {
             NAME(strip_pixels)(s, plain, inside, left, z + 6 * a, y + a * s->y_row);
             if (left > VLEN)
-                NAME(strip_pixels)(s, plain, inside, left - VLEN, z + 24 * FNN_STRIP_TILES + 6 * a,
+                NAME(strip_pixels)(s, plain, inside, left - VLEN, z + STRIP_SUMS + 6 * a,
                                    y + a * s->y_row + VLEN);
         }
 }
@@ -107,7 +108,7 @@ INLINE void NAME(strip_outputs)(const fnn_strip *s, int plain, ptrdiff_t tiles, 
 static void NAME(winograd_strip)(const fnn_strip *strip) {
     const fnn_strip s = *strip; /* a copy, which no store to y can change */
     real v[36 * STRIP_ROW];
-    vec z[2][24 * FNN_STRIP_TILES];
+    vec z[2 * STRIP_SUMS];
     for (ptrdiff_t q = 0; q < s.q; q += 4 * FNN_STRIP_TILES) {
         const ptrdiff_t inside = s.q - q < 4 * FNN_STRIP_TILES ? s.q - q : 4 * FNN_STRIP_TILES;
         const ptrdiff_t tiles = (inside + 3) / 4;
@@ -117,12 +118,13 @@ static void NAME(winograd_strip)(const fnn_strip *strip) {
             real *y = (real *)s.y + q * s.y_pixel + k;
             for (ptrdiff_t i = 0, f = k; i < 2 && f < s.filters; i++, f += VLEN) {
                 const vec bias = s.bias ? NAME(load_first)((const real *)s.bias + f, s.filters - f) : (vec){0};
-                NAME(strip_products)(&s, tiles, v, (const real *)s.u + f / NR * NR * STRIP_PIXEL + f % NR, bias, z[i]);
+                NAME(strip_products)(&s, tiles, v, (const real *)s.u + f / NR * NR * STRIP_PIXEL + f % NR, bias,
+                                     z + i * STRIP_SUMS);
             }
             if (s.rows == 4 && inside % 4 == 0 && (left == VLEN || left >= 2 * VLEN) && !s.accumulate)
-                NAME(strip_outputs)(&s, 1, tiles, inside, left, z[0], y);
+                NAME(strip_outputs)(&s, 1, tiles, inside, left, z, y);
             else
-                NAME(strip_outputs)(&s, 0, tiles, inside, left, z[0], y);
+                NAME(strip_outputs)(&s, 0, tiles, inside, left, z, y);
         }
     }
     if (s.past) NAME(stored_past)();
@@ -130,3 +132,4 @@ static void NAME(winograd_strip)(const fnn_strip *strip) {
 #undef STRIP_PIXEL
 #undef STRIP_TILE
 #undef STRIP_ROW
+#undef STRIP_SUMS
