@@ -2,8 +2,8 @@
 
 A typed memoryview costs 0.4 microseconds an argument and code of its own for each dtype; this costs 0.1. Of
 what a memoryview would check the dtype is left, where products are: who calls has checked shapes and strides.
-A function that holds arrays begins with these lines, or those Python calls with the floating-point environment
-(environment.pxd) and these::
+A function that holds arrays begins with these lines, one that Python calls with the floating-point
+environment (environment.pxd) and these::
 
     cdef HeldArrays arrays
     arrays.count = 0

@@ -346,6 +346,7 @@ cdef extern from *:
     void raise_interrupt "fnn_raise_interrupt"() except *
 
 cdef const fnn_kernels* kernels(Py_ssize_t itemsize) noexcept nogil
+cdef bint is_intel() noexcept nogil
 # Nanoseconds of a clock that is cheap and exact to a few milliseconds.
 cdef long long coarse_ns() noexcept nogil
 

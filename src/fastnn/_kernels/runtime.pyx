@@ -18,6 +18,7 @@ cdef extern from "kernels.h" nogil:
     int fnn_isa_count()
     const char* fnn_isa_name(int isa)
     int fnn_isa_supported(int isa)
+    int fnn_is_intel()
     const fnn_kernels* fnn_isa_table(int isa, Py_ssize_t itemsize)
 
 cdef extern from "threads.h" nogil:
@@ -73,6 +74,11 @@ cdef int openmp_limit_at_start = fnn_openmp_limit()
 cdef const fnn_kernels* kernels(Py_ssize_t itemsize) noexcept nogil:
     """The table of bodies for elements of `itemsize` bytes (4: float, 8: double)."""
     return fnn_isa_table(active_isa, itemsize)
+
+
+cdef bint is_intel() noexcept nogil:
+    """Whether the processor is Intel's, which foresees by itself some of what others have to be told."""
+    return fnn_is_intel()
 
 
 cdef int limit() noexcept nogil:

@@ -15,7 +15,12 @@ static int has_avx512(void) {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
-#elif defined(__aarch64__)
+int fnn_is_intel(void) { return __builtin_cpu_is("intel") != 0; }
+#else
+int fnn_is_intel(void) { return 0; }
+#endif
+
+#if defined(__aarch64__)
 extern const fnn_kernels fnn_kernels_neon_f32, fnn_kernels_neon_f64;
 #endif
 

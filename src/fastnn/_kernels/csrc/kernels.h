@@ -296,6 +296,7 @@ typedef struct {
 int fnn_isa_count(void);
 const char *fnn_isa_name(int isa);
 int fnn_isa_supported(int isa);                               /* by the processor we run on */
+int fnn_is_intel(void);                                       /* it, whatever the instruction set */
 const fnn_kernels *fnn_isa_table(int isa, ptrdiff_t itemsize);  /* 4: float, 8: double */
 
 #endif
