@@ -633,6 +633,20 @@ def test_strips(isa, dtype, padding):
                   activation=(None, "relu")[i % 2])
 
 
+@pytest.mark.parametrize(("c", "k", "size", "stride"),
+                         [(3, 32, 3, 2), (3, 64, 3, 1), (24, 144, 1, 1), (8, 80, 1, 1)])
+def test_outputs_that_fill_the_caches_have_the_bits_of_their_images(isa, dtype, c, k, size, stride):
+    """They are written past these where that pays; with and without a vector of filters by itself."""
+    h = 2 + stride * int((2**23 / np.dtype(dtype).itemsize / k / 3) ** 0.5 + 1)
+    x, weight, bias = Case(4, c, h, h, k, (size, size)).arrays(dtype)
+    x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    y = F.conv2d(x, weight, bias, stride=stride, padding=size // 2, activation="relu")
+    assert y.nbytes > 2**23
+    for i in range(4):
+        assert_same_bits([y[i]], F.conv2d(x[i:i + 1], weight, bias, stride=stride, padding=size // 2,
+                                          activation="relu"))
+
+
 @pytest.mark.parametrize("end", [(0, 1), (1, 0), (0, 9), (9, 0), (40, 40)])
 def test_strided_pixels_that_are_padded_at_the_end_alone(isa, end):
     """Which lie evenly, as far as the image goes."""

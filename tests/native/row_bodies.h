@@ -102,28 +102,33 @@ static void *grouped_gradient(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n
 }
 
 /* Two rows of a filter, each reading `group` numbers of a row, 2 numbers a pixel; rows of 14 outputs, which is the
-   tallest tile, and more. Between the outputs of pixels lie numbers that are to stay. */
+   tallest tile, and more. Between the outputs of pixels lie numbers that are to stay, but where pixels are whole lines,
+   half of whose rows are written past the caches. */
 static void *even_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
-    enum { RUN = 6, OUTPUTS = 29, STRIDE = 2, PIXEL = 2, WIDTH = (OUTPUTS - 1) * STRIDE * PIXEL + RUN, GAP = 3 };
+    enum { RUN = 6, OUTPUTS = 29, STRIDE = 2, PIXEL = 2, WIDTH = (OUTPUTS - 1) * STRIDE * PIXEL + RUN };
     static const ptrdiff_t rows_of_outputs[] = {14, 15, 17, 24, OUTPUTS};
     enum { N_ROWS = sizeof rows_of_outputs / sizeof *rows_of_outputs };
-    const ptrdiff_t panels = (size + k->nr - 1) / k->nr, taps = 2 * RUN, pitch = size + GAP;
+    const int whole = size * itemsize % 64 == 0;
+    const ptrdiff_t panels = (size + k->nr - 1) / k->nr, taps = 2 * RUN, pitch = whole ? size : size + 3;
     void *x = draw(2 * WIDTH, 1), *plain = draw(taps * panels * k->nr, 2), *bias = draw(size, 3);
-    void *filters = draw(taps * panels * k->nr, 4), *out = draw(N_ROWS * OUTPUTS * pitch, 5);
+    void *filters = draw(taps * panels * k->nr, 4), *out = lines(N_ROWS * OUTPUTS * pitch);
+    void *before = draw(N_ROWS * OUTPUTS * pitch, 5);
     /* filter by filter, so that they are the same whatever the width of a panel */
     for (ptrdiff_t i = 0; i < panels * k->nr; i++)
         for (ptrdiff_t tap = 0; tap < taps; tap++)
             set(filters, (i / k->nr * taps + tap) * k->nr + i % k->nr, get(plain, i * taps + tap));
+    memcpy(out, before, (size_t)(N_ROWS * OUTPUTS * pitch * itemsize));
     const void *rows[] = {x, at(x, WIDTH)};
     for (int i = 0; i < N_ROWS; i++) {
         fnn_row row = {.rows = rows, .r = 2, .s = 1, .group = RUN, .channels = size, .x_pixel = PIXEL,
                        .q = rows_of_outputs[i], .y_pixel = pitch, .stride = STRIDE, .filters = filters,
                        .filter_step = taps * k->nr, .bias = size % 2 ? bias : NULL, .y = at(out, i * OUTPUTS * pitch),
-                       .accumulate = i % 2, .relu = (int)(size % 3), .pixels_ahead = i / 2 % 2 * 100};
+                       .accumulate = i % 2, .relu = (int)(size % 3), .pixels_ahead = i / 2 % 2 * 100,
+                       .past = whole && i % 2 == 0};
         k->even_row(&row);
     }
     *n = N_ROWS * OUTPUTS * pitch;
-    free(x), free(plain), free(bias), free(filters);
+    free(x), free(plain), free(bias), free(filters), free(before);
     return out;
 }
 

@@ -109,7 +109,7 @@ cdef void make_rows(const fnn_kernels* kern, const Job* job, const Stage* stage,
         band_task(kern.even_row, walk, &row, x, y, <real*>panels, 1, p0, p1, table, NULL)
     else:
         dense.kern, dense.walk, dense.zeros, dense.panels = kern, walk, memory + job.zeros, panels
-        dense.bias, dense.accumulate, dense.relu = bias, accumulate, stage.relu
+        dense.bias, dense.accumulate, dense.relu, dense.past = bias, accumulate, stage.relu, False
         dense.depth, dense.columns, dense.panel_taps = stage.depth, stage.columns, walk.taps
         for block in range(ceil_div(stage.columns, NC)):
             convolve_task(&dense, x, y, 0, 1, block * NC, min(stage.columns, (block + 1) * NC), p0 * walk.q,

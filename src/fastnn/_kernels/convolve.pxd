@@ -14,6 +14,7 @@ cdef struct Convolution:
     Py_ssize_t panel_taps       # taps of a panel, those of all walks together
     bint accumulate
     int relu
+    bint past                   # tiles of short sums write past the caches
 
 cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_t panel_taps,
                   Py_ssize_t depth, const real* bias, real* y, Py_ssize_t columns, Py_ssize_t groups,

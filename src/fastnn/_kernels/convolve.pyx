@@ -19,9 +19,10 @@ from fastnn._kernels.gemm cimport (
     rows_collide
 )
 from fastnn._kernels.pack cimport panel_elements
+from fastnn._kernels.rows cimport goes_past
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, like_parts, lines_apart, next_task,
-    real, start, team_size
+    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, is_intel, kernels, like_parts, lines_apart,
+    next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_rows, target_rows
 
@@ -66,7 +67,7 @@ cdef void tiles(const Convolution* c, fnn_tile* tile, const real* x, real* y, Py
         for group in range(groups.count):
             at_group(&of_group, tile, groups, group, x)
             even_tiles(c.kern, &of_group, x + m0 * walk.x_w, walk.x_w, y + walk.y_start + m0 * walk.y_q,
-                       walk.y_q, m1 - m0, far)
+                       walk.y_q, m1 - m0, far, c.past)
     else:
         tile.next_a = next_rows(c.kern, walk.x_w) if far else 0
         table_tiles(c, tile, x, y, tap0, tap1, m0, m1, following, groups, table)
@@ -268,6 +269,7 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
         return -1
     c.kern, c.walk, c.zeros, c.panels, c.bias = kern, walk, zeros, panels, bias
     c.depth, c.columns, c.panel_taps, c.accumulate, c.relu = depth, columns, panel_taps, accumulate, relu
+    c.past = is_intel() and not accumulate and depth <= KC and goes_past(walk, columns, y)
     cut.together, cut.n_tasks, cut.m_tasks = together, n_tasks, m_tasks
     start(&cut.watch)
     deal(&cut.tasks, clusters * n_tasks * m_tasks, threads)

@@ -28,7 +28,7 @@ cdef void fetch_ahead(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t follow
                       Py_ssize_t step, Py_ssize_t steps) noexcept nogil
 
 cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* a, Py_ssize_t a_stride,
-                     real* c, Py_ssize_t c_stride, Py_ssize_t rows, bint far) noexcept nogil
+                     real* c, Py_ssize_t c_stride, Py_ssize_t rows, bint far, bint past) noexcept nogil
 
 cdef Py_ssize_t next_rows(const fnn_kernels* kern, Py_ssize_t a_stride) noexcept nogil
 

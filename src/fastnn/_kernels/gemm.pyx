@@ -76,8 +76,9 @@ cdef void fetch_ahead(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t follow
 
 
 cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* a, Py_ssize_t a_stride,
-                     real* c, Py_ssize_t c_stride, Py_ssize_t rows, bint far) noexcept nogil:
-    """At least MR rows of A and C from a and c on, by what else `tile` says; `far` as for multiply_task.
+                     real* c, Py_ssize_t c_stride, Py_ssize_t rows, bint far, bint past) noexcept nogil:
+    """At least MR rows of A and C from a and c on, by what else `tile` says; `far` as for multiply_task,
+    `past`: see csrc/even_tile.h.
 
     Far rows come from memory only after several tiles: fetched one tile ahead, of 800 bytes to 2 KB, they are
     late (Zen 5, 16 x 32 x 112 x 112 -> 16, 1 x 1, AVX2 2750 us, 8 KB ahead 1800, by the processor's own
@@ -92,7 +93,7 @@ cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* 
     row.filters, row.filter_step = <void*>tile.b, tile.b_panel
     row.bias, row.accumulate, row.relu = tile.bias, tile.accumulate, tile.relu
     row.y = c + tile.c_offset
-    row.pixels_ahead = 0
+    row.pixels_ahead, row.past = 0, past
     if far and tile.depth == a_stride:
         row.pixels_ahead = <int>max(FETCH_BYTES // <Py_ssize_t>sizeof(real), next_rows(kern, a_stride))
     kern.even_row(&row)
@@ -140,7 +141,7 @@ cdef void multiply_task(const fnn_kernels* kern, const real* a, Py_ssize_t a_str
         tile.relu = relu if block == blocks - 1 else 0
         if is_short(kern, m1 - m0, n1 - n0, tile.depth, a_stride * sizeof(real)):
             even_tiles(kern, &tile, a + m0 * a_stride + k0, a_stride, c + m0 * c_stride, c_stride, m1 - m0,
-                       far)
+                       far, False)
             continue
         after = length * kern.nr
         if block == blocks - 1:

@@ -24,7 +24,7 @@ from fastnn._kernels.gemm cimport add_slices
 from fastnn._kernels.pack cimport PLACES, pack_columns, pack_panels
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, FNN_ROWS_AHEAD, LARGE_BYTES, Watch, ceil_div, deal, fills_caches, first_line, fnn_kernels,
-    fnn_row, fnn_tasks, go_on, kernels, like_parts, lines_apart, next_task, real, start, team_size
+    fnn_row, fnn_tasks, go_on, is_intel, kernels, like_parts, lines_apart, next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Walk
 
@@ -184,6 +184,7 @@ cdef int convolve_few_channels(const Walk* walk, const real* x, const real* pane
     cdef fnn_row shared
     describe_runs(walk, &shared, run, columns, sizeof(real))
     shared.bias, shared.accumulate, shared.relu = bias, accumulate, relu
+    shared.past = is_intel() and not accumulate and goes_past(walk, columns, y)
     return all_rows(walk, &shared, kern.even_row, x, panels, y, like_parts(walk.q, part),
                     walk.q * columns * (0.02 * walk.taps * run + 0.12))
 
