@@ -259,7 +259,7 @@ cdef class Chain:
         self.job.stages += 1
         stage.kind = kind
         stage.columns = k
-        stage.walk.n, stage.walk.p, stage.walk.q = 1, p, q
+        stage.walk.n, stage.walk.p, stage.walk.q, stage.walk.images = 1, p, q, 1
         stage.walk.y_n, stage.walk.y_p, stage.walk.y_q = p * q * k, q * k, k
         stage.width = q * k
         return stage

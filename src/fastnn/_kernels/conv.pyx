@@ -47,7 +47,7 @@ cdef int filter_walk(Walk* walk, Py_ssize_t n, Py_ssize_t p, Py_ssize_t q, Py_ss
                      const Filter* f) noexcept nogil:
     """The forward walk, but for its source. Returns -1 when memory is short."""
     cdef Py_ssize_t tap
-    walk.n, walk.p, walk.q = n, p, q
+    walk.n, walk.p, walk.q, walk.images = n, p, q, n
     walk.y_n, walk.y_p, walk.y_q, walk.y_start = p * q * y_pixel, q * y_pixel, y_pixel, 0
     walk.stride_h, walk.stride_w = f.stride_h, f.stride_w
     walk.taps = f.r * f.s
@@ -200,6 +200,7 @@ cdef int convolve_images(const Py_buffer* x, const real* panels, const real* bia
     with nogil:
         status = source_walk(&walk, source, shape, x.strides, f, y.shape[1], y.shape[2],
                              y.strides[2] // <Py_ssize_t>sizeof(real), &copy)
+        walk.images = y.shape[0]
         if copy is NULL:
             run, even = c // f.groups, f.groups == 1 and status == 0 and pixels_fit(&walk, c, sizeof(real))
         else:

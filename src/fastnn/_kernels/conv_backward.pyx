@@ -97,6 +97,7 @@ cdef int gradient_of_input(const Arrays* arrays, const real* of_dtype, const Fil
     else:
         with nogil:
             walk.n, walk.h, walk.w = of_y.shape[0], of_y.shape[1], of_y.shape[2]
+            walk.images = walk.n
             walk.x_n, walk.x_h, walk.x_w = walk.h * walk.w * k, walk.w * k, k
             if sort_taps(f, classes_h, classes_w, places):
                 # All pixels at once: 16 x 64 x 56 x 56, 1 x 1, took 1.47 ms class by class, so 1.11.

@@ -147,10 +147,11 @@ cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, con
 cdef bint goes_past(const Walk* walk, Py_ssize_t channels, const real* y) noexcept nogil:
     """Whether outputs are written past the caches: their array would fill these, and pixels are whole lines.
 
-    It is the array that counts, of which a stride's classes, or convolutions side by side, write parts.
+    It is the array that counts, of which a stride's classes, images that are copied together, or convolutions
+    side by side, write parts.
     """
     cdef Py_ssize_t size = sizeof(real), steps = (channels | walk.y_q | walk.y_p | walk.y_n) * size
-    return fills_caches(y + walk.y_start, walk.n * walk.y_n * size) and steps % CACHE_LINE == 0
+    return fills_caches(y + walk.y_start, walk.images * walk.y_n * size) and steps % CACHE_LINE == 0
 
 
 cdef bint runs_fit(const Walk* walk, Py_ssize_t run, Py_ssize_t itemsize) noexcept nogil:

@@ -11,6 +11,7 @@ from fastnn._kernels.runtime cimport Watch, real
 cdef struct Walk:
     # The grid of pixels computed, and where pixel (n, p, q) of it is written.
     Py_ssize_t n, p, q
+    Py_ssize_t images                            # of the array that is written, n or more
     Py_ssize_t y_n, y_p, y_q, y_start            # elements
     # The source, its size and strides in elements; channels are contiguous.
     Py_ssize_t h, w
