@@ -53,7 +53,7 @@ def test_arrays_that_a_prepared_call_declines_are_not_held():
 
 
 def test_a_geometry_that_is_none_releases_nothing():
-    """It is read first of all."""
+    """No array is held yet when that is found."""
     a = np.ones((1, 5, 5, 2), "f")
     for _ in range(20):
         for call in (conv_backward.backward_input, conv_backward.backward_weight):

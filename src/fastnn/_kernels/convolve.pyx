@@ -19,10 +19,10 @@ from fastnn._kernels.gemm cimport (
     rows_collide
 )
 from fastnn._kernels.pack cimport panel_elements
-from fastnn._kernels.rows cimport goes_past
+from fastnn._kernels.rows cimport tiles_go_past
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, is_intel, kernels, like_parts, lines_apart,
-    next_task, real, start, team_size
+    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, like_parts, lines_apart, next_task,
+    real, start, team_size
 )
 from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_rows, target_rows
 
@@ -269,7 +269,7 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
         return -1
     c.kern, c.walk, c.zeros, c.panels, c.bias = kern, walk, zeros, panels, bias
     c.depth, c.columns, c.panel_taps, c.accumulate, c.relu = depth, columns, panel_taps, accumulate, relu
-    c.past = is_intel() and not accumulate and depth <= KC and goes_past(walk, columns, y)
+    c.past = depth <= KC and tiles_go_past(walk, columns, y, accumulate)
     cut.together, cut.n_tasks, cut.m_tasks = together, n_tasks, m_tasks
     start(&cut.watch)
     deal(&cut.tasks, clusters * n_tasks * m_tasks, threads)

@@ -15,7 +15,7 @@ cdef void pack_narrow_transposed(const real* weight, const Py_ssize_t* places, P
 cdef int convolve_rows(const Walk* walk, const real* x, const real* filters, const real* bias, real* y,
                        Py_ssize_t channels, Py_ssize_t group, Py_ssize_t panel_taps, bint accumulate,
                        int relu) noexcept nogil
-cdef bint goes_past(const Walk* walk, Py_ssize_t channels, const real* y) noexcept nogil
+cdef bint tiles_go_past(const Walk* walk, Py_ssize_t columns, const real* y, bint accumulate) noexcept nogil
 cdef bint runs_fit(const Walk* walk, Py_ssize_t run, Py_ssize_t itemsize) noexcept nogil
 cdef bint pixels_fit(const Walk* walk, Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil
 cdef int convolve_few_channels(const Walk* walk, const real* x, const real* panels, Py_ssize_t run,

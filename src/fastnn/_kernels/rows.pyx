@@ -154,6 +154,11 @@ cdef bint goes_past(const Walk* walk, Py_ssize_t channels, const real* y) noexce
     return fills_caches(y + walk.y_start, walk.images * walk.y_n * size) and steps % CACHE_LINE == 0
 
 
+cdef bint tiles_go_past(const Walk* walk, Py_ssize_t columns, const real* y, bint accumulate) noexcept nogil:
+    """Likewise of tiles of short sums, where that pays: see csrc/even_tile.h."""
+    return is_intel() and not accumulate and goes_past(walk, columns, y)
+
+
 cdef bint runs_fit(const Walk* walk, Py_ssize_t run, Py_ssize_t itemsize) noexcept nogil:
     """Whether rows of outputs pay, of a walk over images with their padding, whose taps are runs of numbers.
 
@@ -185,7 +190,7 @@ cdef int convolve_few_channels(const Walk* walk, const real* x, const real* pane
     cdef fnn_row shared
     describe_runs(walk, &shared, run, columns, sizeof(real))
     shared.bias, shared.accumulate, shared.relu = bias, accumulate, relu
-    shared.past = is_intel() and not accumulate and goes_past(walk, columns, y)
+    shared.past = tiles_go_past(walk, columns, y, accumulate)
     return all_rows(walk, &shared, kern.even_row, x, panels, y, like_parts(walk.q, part),
                     walk.q * columns * (0.02 * walk.taps * run + 0.12))
 

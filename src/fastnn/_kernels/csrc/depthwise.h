@@ -17,9 +17,9 @@
  *
  * Of these sizes, outputs that would fill the caches are written past them, where ABREAST are computed at once: a line
  * that is written otherwise is first read. 16 x 144 x 56 x 56, one thread or two, .77 of the time; the input's gradient
- * under stride 2, 16 x 96 x 112 x 112, .75. In 1 x 1 convolutions the products hide that reading: they gain nothing.
- * Winograd's, which write 16 lines by turns, would take twice as long; so would GELU, which has much to compute between
- * two halves of a line.
+ * under stride 2, 16 x 96 x 112 x 112, .75. In 1 x 1 convolutions the products hide that reading, but on Intel's
+ * processors (even_tile.h). Winograd's, which write 16 lines by turns, would take twice as long; so would GELU, which
+ * has much to compute between two halves of a line.
  *
  * The gradient of filters takes outputs abreast, too, under a stride of 1 (nine such .70 to .96 of the time, AVX2 .72
  * to 1.01); under one of 2, whose windows share a column of three, it gains nothing.

@@ -64,7 +64,7 @@ typedef struct {
     int pixels_ahead;        /* even_tile.h: how many numbers ahead pixels are fetched; 0 where they lie   */
                              /* in the caches                                                          */
     int far;                 /* depthwise.h: whether rows lie beyond the caches, so that `ahead` names some */
-    int past;                /* but grouped.h: pixels are whole cache lines, to be written past the caches */
+    int past;                /* pixels are whole cache lines, to be written past the caches; not for grouped.h */
 } fnn_row;
 
 /* Four rows of outputs of images of three channels by Winograd's algorithm, see winograd_strip.h. */
