@@ -27,6 +27,9 @@
  * in such hours, MobileNetV2 12.0 -> 11.0; AVX-512, 8 rows 102 -> 111 GFLOP/s. Of four steps GCC spills sums. */
 #define PAIRED(rows, vectors) ((vectors) == NV && (MR < 8 ? (rows) > 4 : (rows) == 8))
 
+/* Of the rows of a tall tile, those whose addresses fit the registers beside k and b. */
+#define HELD_ROWS 12
+
 /* What is wanted next from L3 or memory is asked for a few lines at a time, every so many steps: an instruction more in
  * each step costs 2 % where it is of no use, 4 % where another thread shares the processor. */
 #define FETCH_STEPS 16
@@ -103,9 +106,13 @@ INLINE void NAME(tile_finish)(int rows, int vectors, const fnn_tile *t, ptrdiff_
     }
 }
 
-/* One step of k for every sum; b points at row k of the first panel. The addresses of more than 8 rows are read
- * from memory, `volatile`: GCC would else move them in and out of vector registers (one vector, 14 rows: a
- * convolution 1 -> 6, 5 x 5, 10.2 instead of 11.3 us). */
+/* One step of k for every sum; b points at row k of the first panel. The addresses of most rows stay in registers,
+ * those of the others, and of one vector those of more than 8 rows, are read from memory, `volatile`: GCC would else
+ * move them in and out of vector registers (one vector, 14 rows: a convolution 1 -> 6, 5 x 5, 10.2 instead of 11.3
+ * us). A step of 14 rows is 54 instructions so, 64 where all are read: nothing to a processor of its own, which takes
+ * 98 % of its peak from either, but one that is shared with another's thread starts less than 3 a cycle, and 1024 x
+ * 1024 x 1024 takes .9 of the time there, 128 -> 128, 3 x 3 with stride 2 .9 (Sapphire Rapids). Factors that the
+ * multiplication itself reads from memory, for 41 instructions, gain no more: the loads are shared, too. */
 INLINE void NAME(tile_step)(int rows, int vectors, int panels, const fnn_tile *t, const real *const *row,
                             ptrdiff_t k, const real *b, vec *sum) {
 #pragma GCC unroll 4
@@ -119,7 +126,8 @@ INLINE void NAME(tile_step)(int rows, int vectors, int panels, const fnn_tile *t
         }
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
-            const real *x_row = rows > 8 ? ((const real *const volatile *)row)[i] : row[i];
+            const int held = rows <= 8 || (vectors > 1 && i < HELD_ROWS);
+            const real *x_row = held ? row[i] : ((const real *const volatile *)row)[i];
             NAME(add_multiple)(PAIRED(rows, vectors), vectors, x_row[k], bk, sum + (p * rows + i) * NV);
         }
     }
