@@ -19,6 +19,7 @@ from fastnn._kernels.share cimport share
 cdef extern from "kernels.h" nogil:
     int FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH
     int FNN_HARDTANH, FNN_HARDSIGMOID, FNN_HARDSWISH, FNN_ELU, FNN_SOFTPLUS, FNN_EXP
+    bint fnn_is_short(int op)
     int FNN_SQUARED, FNN_HALF_SQUARED, FNN_BINARY_CROSS_ENTROPY, FNN_HUBER
 
 RELU, LEAKY_RELU, SIGMOID, TANH = FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH
@@ -49,9 +50,7 @@ cdef struct Map:
 
 cdef double cost(int op, Py_ssize_t n) noexcept nogil:
     """Serial nanoseconds of a function over n numbers."""
-    cdef bint straight = (op == FNN_RELU or op == FNN_LEAKY_RELU or op == FNN_HARDTANH
-                          or op == FNN_HARDSIGMOID or op == FNN_HARDSWISH)
-    return n * (NS_STREAM if straight else NS_FUNCTION)
+    return n * (NS_STREAM if fnn_is_short(op) else NS_FUNCTION)
 
 
 cdef void map_blocks(const void* map_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:

@@ -11,7 +11,8 @@
  *
  * `past`: y, which begins with a cache line, is to be written past the caches where memory is the limit. A line of an
  * array that is not x is else read before it is written: Sapphire Rapids, relu of 16 MB .79 of the time, of 64 MB .62,
- * with its gradient .61 and .68, batch norm (norm.h) of 16 MB .83. GELU and its kin gain nothing.
+ * with its gradient .61 and .68, batch norm (norm.h) of 16 MB .83. Longer functions gain at 64 MB alone (sigmoid, tanh
+ * .83), and asking for it in their loops costs small arrays 2 to 3 %.
  */
 
 #define TWICE_SQRT_2_PI (real)1.59576912160573071176
@@ -77,12 +78,9 @@ INLINE vec NAME(derivative)(int op, vec s, real alpha, real beta) {
     }
 }
 
-/* Whether f is a few instructions, and memory the limit of large arrays; or g f' from the function's output. */
-INLINE int NAME(is_short)(int op) {
-    return op == FNN_RELU || op == FNN_LEAKY_RELU || op == FNN_HARDTANH || op == FNN_HARDSIGMOID || op == FNN_HARDSWISH;
-}
+/* Likewise of g f', which for three comes from the function's output. */
 INLINE int NAME(is_short_back)(int op) {
-    return NAME(is_short)(op) || op == FNN_SIGMOID || op == FNN_TANH || op == FNN_EXP;
+    return fnn_is_short(op) || op == FNN_SIGMOID || op == FNN_TANH || op == FNN_EXP;
 }
 
 /* g f'(x). Where a function is flat nothing passes, not even infinity times 0; NaN passes g on, as in torch. */
@@ -100,7 +98,7 @@ INLINE vec NAME(gradient)(int op, vec g, vec s, real alpha, real beta) {
  * two lines waits for stores around it (Zen 3, 1024 x 1024: relu 144 us one by one, 111 so). Vectors of
  * 16 bytes do not lie across lines, and of double the code of so many terms is long. */
 enum { NAME(AHEAD) = VBYTES > 16 && sizeof(real) == sizeof(float) ? 2 : 1 };
-INLINE vec NAME(load_of)(int op, const real *x) { return NAME(is_short)(op) ? load_across(x) : load(x); }
+INLINE vec NAME(load_of)(int op, const real *x) { return fnn_is_short(op) ? load_across(x) : load(x); }
 INLINE void NAME(load_ahead)(int op, vec *v, const real *x) {
 #pragma GCC unroll 2
     for (int j = 0; j < NAME(AHEAD); j++) v[j] = NAME(load_of)(op, x + j * VLEN);
@@ -153,7 +151,7 @@ INLINE ptrdiff_t NAME(map_blocks)(int op, ptrdiff_t n, const real *x, real *y) {
 
 INLINE void NAME(map_run)(int op, ptrdiff_t n, real alpha, real beta, const real *x, real *y, int past) {
     ptrdiff_t i = NAME(map_blocks)(op, n, x, y);
-    past = past && NAME(is_short)(op);
+    past = past && fnn_is_short(op);
     for (; i + NAME(AHEAD) * VLEN <= n; i += NAME(AHEAD) * VLEN) {
         vec v[NAME(AHEAD)];
         NAME(load_ahead)(op, v, x + i);

@@ -94,6 +94,10 @@ enum {
     FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH,
     FNN_HARDTANH, FNN_HARDSIGMOID, FNN_HARDSWISH, FNN_ELU, FNN_SOFTPLUS, FNN_EXP
 };
+/* Whether one is a few instructions, and memory the limit of large arrays. */
+static inline int fnn_is_short(int op) {
+    return op == FNN_RELU || op == FNN_LEAKY_RELU || op == FNN_HARDTANH || op == FNN_HARDSIGMOID || op == FNN_HARDSWISH;
+}
 
 /* The losses of loss.h. */
 enum { FNN_SQUARED, FNN_HALF_SQUARED, FNN_BINARY_CROSS_ENTROPY, FNN_HUBER };
