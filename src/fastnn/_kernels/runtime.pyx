@@ -77,7 +77,7 @@ cdef const fnn_kernels* kernels(Py_ssize_t itemsize) noexcept nogil:
 
 
 cdef bint is_intel() noexcept nogil:
-    """Whether the processor is Intel's, which foresees by itself some of what others have to be told."""
+    """Whether the processor is Intel's: it fetches far rows itself, and short sums gain past the caches."""
     return fnn_is_intel()
 
 

@@ -78,7 +78,7 @@ INLINE vec NAME(derivative)(int op, vec s, real alpha, real beta) {
     }
 }
 
-/* Likewise of g f', which for three comes from the function's output. */
+/* Whether g f' is a few instructions: of three more, as it comes from the function's output. */
 INLINE int NAME(is_short_back)(int op) {
     return fnn_is_short(op) || op == FNN_SIGMOID || op == FNN_TANH || op == FNN_EXP;
 }

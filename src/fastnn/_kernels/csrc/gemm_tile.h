@@ -106,13 +106,13 @@ INLINE void NAME(tile_finish)(int rows, int vectors, const fnn_tile *t, ptrdiff_
     }
 }
 
-/* One step of k for every sum; b points at row k of the first panel. The addresses of most rows stay in registers,
- * those of the others, and of one vector those of more than 8 rows, are read from memory, `volatile`: GCC would else
- * move them in and out of vector registers (one vector, 14 rows: a convolution 1 -> 6, 5 x 5, 10.2 instead of 11.3
- * us). A step of 14 rows is 54 instructions so, 64 where all are read: nothing to a processor of its own, which takes
- * 98 % of its peak from either, but one that is shared with another's thread starts less than 3 a cycle, and 1024 x
- * 1024 x 1024 takes .9 of the time there, 128 -> 128, 3 x 3 with stride 2 .9 (Sapphire Rapids). Factors that the
- * multiplication itself reads from memory, for 41 instructions, gain no more: the loads are shared, too. */
+/* One step of k for every sum; b points at row k of the first panel. Addresses of rows that do not stay in registers
+ * are read from memory, `volatile`: with one vector all of more than 8 rows, for GCC would else move them in and out of
+ * vector registers (14 rows: a convolution 1 -> 6, 5 x 5, 10.2 instead of 11.3 us); else those beyond HELD_ROWS. A
+ * step of 14 rows is 54 instructions so, 64 where all are read: little to a processor of its own, which takes 98 % of
+ * its peak from either, but one that is shared with another's thread starts less than 3 a cycle, and 1024 x 1024 x 1024
+ * takes .9 of the time there, 128 -> 128, 3 x 3 with stride 2 .9 (Sapphire Rapids). Factors that the multiplication
+ * itself reads from memory, for 41 instructions, gain no more: the loads are shared, too. */
 INLINE void NAME(tile_step)(int rows, int vectors, int panels, const fnn_tile *t, const real *const *row,
                             ptrdiff_t k, const real *b, vec *sum) {
 #pragma GCC unroll 4
