@@ -106,6 +106,15 @@ cdef void gradient_task(const Gradient* g, Py_ssize_t task, const real* x, const
                            sums + tap * depth * columns, columns)
 
 
+cdef void gradient_share(const Gradient* g, fnn_tasks* tasks, int thread, const real* x, const real* grad_y,
+                         real* sums, real* panels, Watch* watch) noexcept nogil:
+    """One thread's share."""
+    cdef Py_ssize_t task = next_task(tasks, thread, watch)
+    while task >= 0:
+        gradient_task(g, task, x, grad_y, sums, panels, watch)
+        task = next_task(tasks, thread, watch)
+
+
 cdef Py_ssize_t copied_pitch(const fnn_kernels* kern, const Walk* walk, Py_ssize_t depth,
                              Py_ssize_t columns, Py_ssize_t itemsize) noexcept nogil:
     """From one copied pixel to the next, an odd number of lines; or 0 where pixels are read where they are.
@@ -127,7 +136,7 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     Returns -1 when memory is short or the call was interrupted.
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t rows = walk.taps * depth, panel_size, task
+    cdef Py_ssize_t rows = walk.taps * depth, panel_size
     cdef int threads, thread
     cdef Gradient g
     cdef fnn_tasks tasks
@@ -155,11 +164,11 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
         return -1
     start(&watch)
     deal(&tasks, groups * g.cut.count * g.cut.parts, threads)
-    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-        task = next_task(&tasks, thread, &watch)
-        while task >= 0:
-            gradient_task(&g, task, x, grad_y, sums, panels + thread * panel_size, &watch)
-            task = next_task(&tasks, thread, &watch)
+    if threads == 1:
+        gradient_share(&g, &tasks, 0, x, grad_y, sums, panels, &watch)
+    else:
+        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+            gradient_share(&g, &tasks, thread, x, grad_y, sums, panels + thread * panel_size, &watch)
     finish_gradients(sums, g.cut.count, walk.taps, depth, columns, groups, grad_weight, threads, &watch)
     free(panels)
     give(sums, sums_size)

@@ -183,7 +183,7 @@ cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const
     """
     cdef Product p
     cdef fnn_tasks tasks
-    cdef int thread
+    cdef int team, thread
     cdef Py_ssize_t size = 0
     cdef real* copies = NULL
     if m == 0 or n == 0:
@@ -193,22 +193,25 @@ cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const
     p.a_stride, p.c_stride, p.m, p.n, p.k = a_stride, c_stride, m, n, k
     p.accumulate, p.relu = accumulate, relu
     p.mc = balanced(m, MC // p.kern.mr * p.kern.mr, p.kern.mr)
-    # Of few rows the columns are what there is to share.
-    p.nc = 4 * p.kern.nr if m <= p.mc else max(NC // p.kern.nr, 1) * p.kern.nr
+    p.nc = max(NC // p.kern.nr, 1) * p.kern.nr
+    if m <= p.mc:
+        # Of few rows the columns are what there is to share.
+        p.nc = min(4, ceil_div(n, threads * p.kern.nr)) * p.kern.nr
     p.m_tasks, p.n_tasks = ceil_div(m, p.mc), ceil_div(n, p.nc)
+    team = <int>min(<Py_ssize_t>threads, p.m_tasks * p.n_tasks)
     p.pitch = k + CACHE_LINE // <Py_ssize_t>sizeof(real)
     if p.n_tasks > 1 and rows_collide(m, a_stride * sizeof(real), p.nc, p.kern):
         size = lines_apart(min(m, p.mc) * p.pitch, sizeof(real))
-        copies = <real*>take(threads * size * sizeof(real))
-    deal(&tasks, p.m_tasks * p.n_tasks, threads)
-    if threads == 1:
+        copies = <real*>take(team * size * sizeof(real))
+    deal(&tasks, p.m_tasks * p.n_tasks, team)
+    if team == 1:
         multiply_share(&p, &tasks, 0, watch, copies)
     else:
-        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+        for thread in prange(team, schedule="static", chunksize=1, num_threads=team):
             multiply_share(&p, &tasks, thread, watch,
                            <real*>NULL if copies is NULL else copies + thread * size)
     if copies is not NULL:
-        give(copies, threads * size * sizeof(real))
+        give(copies, team * size * sizeof(real))
 
 
 cdef void multiply_share(const Product* p, fnn_tasks* tasks, int thread, Watch* watch,

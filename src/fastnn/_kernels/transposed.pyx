@@ -289,7 +289,8 @@ cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b,
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Cut cut
     cdef fnn_tasks tasks
-    cdef int thread
+    cdef int team, thread
+    cdef Py_ssize_t room
     cdef real* partial
     cdef real* turned
     if m == 0 or n == 0:
@@ -309,9 +310,15 @@ cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b,
             add_slices(c, turned, 1, m * n)
         return
     cut = cut_transposed(m, n, k, sizeof(real))
-    partial = workspace + threads * thread_elements(&cut, sizeof(real))
-    deal(&tasks, cut.slices * cut.blocks * cut.parts, threads)
-    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-        transposed_share(&tasks, thread, kern, &cut, a, a_stride, b, b_stride, c, partial, m, n, k,
-                         accumulate, workspace + thread * thread_elements(&cut, sizeof(real)), watch)
+    team = <int>min(<Py_ssize_t>threads, cut.slices * cut.blocks * cut.parts)
+    room = thread_elements(&cut, sizeof(real))
+    partial = workspace + team * room
+    deal(&tasks, cut.slices * cut.blocks * cut.parts, team)
+    if team == 1:
+        transposed_share(&tasks, 0, kern, &cut, a, a_stride, b, b_stride, c, partial, m, n, k, accumulate,
+                         workspace, watch)
+    else:
+        for thread in prange(team, schedule="static", chunksize=1, num_threads=team):
+            transposed_share(&tasks, thread, kern, &cut, a, a_stride, b, b_stride, c, partial, m, n, k,
+                             accumulate, workspace + thread * room, watch)
     add_slices(c, partial, cut.slices - 1, m * n)
