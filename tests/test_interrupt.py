@@ -121,6 +121,12 @@ def conv_transpose(n):
     return lambda: F.conv_transpose2d(x, w, stride=2)
 
 
+def many_strides(n):
+    """256 classes of pixels, none of which takes long by itself, but the first, which gets new memory."""
+    x, w = np.zeros((64 * n, 512, 2, 2), np.float32), np.zeros((512, 16, 16, 16), np.float32)
+    return lambda: F.conv_transpose2d(x, w, stride=16)
+
+
 def lstm(steps):
     layer, x = fn.LSTM(64, 256, rng=0).eval(), np.zeros((4 * steps, 32, 64), np.float32)
     return lambda: layer(x)
@@ -269,14 +275,14 @@ def interrupted(call, after=0.1):
 posix = pytest.mark.skipif(os.name != "posix", reason="sends itself a signal of POSIX")
 
 
-def quickest_end(call, attempts=3):
+def quickest_end(call, attempts=3, after=0.1):
     """What an interrupted call returned or raised, and the least seconds of several attempts until it ended.
 
     A machine that stalls does so once; a kernel that does not ask whether Ctrl-C was pressed, every time.
     """
     least = math.inf
     for _ in range(attempts):
-        result, took = interrupted(call)
+        result, took = interrupted(call, after)
         least = min(least, took)
         if least < 1:
             break
@@ -289,6 +295,16 @@ def quickest_end(call, attempts=3):
 def test_long_kernels_end(case, number, threads):
     threads(number)
     result, took = quickest_end(long_enough(CASES[case]))
+    assert isinstance(result, KeyboardInterrupt)
+    assert took < 1
+
+
+@posix
+@pytest.mark.parametrize("number", [1, 2])
+def test_many_short_parts_end(number, threads):
+    """Each is done before it would look for Ctrl-C."""
+    threads(number)
+    result, took = quickest_end(long_enough(many_strides), after=0.5)
     assert isinstance(result, KeyboardInterrupt)
     assert took < 1
 

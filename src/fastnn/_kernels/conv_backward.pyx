@@ -21,7 +21,7 @@ from fastnn._kernels.rows cimport (
     convolve_few_channels, convolve_rows, narrow_group, pack_narrow_transposed, panel_channels, rows_elements,
     rows_gradient
 )
-from fastnn._kernels.runtime cimport Watch, ceil_div, fnn_kernels, kernels, real, start, team_size
+from fastnn._kernels.runtime cimport Watch, ceil_div, fnn_kernels, go_on, kernels, real, start, team_size
 from fastnn._kernels.share cimport share
 from fastnn._kernels.walk cimport Walk, find_interior
 
@@ -102,9 +102,11 @@ cdef int gradient_of_input(const Arrays* arrays, const real* of_dtype, const Fil
             if sort_taps(f, classes_h, classes_w, places):
                 # All pixels at once: 16 x 64 x 56 x 56, 1 x 1, took 1.47 ms class by class, so 1.11.
                 zeros.start, zeros.row = <char*>grad_x, w * c * sizeof(real)
-                share(zero_rows, &zeros, n * h, 0.025 * n * h * zeros.row)
+                status = share(zero_rows, &zeros, n * h, 0.025 * n * h * zeros.row)
             start(&watch)
-            if group:
+            if status:
+                pass
+            elif group:
                 pack_narrow_transposed(weight, places, c, group, taps, panels)
             elif taps * depth:
                 pack_by_all(weight, places, taps, depth, columns * taps, columns, taps, f.groups,
@@ -112,7 +114,8 @@ cdef int gradient_of_input(const Arrays* arrays, const real* of_dtype, const Fil
                 status = -1 if watch.interrupted else 0
             for a in range(classes_h):
                 for b in range(classes_w):
-                    if status:
+                    # A class by itself may be too short to look for Ctrl-C.
+                    if status or not go_on(&watch):
                         break
                     class_walk(&walk, f, a, b, h, w, c)
                     if walk.taps == 0:

@@ -100,17 +100,19 @@ cdef void describe_columns(Columns* job, const Py_buffer* x) noexcept:
 
 
 cdef int measure(Columns* job, double* total) noexcept nogil:
-    """The sums of `column_moments`. Returns -1 where there is no memory."""
+    """The sums of `column_moments`. Returns -1 where there is no memory, or the call was interrupted."""
     cdef Py_ssize_t blocks = ceil_div(job.m, BLOCK), width = (2 if job.g is NULL else 3) * job.c
+    cdef int status = 0
     job.sums = width * job.itemsize
     job.out = <char*>malloc(max(blocks * job.sums, <Py_ssize_t>1))
     if job.out is NULL:
         return -1
     if job.c:
-        share(moments_blocks, job, blocks, NS_ELEMENT * job.m * job.c)
-    add_parts(job.out, job.itemsize, blocks, width, total)
+        status = share(moments_blocks, job, blocks, NS_ELEMENT * job.m * job.c)
+    if status == 0:
+        add_parts(job.out, job.itemsize, blocks, width, total)
     free(job.out)
-    return 0
+    return status
 
 
 cdef double number(const Py_buffer* array, Py_ssize_t i) noexcept nogil:
@@ -166,7 +168,7 @@ cdef void find_pilot(const real* x, Py_ssize_t m, Py_ssize_t c, double* sum, rea
 
 
 cdef int run_statistics(Columns* job, double* mean, double* var) noexcept nogil:
-    """Returns -1 where there is no memory, else whether a pilot was far from its mean, or no number."""
+    """Returns -1 where `measure` does, else whether a pilot was far from its mean, or no number."""
     cdef double* sums = <double*>malloc(3 * job.c * sizeof(double) + 1)
     cdef char* pilot = <char*>(sums + 2 * job.c)
     cdef Py_ssize_t j

@@ -14,35 +14,37 @@ cdef enum:
 cdef double PIECE_NS = 5e6      # at most, between two looks for Ctrl-C; new memory can take ten times as long
 
 
-cdef void share(Body body, const void* job, Py_ssize_t tasks, double serial_ns) noexcept nogil:
-    """Do all tasks of `job`."""
-    share_among(team_size(serial_ns), body, job, tasks, serial_ns)
+cdef int share(Body body, const void* job, Py_ssize_t tasks, double serial_ns) noexcept nogil:
+    """Do all tasks of `job`. Returns -1 where Ctrl-C ended that before its time."""
+    return share_among(team_size(serial_ns), body, job, tasks, serial_ns)
 
 
-cdef void share_among(int threads, Body body, const void* job, Py_ssize_t tasks,
-                      double serial_ns) noexcept nogil:
+cdef int share_among(int threads, Body body, const void* job, Py_ssize_t tasks,
+                     double serial_ns) noexcept nogil:
     cdef Py_ssize_t size
     cdef Watch watch
     if tasks <= 0:
-        return
+        return 0
     if threads == 1 and serial_ns < PIECE_NS:
         body(job, 0, tasks, 0)
         work_done(False)
-        return
+        return 0
     size = ceil_div(tasks, max(<Py_ssize_t>(serial_ns / PIECE_NS), threads * PIECES))
     start(&watch)
     share_pieces(threads, body, job, tasks, size, &watch)
+    return -1 if watch.interrupted else 0
 
 
 cdef void share_pieces(int threads, Body body, const void* job, Py_ssize_t tasks, Py_ssize_t size,
                        Watch* watch) noexcept nogil:
     cdef fnn_tasks pieces
-    cdef int thread
-    deal(&pieces, ceil_div(tasks, size), threads)
-    if threads == 1:
+    cdef Py_ssize_t count = ceil_div(tasks, size)
+    cdef int team = <int>max(min(<Py_ssize_t>threads, count), <Py_ssize_t>1), thread
+    deal(&pieces, count, team)
+    if team == 1:
         work(body, job, tasks, size, &pieces, 0, watch)
         return
-    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+    for thread in prange(team, schedule="static", chunksize=1, num_threads=team):
         work(body, job, tasks, size, &pieces, thread, watch)
 
 

@@ -188,7 +188,7 @@ cdef int convolve_few(Forward* job) noexcept nogil:
     while job.tile0 < tiles and go_on(&job.watch):
         job.tile1 = min(tiles, job.tile0 + plan.block)
         share_pieces(threads, inputs_body, job, job.tile1 - job.tile0, GROUP, &job.watch)
-        share_pieces(<int>min(threads, tasks), blocks_body, job, tasks, 1, &job.watch)
+        share_pieces(threads, blocks_body, job, tasks, 1, &job.watch)
         job.tile0 = job.tile1
     give(memory, bytes)
     free(zeros)
