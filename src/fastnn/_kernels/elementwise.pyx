@@ -20,6 +20,7 @@ cdef extern from "kernels.h" nogil:
     int FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH
     int FNN_HARDTANH, FNN_HARDSIGMOID, FNN_HARDSWISH, FNN_ELU, FNN_SOFTPLUS, FNN_EXP
     bint fnn_is_short(int op)
+    bint fnn_is_short_back(int op)
     int FNN_SQUARED, FNN_HALF_SQUARED, FNN_BINARY_CROSS_ENTROPY, FNN_HUBER
 
 RELU, LEAKY_RELU, SIGMOID, TANH = FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH
@@ -48,11 +49,6 @@ cdef struct Map:
     bint past                       # y is to be written past the caches
 
 
-cdef double cost(int op, Py_ssize_t n) noexcept nogil:
-    """Serial nanoseconds of a function over n numbers."""
-    return n * (NS_STREAM if fnn_is_short(op) else NS_FUNCTION)
-
-
 cdef void map_blocks(const void* map_, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
     cdef const Map* job = <const Map*>map_
     cdef Py_ssize_t block, n, o
@@ -68,13 +64,14 @@ cdef void map_blocks(const void* map_, Py_ssize_t first, Py_ssize_t last, int th
 
 cdef void run_map(int op, double alpha, double beta, const Py_buffer* grad_y, const Py_buffer* x,
                   const Py_buffer* y) noexcept nogil:
+    cdef bint short = fnn_is_short(op) if grad_y is NULL else fnn_is_short_back(op)
     cdef Map job
     job.kern = kernels(x.itemsize)
     job.itemsize, job.size = x.itemsize, x.len // x.itemsize
     job.op, job.alpha, job.beta = op, alpha, beta
     job.x, job.y, job.past = <const char*>x.buf, <char*>y.buf, y.buf != x.buf and fills_caches(y.buf, y.len)
     job.grad_y = NULL if grad_y is NULL else <const char*>grad_y.buf
-    share(map_blocks, &job, ceil_div(job.size, BLOCK), cost(op, job.size))
+    share(map_blocks, &job, ceil_div(job.size, BLOCK), job.size * (NS_STREAM if short else NS_FUNCTION))
 
 
 def map(int op, double alpha, double beta, x, y):
@@ -343,7 +340,7 @@ cdef void run_softmax(const Py_buffer* grad_y, const Py_buffer* x, const Py_buff
     job.log = log
     job.x, job.y = <const char*>x.buf, <char*>y.buf
     job.grad_y = NULL if grad_y is NULL else <const char*>grad_y.buf
-    share(softmax_rows, &job, x.len // job.bytes, cost(FNN_EXP, x.len // x.itemsize))
+    share(softmax_rows, &job, x.len // job.bytes, NS_FUNCTION * x.len / x.itemsize)
 
 
 def softmax(x, y, bint log):
@@ -450,7 +447,7 @@ cdef Py_ssize_t run_classes(const Arrays* arrays, double* losses, char* grad_x, 
     job.ignore, job.weight, job.scale = ignore, weight, scale
     job.x, job.targets = <const char*>x.buf, <const Py_ssize_t*>arrays.item[1].buf
     job.losses, job.grad_x = losses, grad_x
-    share(cross_entropy_rows, &job, rows, cost(FNN_EXP, rows * job.n))
+    share(cross_entropy_rows, &job, rows, NS_FUNCTION * rows * job.n)
     return rows
 
 

@@ -1,7 +1,7 @@
 /* Elementwise functions, forward beside backward: y = f(x), grad_x = grad_y f'(x).
  *
- * One loop serves all of them: `op` is a constant in each instance, so the switch vanishes. The
- * derivative is taken from what was saved: the output of relu, sigmoid and tanh, the input of the rest.
+ * One loop serves all of them: `op` is a constant in each instance, so the switch vanishes. The derivative is taken
+ * from what was saved: the output of relu, sigmoid, tanh and exp, the input of the rest.
  *
  *     leaky relu    x where x >= 0, else alpha x
  *     hardtanh      min(max(x, alpha), beta)
@@ -76,11 +76,6 @@ INLINE vec NAME(derivative)(int op, vec s, real alpha, real beta) {
     case FNN_SOFTPLUS: return select(alpha * s > beta, one, vsigmoid(alpha * s));
     default: return s; /* exp: its own output */
     }
-}
-
-/* Whether g f' is a few instructions: of three more, as it comes from the function's output. */
-INLINE int NAME(is_short_back)(int op) {
-    return fnn_is_short(op) || op == FNN_SIGMOID || op == FNN_TANH || op == FNN_EXP;
 }
 
 /* g f'(x). Where a function is flat nothing passes, not even infinity times 0; NaN passes g on, as in torch. */
@@ -165,7 +160,7 @@ INLINE void NAME(map_run)(int op, ptrdiff_t n, real alpha, real beta, const real
 INLINE void NAME(map_backward_run)(int op, ptrdiff_t n, real alpha, real beta, const real *grad_y, const real *s,
                                    real *grad_x, int past) {
     ptrdiff_t i = 0;
-    past = past && NAME(is_short_back)(op);
+    past = past && fnn_is_short_back(op);
     for (; i + VLEN <= n; i += VLEN) {
         const vec g = NAME(load_of)(op, grad_y + i), of = NAME(load_of)(op, s + i);
         NAME(put)(past, grad_x + i, NAME(gradient)(op, g, of, alpha, beta));
