@@ -123,7 +123,7 @@ static void *even_rows(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
         fnn_row row = {.rows = rows, .r = 2, .s = 1, .group = RUN, .channels = size, .x_pixel = PIXEL,
                        .q = rows_of_outputs[i], .y_pixel = pitch, .stride = STRIDE, .filters = filters,
                        .filter_step = taps * k->nr, .bias = size % 2 ? bias : NULL, .y = at(out, i * OUTPUTS * pitch),
-                       .accumulate = i % 2, .relu = (int)(size % 3), .pixels_ahead = i / 2 % 2 * 100,
+                       .accumulate = i % 2, .relu = (int)(size % 3), .elements_ahead = i / 2 % 2 * 100,
                        .past = whole && i % 2 == 0};
         k->even_row(&row);
     }

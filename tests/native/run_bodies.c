@@ -92,7 +92,7 @@ static void *cells(const fnn_kernels *k, ptrdiff_t size, ptrdiff_t *n) {
         void *gates = at(out, kind * one), *c = at(gates, 4 * state), *c_copy = at(c, state), *y = at(c_copy, state);
         void *h_prev = draw(state, 2), *c_prev = draw(state, 3), *grad_y = draw(state, 4);
         void *sums = in_groups(k, input, blocks, size), *state_sums = in_groups(k, hidden, blocks, size);
-        fnn_cell step = {.rows = ROWS, .hidden = size, .first = 0, .last = groups, .sums = sums,
+        fnn_cell step = {.rows = ROWS, .hidden = size, .first_group = 0, .last_group = groups, .sums = sums,
                          .sums_stride = groups * blocks * k->lanes, .state_sums = state_sums, .h = h_prev,
                          .h_stride = size, .c = c, .c_prev = c_copy, .y = y, .y_stride = size, .gates = gates,
                          .gates_stride = 4 * size};

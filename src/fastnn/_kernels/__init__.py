@@ -34,12 +34,12 @@ training, transposed.pyx those of gradients; pack.pyx brings operands into the t
 of it; memory.pyx keeps large blocks of memory for the next call, and copies images from one order of their
 axes to another.
 
-pool.pyx, elementwise.pyx, norm.pyx and Winograd's drivers have work whose tasks are alike: share.pyx is their
-one loop.
+Where tasks are alike and need nothing of each other, as in pool.pyx, elementwise.pyx, norm.pyx and Winograd's
+drivers, share.pyx is the loop over them.
 
 A driver asks ``kernels(sizeof(real))`` for the table and ``team_size(nanoseconds)`` for the number
-of threads. Every ``cdef`` function is ``noexcept``, and ``nogil`` but where buffers are taken apart;
-nothing below this package raises a shape error, nothing above it sees a pointer.
+of threads. What computes is ``noexcept nogil``; ``cdef`` functions that take Python objects apart may raise.
+Nothing below this package raises a shape error, nothing above it sees a pointer.
 """
 
 import os as _os

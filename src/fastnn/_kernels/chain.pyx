@@ -26,8 +26,8 @@ from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC
 from fastnn._kernels.rows cimport band_task, describe, describe_runs, runs_fit
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, kernels, like_parts, next_task, real, start,
-    team_size, whole_lines
+    Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, kernels, like_parts, multiply_ns, next_task,
+    real, start, team_size, whole_lines
 )
 from fastnn._kernels.walk cimport Padding, Walk, find_interior, pad_rows
 
@@ -144,8 +144,8 @@ cdef const real* source(const fnn_kernels* kern, const Job* job, int i, Py_ssize
     return before(<const real*>rows, offset)
 
 
-cdef void share(fnn_tasks* tasks, int thread, Watch* watch, const Job* job, const real* x,
-                const real* residual, real* y, real* memory) noexcept nogil:
+cdef void take_share(fnn_tasks* tasks, int thread, Watch* watch, const Job* job, const real* x,
+                     const real* residual, real* y, real* memory) noexcept nogil:
     """One thread's share of the bands of all images."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef int last = job.stages - 1
@@ -181,10 +181,10 @@ cdef int run(const Job* job, int threads, const real* x, const real* residual, r
     start(&watch)
     deal(&tasks, job.images * job.bands, threads)
     if threads == 1:
-        share(&tasks, 0, &watch, job, x, residual, y, memory)
+        take_share(&tasks, 0, &watch, job, x, residual, y, memory)
     else:
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-            share(&tasks, thread, &watch, job, x, residual, y, memory + thread * job.memory)
+            take_share(&tasks, thread, &watch, job, x, residual, y, memory + thread * job.memory)
     return -1 if watch.interrupted else 0
 
 
@@ -283,7 +283,7 @@ cdef class Chain:
         stage.depth = f.s * c if f.by_rows else c
         stage.height, stage.stride, stage.above = h, f.stride_h, top
         stage.reach = (f.r - 1) * f.dilation_h + 1
-        stage.cost = stage.width * taps * (0.05 if stage.kind == DEPTHWISE else 0.02 * stage.depth)
+        stage.cost = stage.width * taps * (0.05 if stage.kind == DEPTHWISE else multiply_ns(stage.depth))
         return 0
 
     cdef void cut(self) noexcept:

@@ -38,9 +38,11 @@ cdef Py_ssize_t padded(Py_ssize_t size, Py_ssize_t pad, Py_ssize_t output, Py_ss
 cdef int allocate_taps(Walk* walk, Py_ssize_t taps) noexcept nogil:
     """Room for the tables of a walk. Returns -1 when memory is short."""
     walk.tap_h = <Py_ssize_t*>malloc(3 * (taps + 1) * sizeof(Py_ssize_t))
+    if walk.tap_h is NULL:
+        return -1
     walk.tap_w = walk.tap_h + taps
     walk.tap_offset = walk.tap_w + taps
-    return -1 if walk.tap_h is NULL else 0
+    return 0
 
 
 cdef int filter_walk(Walk* walk, Py_ssize_t n, Py_ssize_t p, Py_ssize_t q, Py_ssize_t y_pixel,

@@ -14,7 +14,7 @@ from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport finish_gradients, pack, panel_elements
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts,
-    lines_apart, next_task, odd_lines, real, start, team_size
+    lines_apart, multiply_ns, next_task, odd_lines, real, start, team_size
 )
 from fastnn._kernels.transposed cimport columns_in_place, copy_columns, fetch_rows, tiles_in_place
 from fastnn._kernels.walk cimport Walk, interior_rows, pixel_at, source_rows
@@ -149,7 +149,7 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     g.pixels, g.row_tiles = walk.n * walk.p * walk.q, walk.taps * ceil_div(depth, kern.mr)
     g.pitch = copied_pitch(kern, walk, depth, columns, sizeof(real))
     g.cut = gradient_slices(kern, g.pixels, walk.taps, depth, columns)
-    threads = team_size(0.02 * g.pixels * columns * groups * rows)
+    threads = team_size(multiply_ns(<double>g.pixels * columns * groups * rows))
     panel_size = lines_apart(
         panel_elements(columns, GRADIENT_PIXELS, sizeof(real)) + GRADIENT_PIXELS * g.pitch, sizeof(real))
     panels = <real*>malloc(threads * panel_size * sizeof(real))

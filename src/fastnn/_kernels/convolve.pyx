@@ -15,14 +15,14 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from fastnn._kernels.gemm cimport (
-    A_COPY, FAR_BYTES, KC, MAX_MR, MC, NC, PITCH, even_tiles, fetch_ahead, is_short, next_rows,
+    A_COPY, BEYOND_L2_BYTES, KC, MAX_MR, MC, NC, PITCH, even_tiles, fetch_ahead, is_short, next_rows,
     rows_collide
 )
 from fastnn._kernels.pack cimport panel_elements
 from fastnn._kernels.rows cimport tiles_go_past
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, like_parts, lines_apart, next_task,
-    real, start, team_size
+    Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, like_parts, lines_apart, multiply_ns,
+    next_task, real, start, team_size
 )
 from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_rows, target_rows
 
@@ -62,7 +62,7 @@ cdef void tiles(const Convolution* c, fnn_tile* tile, const real* x, real* y, Py
     cdef Py_ssize_t group
     cdef bint even = even_pixels(walk)
     cdef bint far = (even and groups.depth == walk.x_w
-                     and walk.n * walk.x_n * <Py_ssize_t>sizeof(real) > FAR_BYTES)
+                     and walk.n * walk.x_n * <Py_ssize_t>sizeof(real) > BEYOND_L2_BYTES)
     if even and is_short(c.kern, m1 - m0, tile.columns, tile.depth, walk.x_w * sizeof(real)):
         for group in range(groups.count):
             at_group(&of_group, tile, groups, group, x)
@@ -244,7 +244,7 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     cdef Py_ssize_t table_size = lines_apart(walk.taps * kern.mr, sizeof(void*))
     cdef Py_ssize_t together = groups_together(panel_taps * depth, columns, groups, sizeof(real))
     cdef Py_ssize_t clusters = groups // together
-    cdef int threads = team_size(pixels * columns * groups * (0.02 * walk.taps * depth + 0.12))
+    cdef int threads = team_size(pixels * columns * groups * (multiply_ns(walk.taps * depth) + 0.12))
     cdef const void** tables
     cdef void* zeros
     cdef Convolution c

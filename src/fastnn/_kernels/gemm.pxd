@@ -16,7 +16,7 @@ cdef enum:
     LONGEST_KC = 448  # a block may be so long, rather than leave a short one
     PITCH = 464       # elements from row to row of a copy of A: no power of two, and 16 rows are
     A_COPY = 7424
-    FAR_BYTES = 1024 * 1024  # of rows that are no longer in L2
+    BEYOND_L2_BYTES = 1024 * 1024  # of rows that are no longer in L2
 
 cdef bint rows_collide(Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t columns,
                        const fnn_kernels* kern) noexcept nogil

@@ -25,8 +25,8 @@ from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack_by_all, pack_ns
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE, Watch, balanced, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, fnn_tile, go_on, kernels,
-    lines_apart, next_task, raise_interrupt, real, start, team_size
+    Watch, balanced, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, fnn_tile, go_on, kernels,
+    lines_apart, next_task, odd_lines, raise_interrupt, real, share_a_set, start, team_size
 )
 
 cdef enum:
@@ -39,10 +39,10 @@ cdef bint rows_collide(Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t columns,
                        const fnn_kernels* kern) noexcept nogil:
     """Whether rows `stride` bytes apart would drive each other out of L1, and are worth a copy of their own.
 
-    Addresses with the same remainder modulo 4096 share the 8 places of one set; a tile reads up to 14 rows at
-    once. 1024 x 1024 x 1024: 76 -> 103 GFLOP/s. Half as many as there are places need none.
+    A tile reads up to 14 rows at once: 1024 x 1024 x 1024 76 -> 103 GFLOP/s. Half as many as a set has places
+    need none.
     """
-    return rows > 4 and stride % 4096 == 0 and columns >= 2 * kern.nr
+    return rows > 4 and share_a_set(stride) and columns >= 2 * kern.nr
 
 
 cdef bint is_short(const fnn_kernels* kern, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
@@ -66,7 +66,7 @@ cdef void fetch_ahead(const fnn_kernels* kern, fnn_tile* tile, Py_ssize_t follow
     A block comes from L3 or memory, and where rows are few the first tile alone would wait for most of it.
     With filters in memory, AVX2, one thread: 512 -> 2048 1 x 1 at 7 x 7 1250 -> 1140 us, 256 -> 512 3 x 3 s2
     at 7 x 7 1340 -> 1250; Winograd's products, 512 -> 512 at 14 x 14, 5300 -> 4700; Linear, 16 x 4096 -> 4096
-    9900 -> 7500. Callers ask for it where rows are few: of 17 tiles it gains nothing.
+    9900 -> 7500. Of 17 tiles it gains nothing.
     """
     cdef Py_ssize_t share = ceil_div(kern.nr, steps)
     tile.next_b = tile.next_step = 0
@@ -93,9 +93,9 @@ cdef void even_tiles(const fnn_kernels* kern, const fnn_tile* tile, const real* 
     row.filters, row.filter_step = <void*>tile.b, tile.b_panel
     row.bias, row.accumulate, row.relu = tile.bias, tile.accumulate, tile.relu
     row.y = c + tile.c_offset
-    row.pixels_ahead, row.past = 0, past
+    row.elements_ahead, row.past = 0, past
     if far and tile.depth == a_stride:
-        row.pixels_ahead = <int>max(FETCH_BYTES // <Py_ssize_t>sizeof(real), next_rows(kern, a_stride))
+        row.elements_ahead = <int>max(FETCH_BYTES // <Py_ssize_t>sizeof(real), next_rows(kern, a_stride))
     kern.even_row(&row)
 
 
@@ -199,7 +199,7 @@ cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const
         p.nc = min(4, ceil_div(n, threads * p.kern.nr)) * p.kern.nr
     p.m_tasks, p.n_tasks = ceil_div(m, p.mc), ceil_div(n, p.nc)
     team = <int>min(<Py_ssize_t>threads, p.m_tasks * p.n_tasks)
-    p.pitch = k + CACHE_LINE // <Py_ssize_t>sizeof(real)
+    p.pitch = odd_lines(k, sizeof(real))
     if p.n_tasks > 1 and rows_collide(m, a_stride * sizeof(real), p.nc, p.kern):
         size = lines_apart(min(m, p.mc) * p.pitch, sizeof(real))
         copies = <real*>take(team * size * sizeof(real))
@@ -225,7 +225,7 @@ cdef void multiply_share(const Product* p, fnn_tasks* tasks, int thread, Watch* 
     cdef real* c
     cdef Py_ssize_t task = next_task(tasks, thread, watch), copied = -1, stride = p.a_stride
     cdef Py_ssize_t m0, m1, n0, i, following
-    cdef bint far = stride == p.k and p.m * p.k * <Py_ssize_t>sizeof(real) > FAR_BYTES and copy is NULL
+    cdef bint far = stride == p.k and p.m * p.k * <Py_ssize_t>sizeof(real) > BEYOND_L2_BYTES and copy is NULL
     while task >= 0:
         if copy is NULL:
             m0, n0 = task % p.m_tasks * p.mc, task // p.m_tasks * p.nc

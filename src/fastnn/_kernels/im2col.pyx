@@ -20,7 +20,7 @@ from libc.string cimport memcpy
 
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts, lines_apart,
-    next_task, real, start, team_size
+    multiply_ns, next_task, real, start, team_size
 )
 from fastnn._kernels.transposed cimport column_tiles
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
@@ -86,7 +86,7 @@ cdef int filter_gradient_by_filters(const Walk* walk, const real* x, const real*
     """grad_weight [group * columns][depth][taps]. Returns -1 when memory is short or Ctrl-C was pressed."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Py_ssize_t total = walk.n * walk.p * walk.q, blocks, task, c0, table_size, size
-    cdef int threads = team_size(0.02 * total * columns * groups * depth * walk.taps)
+    cdef int threads = team_size(multiply_ns(<double>total * columns * groups * depth * walk.taps))
     cdef Block block
     cdef const void** tables
     cdef real* workspace

@@ -170,12 +170,13 @@ cdef void find_pilot(const real* x, Py_ssize_t m, Py_ssize_t c, double* sum, rea
 cdef int run_statistics(Columns* job, double* mean, double* var) noexcept nogil:
     """Returns -1 where `measure` does, else whether a pilot was far from its mean, or no number."""
     cdef double* sums = <double*>malloc(3 * job.c * sizeof(double) + 1)
-    cdef char* pilot = <char*>(sums + 2 * job.c)
+    cdef char* pilot
     cdef Py_ssize_t j
     cdef double shift
     cdef int status
     if sums is NULL:
         return -1
+    pilot = <char*>(sums + 2 * job.c)
     if job.itemsize == sizeof(float):
         find_pilot(<const float*>job.x, min(job.m, <Py_ssize_t>BLOCK), job.c, sums, <float*>pilot)
     else:

@@ -159,8 +159,9 @@ cdef void fetch_rows(const Pooling* job, const fnn_window* window, const char* x
                      Py_ssize_t bytes) noexcept nogil:
     """Fetch what the next row of outputs reads below this one's window, whose pixels begin at x.
 
-    Of images in memory: 16 x 64 x 112 x 112, maxima of 3 x 3 .72 of the time (Zen 5); from L3 it gains
-    nothing. Not on a Sapphire Rapids, which fetches such rows by itself: there it takes 1.25 times as long.
+    Of images in memory: 16 x 64 x 112 x 112, maxima of 3 x 3 .72 of the time (Zen 5); out of L3 it costs
+    time (FAR_BYTES). Not on a Sapphire Rapids, which fetches such rows by itself: there it takes 1.25 times
+    as long.
     """
     cdef const fnn_window* following = window + 1
     cdef Py_ssize_t tap, row, last = window.first + (window.taps - 1) * job.row_dilation

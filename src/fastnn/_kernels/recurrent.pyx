@@ -21,9 +21,9 @@ Columns are in groups: a vector's worth of each of the G gates, side by side, ze
 GRU's two products are not added up: its gate n needs them apart.
 
 A single thread takes blocks of several tiles, whose rows share what comes of the weights out of L3 (AVX2 with
-512 KB of L2; LSTM of 100 steps, 32 sequences, D = 64, H = 128: 59 -> 65 GFLOP/s). With AVX-512 three tiles of 11
-rows are besides fewer instructions than four of 8: .95 to .98 of the time of blocks of 16 (Sapphire Rapids, 32 to
-128 sequences).
+512 KB of L2; LSTM of 100 steps, 32 sequences, D = 64, H = 128: 59 -> 65 GFLOP/s). With AVX-512 three tiles of
+11 rows are besides fewer instructions than four of 8: .95 to .98 of the time of blocks of 16 (Sapphire
+Rapids, 32 to 128 sequences).
 
 A single sequence is bound by the way of W_hh from L2 to the registers, 32 bytes a cycle on Zen 4: a step of
 an LSTM with H = 128 takes at least 2.2 us there. Batches are bound by the multipliers and the gates.
@@ -210,9 +210,9 @@ cdef void take_block(Pass* p, const Layer* layer, Py_ssize_t block, int part, in
         products = state_sums if p.cell == FNN_GRU else <real*>step.sums
         for i in range(run1 - run0 if step.rows else 0):
             r = run1 - 1 - i if s % 2 else run0 + i
-            step.first, step.last = r * p.run, min(p.groups, (r + 1) * p.run)
+            step.first_group, step.last_group = r * p.run, min(p.groups, (r + 1) * p.run)
             multiply_columns(kern, state, pitch, <const real*>layer.state_panels, state_bias, products,
-                             p.columns, step.rows, step.first * lanes, step.last * lanes, hidden,
+                             p.columns, step.rows, step.first_group * lanes, step.last_group * lanes, hidden,
                              p.cell != FNN_GRU, s % 2)
             kern.cell[p.cell](&step)
         if not go_on(&p.watch) and parts == 1:

@@ -24,7 +24,8 @@ from fastnn._kernels.gemm cimport add_slices
 from fastnn._kernels.pack cimport PLACES, pack_columns, pack_panels
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, FNN_ROWS_AHEAD, LARGE_BYTES, Watch, ceil_div, deal, fills_caches, first_line, fnn_kernels,
-    fnn_row, fnn_tasks, go_on, is_intel, kernels, like_parts, lines_apart, next_task, real, start, team_size
+    fnn_row, fnn_tasks, go_on, is_intel, kernels, like_parts, lines_apart, multiply_ns, next_task, real,
+    start, team_size
 )
 from fastnn._kernels.walk cimport Walk
 
@@ -115,7 +116,7 @@ cdef void describe(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssiz
     task.tap_w = walk.tap_w
     task.filter_step = channels
     task.far = task.past = False
-    task.pixels_ahead = 0
+    task.elements_ahead = 0
 
 
 cdef void describe_groups(const Walk* walk, fnn_row* task, Py_ssize_t channels, Py_ssize_t group,
@@ -192,7 +193,7 @@ cdef int convolve_few_channels(const Walk* walk, const real* x, const real* pane
     shared.bias, shared.accumulate, shared.relu = bias, accumulate, relu
     shared.past = tiles_go_past(walk, columns, y, accumulate)
     return all_rows(walk, &shared, kern.even_row, x, panels, y, like_parts(walk.q, part),
-                    walk.q * columns * (0.02 * walk.taps * run + 0.12))
+                    walk.q * columns * (multiply_ns(walk.taps * run) + 0.12))
 
 
 cdef void describe_runs(const Walk* walk, fnn_row* task, Py_ssize_t run, Py_ssize_t columns,

@@ -31,8 +31,8 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct fnn_cell:
         Py_ssize_t rows
         Py_ssize_t hidden
-        Py_ssize_t first
-        Py_ssize_t last
+        Py_ssize_t first_group
+        Py_ssize_t last_group
         void* sums
         Py_ssize_t sums_stride
         const void* state_sums
@@ -139,7 +139,7 @@ cdef extern from "kernels.h" nogil:
         void* y
         int accumulate
         int relu
-        int pixels_ahead
+        int elements_ahead
         int far
         int past
 
@@ -299,6 +299,10 @@ cdef inline Py_ssize_t lines_apart(Py_ssize_t n, Py_ssize_t itemsize) noexcept n
     """
     return (whole_lines(n * itemsize) + CACHE_LINE) // itemsize
 
+cdef inline bint share_a_set(Py_ssize_t stride) noexcept nogil:
+    """Whether rows so many bytes apart fall into one set of L1, which holds 8 or 12 lines."""
+    return stride % (64 * CACHE_LINE) == 0
+
 cdef inline Py_ssize_t odd_lines(Py_ssize_t n, Py_ssize_t itemsize) noexcept nogil:
     """From one row of n elements to the next such that a column of them uses all sets of a cache."""
     return (ceil_div(n * itemsize, CACHE_LINE) | 1) * CACHE_LINE // itemsize
@@ -351,6 +355,10 @@ cdef bint is_intel() noexcept nogil
 cdef long long coarse_ns() noexcept nogil
 
 cdef int team_size(double serial_ns) noexcept nogil
+
+cdef inline double multiply_ns(double count) noexcept nogil:
+    """Serial time of so many multiplications in whole tiles: 100 GFLOP/s."""
+    return 0.02 * count
 
 cdef extern from *:
     """

@@ -14,7 +14,7 @@ from fastnn._kernels.gemm cimport KC, LONGEST_KC, MAX_MR, NC, TASKS, add_slices
 from fastnn._kernels.pack cimport pack
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, LARGE_BYTES, Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on,
-    kernels, lines_apart, next_task, odd_lines, real
+    kernels, lines_apart, next_task, odd_lines, real, share_a_set
 )
 
 cdef enum:
@@ -28,11 +28,6 @@ cdef enum:
     STRIP = 8                    # tiles whose columns of A are copied at once
     TURNED_DEPTH = 128           # from which a product is worth being turned
     TRANSPOSED_KC = 224          # steps of a block of a long sum
-
-
-cdef inline bint share_a_set(Py_ssize_t stride) noexcept nogil:
-    """Whether rows so many bytes apart fall into one set of L1, which holds 8 or 12 lines."""
-    return stride % (64 * CACHE_LINE) == 0
 
 
 cdef Py_ssize_t columns_in_place(const fnn_kernels* kern, Py_ssize_t rows, Py_ssize_t columns,

@@ -35,7 +35,7 @@ from fastnn._kernels.gemm cimport multiply_task
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
     Watch, balanced, ceil_div, fetch, fnn_kernels, fnn_tile_factors, fnn_tile_outputs, go_on, kernels,
-    lines_apart, real, start, team_size
+    lines_apart, multiply_ns, real, start, team_size
 )
 from fastnn._kernels.share cimport share_among, share_pieces
 from fastnn._kernels.walk cimport Pixel
@@ -153,7 +153,7 @@ cdef void cut_blocks(const fnn_kernels* kern, Plan* plan, Py_ssize_t tiles,
 
 cdef int winograd_threads(const Plan* plan, Py_ssize_t tiles) noexcept nogil:
     """How many threads so many tiles are worth."""
-    return team_size(0.02 * plan.products * tiles * plan.c * plan.k)
+    return team_size(multiply_ns(<double>plan.products * tiles * plan.c * plan.k))
 
 
 cdef void place_products(Plan* plan) noexcept nogil:

@@ -32,7 +32,7 @@ from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport filters_first
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, Watch, ceil_div, fnn_kernels, fnn_tile, fnn_tile_factors, go_on, kernels, like_parts,
-    lines_apart, odd_lines, real, start, team_size
+    lines_apart, multiply_ns, odd_lines, real, start, team_size
 )
 from fastnn._kernels.share cimport share_pieces
 from fastnn._kernels.transposed cimport column_tiles
@@ -252,7 +252,7 @@ cdef int filter_gradient(const Tiling* tiling, const real* x, const real* grad_y
     """grad_weight [k][c][3][3]. Returns -1 when memory is short or interrupted."""
     cdef Job job
     cdef Py_ssize_t tiles = tiling.n * tiling.rows * tiling.columns, bytes
-    cdef int threads = team_size(0.02 * tiling.size * tiling.size * tiles * c * k)
+    cdef int threads = team_size(multiply_ns(<double>tiling.size * tiling.size * tiles * c * k))
     cdef real* memory
     cdef real* taps
     cdef real* zeros = <real*>calloc(c, sizeof(real))

@@ -8,7 +8,7 @@
  * more while many are left, if one vector of filters leaves registers; where these do not divide Q, the last tile
  * begins with outputs that are there already. A sum runs in gemm_tile.h's order.
  *
- * Where they are far, those `pixels_ahead` are fetched meanwhile, lest they come from memory only when they are
+ * Where they are far, those `elements_ahead` are fetched meanwhile, lest they come from memory only when they are
  * wanted: 16 x 96 x 56 x 56 -> 24, 1 x 1 3.9 -> 2.8 ms. Where several panels write outputs, and so none of them line
  * after line, these are fetched four tiles on, in a loop: written out it would take registers from the sums (Zen 5,
  * AVX-512, 16 x 16 x 112 x 112 -> 96 3.8 -> 3.3 ms).
@@ -67,10 +67,10 @@ INLINE void NAME(even_tile)(const fnn_row *t, int rows, int vectors, ptrdiff_t q
         const real *base[(TALL + 2) / 3];
 #pragma GCC unroll 5
         for (int b = 0; b < (rows + 2) / 3; b++) base[b] = (const real *)t->rows[r] + (q + 3 * b) * step;
-        const real *next = base[0] + t->pixels_ahead;
+        const real *next = base[0] + t->elements_ahead;
         for (ptrdiff_t j = 0; j < t->group;) {
-            const ptrdiff_t stop = t->pixels_ahead ? NAME(fetch_stop)(j, t->group) : t->group;
-            if (t->pixels_ahead) next = NAME(fetch)(next, (stop - j) * rows);
+            const ptrdiff_t stop = t->elements_ahead ? NAME(fetch_stop)(j, t->group) : t->group;
+            if (t->elements_ahead) next = NAME(fetch)(next, (stop - j) * rows);
             for (; MR < 8 && j + 1 < stop; j += 2, filter += 2 * NR)
 #pragma GCC unroll 2
                 for (int s = 0; s < 2; s++)
@@ -80,7 +80,7 @@ INLINE void NAME(even_tile)(const fnn_row *t, int rows, int vectors, ptrdiff_t q
     }
     NAME(bound_sums)(rows, vectors, t->relu, sum);
     __asm__("" : "+r"(y)); /* y, as far as GCC knows, is another now */
-    if (vectors > 1 && !past && t->pixels_ahead && t->channels > NR)
+    if (vectors > 1 && !past && t->elements_ahead && t->channels > NR)
 #pragma GCC unroll 1
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4

@@ -1,4 +1,4 @@
-/* The register tile: the one matrix-product kernel under convolution, Linear and the recurrences.
+/* The register tile: the general matrix product under convolution, Linear and the recurrences.
  *
  *     C[i, j] = f( bias[j] + sum_k A(i, k) B[k, j] )      i < rows, j < columns
  *
@@ -235,6 +235,7 @@ INLINE void NAME(tiles_columns)(int rows, const fnn_tile *t) {
 
 /* A function for each height, so that each gets loops and registers of its own: all in one, GCC kept the rows'
  * addresses in memory (AVX2, 6 rows: 94 GFLOP/s, so 112). */
+_Static_assert(MR <= 14, "HEIGHTS names each");
 #define HEIGHTS(z) z(1) z(2) z(3) z(4) z(5) z(6) z(7) z(8) z(9) z(10) z(11) z(12) z(13) z(14)
 #define FUNCTIONS(n)                                                                                             \
     static NOINLINE void NAME(rows_##n)(const fnn_tile *t) { NAME(tiles_rows)(n <= MR ? n : MR, t); }            \

@@ -61,7 +61,7 @@ typedef struct {
     const void *y_ahead;     /* the next row of them, where there is an input row ahead                */
     int accumulate;          /* y already holds numbers: add to them                                   */
     int relu;
-    int pixels_ahead;        /* even_tile.h: how many numbers ahead pixels are fetched; 0 where they lie   */
+    int elements_ahead;      /* even_tile.h: how far ahead pixels are fetched; 0 where they lie        */
                              /* in the caches                                                          */
     int far;                 /* depthwise.h: whether rows lie beyond the caches, so that `ahead` names some */
     int past;                /* pixels are whole cache lines, to be written past the caches; not for grouped.h */
@@ -124,7 +124,7 @@ typedef enum { FNN_RNN_TANH, FNN_RNN_RELU, FNN_LSTM, FNN_GRU, FNN_CELLS } fnn_ce
 typedef struct {
     ptrdiff_t rows;          /* sequences that take this step                                       */
     ptrdiff_t hidden;        /* H                                                                   */
-    ptrdiff_t first, last;   /* the groups of lanes to compute                                      */
+    ptrdiff_t first_group, last_group; /* of lanes, to compute                                      */
     void *sums;              /* [rows][sums_stride]: the input's product, and the state's but GRU's; */
                              /* used up                                                             */
     ptrdiff_t sums_stride;
@@ -153,6 +153,7 @@ typedef struct {
     void *grad_c;            /* [rows][H]: gradient of the new c in, of the old c out (LSTM)        */
     ptrdiff_t first, last;   /* columns of H to compute; first is a multiple of the vector's length */
 } fnn_cell_grad;
+
 /* Where the window of one output lies along one axis. */
 typedef struct {
     ptrdiff_t first;       /* its first tap inside the input                                      */

@@ -123,10 +123,10 @@ INLINE void NAME(cell_backward1)(fnn_cell_kind kind, const fnn_cell_grad *s, ptr
 
 INLINE void NAME(cell_pass)(fnn_cell_kind kind, const fnn_cell *s,
                             void (*body)(fnn_cell_kind, const fnn_cell *, ptrdiff_t, ptrdiff_t, ptrdiff_t)) {
-    const ptrdiff_t whole = s->hidden / VLEN < s->last ? s->hidden / VLEN : s->last;
+    const ptrdiff_t whole = s->hidden / VLEN < s->last_group ? s->hidden / VLEN : s->last_group;
     for (ptrdiff_t row = 0; row < s->rows; row++) {
-        for (ptrdiff_t group = s->first; group < whole; group++) body(kind, s, row, group, VLEN);
-        if (whole < s->last) body(kind, s, row, whole, s->hidden % VLEN);
+        for (ptrdiff_t group = s->first_group; group < whole; group++) body(kind, s, row, group, VLEN);
+        if (whole < s->last_group) body(kind, s, row, whole, s->hidden % VLEN);
     }
 }
 INLINE void NAME(cell_forward)(fnn_cell_kind kind, const fnn_cell *s) {
