@@ -11,7 +11,6 @@ static void NAME(add)(ptrdiff_t n, const void *a_, const void *b_, int relu, voi
         const vec sum = load_part(a + i, n - i) + load_part(b + i, n - i);
         store_part(y + i, relu ? relu1(sum) : sum, n - i);
     }
-    if (past) NAME(stored_past)();
 }
 
 /* y_i += x_i: rows of n numbers. With a y_stride of 0 all are added to one, the sums of the columns of x. */

@@ -301,10 +301,7 @@ INLINE void NAME(depthwise_channels)(const fnn_row *t, int gradient) {
             NAME(depthwise_any)(t, c, t->channels - c);
 }
 
-static void NAME(depthwise_row)(const fnn_row *t) {
-    NAME(depthwise_channels)(t, 0);
-    if (t->past) NAME(stored_past)();
-}
+static void NAME(depthwise_row)(const fnn_row *t) { NAME(depthwise_channels)(t, 0); }
 static void NAME(depthwise_gradient)(const fnn_row *t) { NAME(depthwise_channels)(t, 1); }
 #undef ABREAST
 #undef BESIDE

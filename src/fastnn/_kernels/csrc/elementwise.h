@@ -177,7 +177,6 @@ static MIXED void NAME(map)(int op, ptrdiff_t n, double alpha, double beta, cons
         CASE(FNN_SILU) CASE(FNN_GELU) CASE(FNN_GELU_TANH) CASE(FNN_HARDTANH) CASE(FNN_HARDSIGMOID)
         CASE(FNN_HARDSWISH) CASE(FNN_ELU) CASE(FNN_SOFTPLUS) CASE(FNN_EXP)
     }
-    if (past) NAME(stored_past)();
 }
 #undef CASE
 
@@ -189,7 +188,6 @@ static void NAME(map_backward)(int op, ptrdiff_t n, double alpha, double beta, c
         CASE(FNN_SILU) CASE(FNN_GELU) CASE(FNN_GELU_TANH) CASE(FNN_HARDTANH) CASE(FNN_HARDSIGMOID)
         CASE(FNN_HARDSWISH) CASE(FNN_ELU) CASE(FNN_SOFTPLUS) CASE(FNN_EXP)
     }
-    if (past) NAME(stored_past)();
 }
 #undef CASE
 #undef TWICE_SQRT_2_PI

@@ -118,6 +118,5 @@ static void NAME(even_row)(const fnn_row *task) {
     ptrdiff_t k = 0;
     for (; t.channels - k > VLEN; k += NR, filter += t.filter_step) NAME(even_panel)(&t, MR, NV, k, filter);
     if (t.channels > k) NAME(even_panel)(&t, TALL, 1, k, filter);
-    if (t.past) NAME(stored_past)();
 }
 #undef TALL

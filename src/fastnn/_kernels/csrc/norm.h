@@ -76,7 +76,6 @@ static void NAME(column_affine)(ptrdiff_t m, ptrdiff_t c, const void *x_, const 
             store_part(y + j, g ? w + load_part(g + j, n) * load_part(d + j, n) : w, n);
         }
     }
-    if (past) NAME(stored_past)();
 }
 
 /* What normalises a row: h = ((x - pilot) - shift) inverse. The mean is pilot + shift, kept in two parts, as

@@ -154,8 +154,8 @@ INLINE vec NAME(permute2)(vec x, vec y, mask from) {
  *     quotient        x / (a + rest), where rest is what a sum a lost in rounding
  *     ratio           x / a
  *     root            the square root
- *     store_past      store past the caches; p is a multiple of VBYTES
- *     stored_past     to be called before other threads read it
+ *     store_past      store past the caches; p is a multiple of VBYTES. Other threads read it after
+ *                     fnn_stored_past (tasks.h)
  *
  * WHOLE is so large that a number added to it loses its fraction; the last bits of the sum are the whole number.
  */
@@ -216,7 +216,6 @@ INLINE vec NAME(ratio)(vec x, vec a) { return x / a; }
 
 #if VBYTES < 32
 INLINE void NAME(store_past)(real *p, vec v) { NAME(store)(p, v); }
-INLINE void NAME(stored_past)(void) {}
 INLINE vec NAME(root)(vec x) {
     vec y;
     for (int i = 0; i < VLEN; i++) y[i] = FLOAT ? (real)__builtin_sqrtf((float)x[i]) : (real)__builtin_sqrt(x[i]);

@@ -16,7 +16,6 @@ INLINE vec NAME(square_rest)(vec a, vec square) {
                  : (vec)_mm256_fmsub_pd((__m256d)a, (__m256d)a, (__m256d)square);
 }
 INLINE void NAME(store_past)(real *p, vec v) { _mm256_stream_ps((float *)p, (__m256)v); }
-INLINE void NAME(stored_past)(void) { _mm_sfence(); }
 INLINE vec NAME(root)(vec x) {
     return FLOAT ? (vec)_mm256_sqrt_ps((__m256)x) : (vec)_mm256_sqrt_pd((__m256d)x);
 }

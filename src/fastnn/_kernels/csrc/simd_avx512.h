@@ -60,7 +60,6 @@ INLINE vec NAME(ratio)(vec x, vec a) {
     return y + inverse * (vec)_mm512_fnmadd_ps((__m512)y, (__m512)a, (__m512)x);
 }
 INLINE void NAME(store_past)(real *p, vec v) { _mm512_stream_ps((float *)p, (__m512)v); }
-INLINE void NAME(stored_past)(void) { _mm_sfence(); }
 INLINE vec NAME(root)(vec x) {
     return FLOAT ? (vec)_mm512_sqrt_ps((__m512)x) : (vec)_mm512_sqrt_pd((__m512d)x);
 }

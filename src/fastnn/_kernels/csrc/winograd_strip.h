@@ -127,7 +127,6 @@ static void NAME(winograd_strip)(const fnn_strip *strip) {
                 NAME(strip_outputs)(&s, 0, tiles, inside, left, z, y);
         }
     }
-    if (s.past) NAME(stored_past)();
 }
 #undef STRIP_PIXEL
 #undef STRIP_TILE
