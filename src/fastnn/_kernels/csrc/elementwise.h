@@ -102,13 +102,14 @@ INLINE void NAME(load_ahead)(int op, vec *v, const real *x) {
 /* Tanh, and what comes of a sigmoid, of whole blocks in two loops; returns how far it came. Their instructions wait
  * one for the other, and of the chain a processor holds but a few vectors' worth at a time: two short chains take .75
  * to .97 of the time (2048 numbers, a vector: AVX2 on Zen 3, 32 vectors a loop, tanh 5.5 ns, in two loops 4.1; GELU's
- * approximation 5.2, 4.3; SiLU 3.2, 3.1; AVX-512 on Zen 5, 8 a loop, tanh 3.2, 2.5; GELU's approximation 3.6, 2.9;
- * SiLU 2.7, 2.2; sigmoid 2.5, 2.2). With AVX2 the sigmoid is short enough alone. GELU by its normal distribution gains
- * nothing by it, but by MIXED: 8.0 -> 6.4. */
+ * approximation 5.2, 4.3; SiLU 3.2, 3.1; AVX-512 on Zen 5, 8 a loop, GELU's approximation 3.6, 2.9; SiLU 2.7, 2.2;
+ * sigmoid 2.5, 2.2). With AVX2 the sigmoid is short enough alone, and so is tanh where it is taken by pieces. GELU by
+ * its normal distribution gains nothing by it, but by MIXED: 8.0 -> 6.4. */
 #if VBYTES >= 32
 enum { NAME(STAGE) = VBYTES == 32 ? 32 : 8 };
 INLINE int NAME(in_two)(int op) {
-    return op == FNN_TANH || op == FNN_SILU || op == FNN_GELU_TANH || (op == FNN_SIGMOID && VBYTES > 32);
+    return op == FNN_SILU || op == FNN_GELU_TANH || (op == FNN_TANH && !TANH_BY_PIECES)
+        || (op == FNN_SIGMOID && VBYTES > 32);
 }
 INLINE vec NAME(first_loop)(int op, vec x) {
     return op == FNN_TANH ? NAME(tanh_exp)(x).m

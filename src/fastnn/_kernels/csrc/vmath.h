@@ -95,7 +95,15 @@ INLINE vec NAME(tanh_from)(vec x, NAME(tanh_part) t) {
 #endif
     return (vec)((mask)y | ((mask)x & (mask)splat((real)-0.0)));
 }
-INLINE vec NAME(vtanh)(vec x) { return NAME(tanh_from)(x, NAME(tanh_exp)(x)); }
+#define TANH_BY_PIECES (VBYTES == 64 && FLOAT)
+#if VBYTES == 64
+#include "tanh_pieces.h"
+#else
+INLINE vec NAME(tanh_by_pieces)(vec x) { return x; }
+#endif
+INLINE vec NAME(vtanh)(vec x) {
+    return TANH_BY_PIECES ? NAME(tanh_by_pieces)(x) : NAME(tanh_from)(x, NAME(tanh_exp)(x));
+}
 
 /* e^x = (1 + p) 2^k, where 2^k is a normal number, or 0. Of the arguments of `lesser` and `larger` below the second
  * stays if it is NaN. */
@@ -135,6 +143,7 @@ INLINE vec NAME(vexpm1_low)(vec x) { return NAME(vexpm1_normal)(larger(splat(FLO
 /* Tanh once more, for the gates of recurrences, with half the instructions: 2.5 units of the last place. The sum keeps
  * what it loses in rounding, and the sign comes with the argument. */
 INLINE vec NAME(gate_tanh)(vec x) {
+    if (TANH_BY_PIECES) return NAME(vtanh)(x);
     const real most = FLOAT ? 10 : 20;
     const vec m = NAME(vexpm1_normal)(2 * larger(splat(-most), lesser(splat(most), x)));
     return ratio(m, m + 2);
