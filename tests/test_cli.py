@@ -146,9 +146,10 @@ def test_bench_of_nodes_as_the_file_has_them(folder):
     assert re.search(r"\nConv +\d+\.\d% ", operators)
 
 
-def test_there_is_a_bar_after_a_second(capsys):
+def test_there_is_a_bar_after_a_second(capsys, monkeypatch):
     """Also while one piece takes long; and when all is done, it is gone."""
     pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with progress("running", 2, "node") as done:
         time.sleep(0.1)
         done()
@@ -156,6 +157,14 @@ def test_there_is_a_bar_after_a_second(capsys):
         time.sleep(1.5)
         assert re.search(r"\rrunning: +50%\|.*1/2 ", capsys.readouterr().err)
     assert re.search(r"\r +\r$", capsys.readouterr().err)
+
+
+def test_there_is_no_bar_in_a_file_or_a_pipe(capsys):
+    pytest.importorskip("tqdm")
+    with progress("running", 1, "node") as done:
+        time.sleep(1.5)
+        done()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("arguments", "bars"), [
