@@ -49,7 +49,7 @@ def backward_input(grad_y, weight, grad_x, tuple geometry):
 
 
 cdef int gradient_of_input(const Arrays* arrays, const real* of_dtype, const Filter* f) noexcept:
-    """The operands grad_y, weight and grad_x.
+    """The operands grad_y, weight and grad_x. Returns -1 when memory is short or Ctrl-C was pressed.
 
     The pixels of grad_x with one residue modulo the stride all read the same taps: each class of them is a
     dense walk over grad_y with stride 1. Pixels that no tap reads, three in four of a 1 x 1 filter with
@@ -115,7 +115,9 @@ cdef int gradient_of_input(const Arrays* arrays, const real* of_dtype, const Fil
             for a in range(classes_h):
                 for b in range(classes_w):
                     # A class by itself may be too short to look for Ctrl-C.
-                    if status or not go_on(&watch):
+                    if not go_on(&watch):
+                        status = -1
+                    if status:
                         break
                     class_walk(&walk, f, a, b, h, w, c)
                     if walk.taps == 0:

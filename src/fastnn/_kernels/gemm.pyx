@@ -193,10 +193,11 @@ cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const
     p.a_stride, p.c_stride, p.m, p.n, p.k = a_stride, c_stride, m, n, k
     p.accumulate, p.relu = accumulate, relu
     p.mc = balanced(m, MC // p.kern.mr * p.kern.mr, p.kern.mr)
-    p.nc = max(NC // p.kern.nr, 1) * p.kern.nr
-    if m <= p.mc:
-        # Of few rows the columns are what there is to share.
-        p.nc = min(4, ceil_div(n, threads * p.kern.nr)) * p.kern.nr
+    # Of few rows the columns are what there is to share: four panels, which a tile of one row takes at once,
+    # or fewer if there is not a task for each thread.
+    p.nc = 4 * p.kern.nr if m <= p.mc else max(NC // p.kern.nr, 1) * p.kern.nr
+    if m <= p.mc and ceil_div(n, p.nc) < threads:
+        p.nc = ceil_div(n, threads * p.kern.nr) * p.kern.nr
     p.m_tasks, p.n_tasks = ceil_div(m, p.mc), ceil_div(n, p.nc)
     team = <int>min(<Py_ssize_t>threads, p.m_tasks * p.n_tasks)
     p.pitch = odd_lines(k, sizeof(real))
@@ -237,7 +238,10 @@ cdef void multiply_share(const Product* p, fnn_tasks* tasks, int thread, Watch* 
             for i in range(m1 - m0 if m0 != copied else 0):
                 memcpy(copy + i * p.pitch, rows + i * p.a_stride, p.k * sizeof(real))
             rows, stride, copied = copy, p.pitch, m0
-        following = p.nc * p.k if n0 + p.nc < p.n and (p.m_tasks == 1 or copy is not NULL) else 0
+        # What comes next, unless each thread has but one block of columns: the next one is then another's.
+        following = 0
+        if n0 + p.nc < p.n and p.n_tasks > tasks.runs and (p.m_tasks == 1 or copy is not NULL):
+            following = p.nc * p.k
         multiply_task(p.kern, rows, stride, <const real*>p.panels, <const real*>p.bias, c, p.c_stride, 0,
                       m1 - m0, n0, min(p.n, n0 + p.nc), p.k, p.accumulate, p.relu, following, far)
         task = next_task(tasks, thread, watch)

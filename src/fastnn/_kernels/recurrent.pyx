@@ -5,7 +5,7 @@ starts[t] sequences that are still alive, which are the first ones of the batch.
 H states belongs to each sequence and step ::
 
     for each direction and block of sequences      threads share them, without waiting for each other
-        for each chunk of steps                    two tiles of rows, whose sums hardly leave L1
+        for each chunk of steps                    up to two tiles of rows, or one step
             sums = x W_ih^T + b
             for each step of the chunk
                 for each run of columns            to and fro: the last ones of a step are still in L1
@@ -71,7 +71,7 @@ cdef extern from "barrier.h" nogil:
     void fnn_adjourn(fnn_recess* recess, bint late, long long now) noexcept
 
 cdef enum:
-    CHUNK_TILES = 2             # of the rows of a chunk: sums that hardly leave L1
+    CHUNK_TILES = 2             # of the rows of a chunk of several steps: sums that hardly leave L1
     BLOCK_TILES = 3             # of the sequences of a block of a single thread
     PART_VECTORS = 8            # of the columns of a part, at least: sums enough to keep the multipliers busy
     STRIP_PANELS = 4            # of the columns of a strip: what a tile of one row takes at once
@@ -303,14 +303,15 @@ cdef int run_pass(Pass* p, const real* of_dtype) noexcept nogil:
 
 
 cdef Py_ssize_t count_blocks(Py_ssize_t batch, Py_ssize_t mr, int threads) noexcept nogil:
-    """Into how many blocks to cut the sequences: each at most the rows of a register tile.
+    """Into how many blocks to cut the sequences: each at most the rows of a register tile, or of BLOCK_TILES
+    for a single thread, which has nobody to share with.
 
     From 8 sequences on their number is even, for two threads to share; a tile of 4 rows still keeps the
-    multipliers busy. A single thread, which has nobody to share with, takes more rows at once.
+    multipliers busy.
     """
-    cdef Py_ssize_t blocks = ceil_div(batch, mr)
+    cdef Py_ssize_t blocks = ceil_div(batch, BLOCK_TILES * mr if threads == 1 else mr)
     if threads == 1:
-        return ceil_div(batch, BLOCK_TILES * mr)
+        return blocks
     return blocks + blocks % 2 if batch >= 8 else blocks
 
 

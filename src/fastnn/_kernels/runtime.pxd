@@ -339,7 +339,8 @@ cdef extern from "tasks.h" nogil:
 
 cdef Py_ssize_t next_task(fnn_tasks* tasks, int thread, Watch* watch) noexcept nogil
 
-# For those that do without `next_task`, once their work is done: `team_size` asks when that was.
+# For those that do without `next_task`, once their work is done: `team_size` asks when that was. It fences
+# what the calling thread wrote past the caches, as `next_task` does at the end, not what others wrote.
 cdef void work_done(bint by_a_team) noexcept nogil
 
 cdef extern from *:

@@ -30,7 +30,7 @@ cdef extern from "threads.h" nogil:
 
 cdef extern from "tasks.h" nogil:
     Py_ssize_t fnn_next_task(fnn_tasks* tasks, int thread)
-    void fnn_stored_past()
+    void fnn_fence_past()
 
 cdef extern from "team.h" nogil:
     int fnn_team_start()
@@ -134,7 +134,7 @@ cdef bint go_on(Watch* watch) noexcept nogil:
 cdef Py_ssize_t next_task(fnn_tasks* tasks, int thread, Watch* watch) noexcept nogil:
     cdef Py_ssize_t task = fnn_next_task(tasks, thread) if go_on(watch) else -1
     if task < 0:
-        fnn_stored_past()
+        fnn_fence_past()
         if tasks.runs > 1 and workers_wait_awake:
             fnn_finish(&tasks.done, team_members())
         fnn_work_done(tasks.runs > 1)
@@ -142,7 +142,7 @@ cdef Py_ssize_t next_task(fnn_tasks* tasks, int thread, Watch* watch) noexcept n
 
 
 cdef void work_done(bint by_a_team) noexcept nogil:
-    fnn_stored_past()
+    fnn_fence_past()
     fnn_work_done(by_a_team)
 
 

@@ -94,8 +94,8 @@ enum {
     FNN_RELU, FNN_LEAKY_RELU, FNN_SIGMOID, FNN_TANH, FNN_SILU, FNN_GELU, FNN_GELU_TANH,
     FNN_HARDTANH, FNN_HARDSIGMOID, FNN_HARDSWISH, FNN_ELU, FNN_SOFTPLUS, FNN_EXP
 };
-/* Whether one is a few instructions, and memory the limit of large arrays; and whether its gradient is: that of three
- * more comes from the function's output. */
+/* Whether one is a few instructions, and memory the limit of large arrays; and whether its gradient is:
+ * also where it comes from the function's output, as that of sigmoid, tanh and exp. */
 static inline int fnn_is_short(int op) {
     return op == FNN_RELU || op == FNN_LEAKY_RELU || op == FNN_HARDTANH || op == FNN_HARDSIGMOID || op == FNN_HARDSWISH;
 }

@@ -155,7 +155,7 @@ INLINE vec NAME(permute2)(vec x, vec y, mask from) {
  *     ratio           x / a
  *     root            the square root
  *     store_past      store past the caches; p is a multiple of VBYTES. Other threads read it after
- *                     fnn_stored_past (tasks.h)
+ *                     fnn_fence_past (tasks.h)
  *
  * WHOLE is so large that a number added to it loses its fraction; the last bits of the sum are the whole number.
  */
