@@ -64,14 +64,14 @@ cdef void map_blocks(const void* map_, Py_ssize_t first, Py_ssize_t last, int th
 
 cdef void run_map(int op, double alpha, double beta, const Py_buffer* grad_y, const Py_buffer* x,
                   const Py_buffer* y) noexcept nogil:
-    cdef bint short = fnn_is_short(op) if grad_y is NULL else fnn_is_short_back(op)
+    cdef bint is_short = fnn_is_short(op) if grad_y is NULL else fnn_is_short_back(op)
     cdef Map job
     job.kern = kernels(x.itemsize)
     job.itemsize, job.size = x.itemsize, x.len // x.itemsize
     job.op, job.alpha, job.beta = op, alpha, beta
     job.x, job.y, job.past = <const char*>x.buf, <char*>y.buf, y.buf != x.buf and fills_caches(y.buf, y.len)
     job.grad_y = NULL if grad_y is NULL else <const char*>grad_y.buf
-    share(map_blocks, &job, ceil_div(job.size, BLOCK), job.size * (NS_STREAM if short else NS_FUNCTION))
+    share(map_blocks, &job, ceil_div(job.size, BLOCK), job.size * (NS_STREAM if is_short else NS_FUNCTION))
 
 
 def map(int op, double alpha, double beta, x, y):

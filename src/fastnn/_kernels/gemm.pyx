@@ -26,7 +26,8 @@ from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack_by_all, pack_ns
 from fastnn._kernels.runtime cimport (
     Watch, balanced, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, fnn_tile, go_on, kernels,
-    lines_apart, next_task, odd_lines, raise_interrupt, real, share_a_set, start, team_size
+    lines_apart, next_task, odd_lines, raise_interrupt, real, share_a_set, start, team_for,
+    team_size
 )
 
 cdef enum:
@@ -199,7 +200,7 @@ cdef void multiply(const real* a, Py_ssize_t a_stride, const real* panels, const
     if m <= p.mc and ceil_div(n, p.nc) < threads:
         p.nc = ceil_div(n, threads * p.kern.nr) * p.kern.nr
     p.m_tasks, p.n_tasks = ceil_div(m, p.mc), ceil_div(n, p.nc)
-    team = <int>min(<Py_ssize_t>threads, p.m_tasks * p.n_tasks)
+    team = team_for(p.m_tasks * p.n_tasks, threads)
     p.pitch = odd_lines(k, sizeof(real))
     if p.n_tasks > 1 and rows_collide(m, a_stride * sizeof(real), p.nc, p.kern):
         size = lines_apart(min(m, p.mc) * p.pitch, sizeof(real))

@@ -8,7 +8,7 @@ from cython.parallel cimport prange
 from libc.string cimport memset
 
 from fastnn._kernels.runtime cimport (
-    Watch, ceil_div, deal, fetch, fnn_kernels, fnn_tasks, kernels, next_task, real
+    Watch, ceil_div, deal, fetch, fnn_kernels, fnn_tasks, kernels, next_task, real, team_for
 )
 
 cdef enum:
@@ -113,10 +113,10 @@ cdef void pack_by_all(const real* b, const Py_ssize_t* places, Py_ssize_t n_taps
     """
     cdef Py_ssize_t count = ceil_div(n, kernels(sizeof(real)).nr)
     cdef Py_ssize_t parts = min(count, ceil_div(PARTS, max(groups, <Py_ssize_t>1)))
-    cdef int team = <int>min(<Py_ssize_t>threads, groups * parts), thread
+    cdef int team = team_for(groups * parts, threads), thread
     cdef fnn_tasks tasks
     deal(&tasks, groups * parts, team)
-    if team <= 1:
+    if team == 1:
         pack_share(&tasks, 0, b, places, n_taps, depth, depth_stride, n, n_stride, group_stride, parts,
                    panels, watch)
     else:
@@ -171,10 +171,10 @@ cdef void finish_gradients(real* sums, Py_ssize_t slices, Py_ssize_t taps, Py_ss
     The slices are added in order.
     """
     cdef Py_ssize_t blocks = ceil_div(columns, FINISHED)
-    cdef int team = <int>min(<Py_ssize_t>threads, groups * blocks), thread
+    cdef int team = team_for(groups * blocks, threads), thread
     cdef fnn_tasks tasks
     deal(&tasks, groups * blocks, team)
-    if team <= 1:
+    if team == 1:
         finish_share(&tasks, 0, sums, slices, taps, depth, columns, grad_weight, watch)
     else:
         for thread in prange(team, schedule="static", chunksize=1, num_threads=team):

@@ -309,9 +309,9 @@ cdef Py_ssize_t count_blocks(Py_ssize_t batch, Py_ssize_t mr, int threads) noexc
     From 8 sequences on their number is even, for two threads to share; a tile of 4 rows still keeps the
     multipliers busy.
     """
-    cdef Py_ssize_t blocks = ceil_div(batch, BLOCK_TILES * mr if threads == 1 else mr)
+    cdef Py_ssize_t blocks = ceil_div(batch, mr)
     if threads == 1:
-        return blocks
+        return ceil_div(batch, BLOCK_TILES * mr)
     return blocks + blocks % 2 if batch >= 8 else blocks
 
 

@@ -357,6 +357,10 @@ cdef long long coarse_ns() noexcept nogil
 
 cdef int team_size(double serial_ns) noexcept nogil
 
+cdef inline int team_for(Py_ssize_t tasks, int threads) noexcept nogil:
+    """As many of the threads as there are tasks for."""
+    return <int>max(min(<Py_ssize_t>threads, tasks), <Py_ssize_t>1)
+
 cdef inline double multiply_ns(double count) noexcept nogil:
     """Serial time of so many multiplications in whole tiles: 100 GFLOP/s."""
     return 0.02 * count

@@ -6,7 +6,9 @@ a row of ten numbers. One thread calls the body at once: OpenMP's region would c
 
 from cython.parallel cimport prange
 
-from fastnn._kernels.runtime cimport Watch, ceil_div, deal, fnn_tasks, next_task, start, team_size, work_done
+from fastnn._kernels.runtime cimport (
+    Watch, ceil_div, deal, fnn_tasks, next_task, start, team_for, team_size, work_done
+)
 
 cdef enum:
     PIECES = 4      # of each thread's run: what a slower thread leaves, another takes
@@ -39,7 +41,7 @@ cdef void share_pieces(int threads, Body body, const void* job, Py_ssize_t tasks
                        Watch* watch) noexcept nogil:
     cdef fnn_tasks pieces
     cdef Py_ssize_t count = ceil_div(tasks, size)
-    cdef int team = <int>max(min(<Py_ssize_t>threads, count), <Py_ssize_t>1), thread
+    cdef int team = team_for(count, threads), thread
     deal(&pieces, count, team)
     if team == 1:
         work(body, job, tasks, size, &pieces, 0, watch)

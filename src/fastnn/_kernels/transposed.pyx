@@ -14,7 +14,7 @@ from fastnn._kernels.gemm cimport KC, LONGEST_KC, MAX_MR, NC, TASKS, add_slices
 from fastnn._kernels.pack cimport pack
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, LARGE_BYTES, Watch, balanced, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on,
-    kernels, lines_apart, next_task, odd_lines, real, share_a_set
+    kernels, lines_apart, next_task, odd_lines, real, share_a_set, team_for
 )
 
 cdef enum:
@@ -305,7 +305,7 @@ cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b,
             add_slices(c, turned, 1, m * n)
         return
     cut = cut_transposed(m, n, k, sizeof(real))
-    team = <int>min(<Py_ssize_t>threads, cut.slices * cut.blocks * cut.parts)
+    team = team_for(cut.slices * cut.blocks * cut.parts, threads)
     room = thread_elements(&cut, sizeof(real))
     partial = workspace + team * room
     deal(&tasks, cut.slices * cut.blocks * cut.parts, team)

@@ -33,9 +33,9 @@ static inline void fnn_deal(fnn_tasks *tasks, ptrdiff_t count, int threads) {
     }
 }
 
-/* The next task of thread number `thread`, or -1 when all are taken. A thread by itself (no
- * other may call then) takes it without an atomic operation, which waits until all that was written is there: past the
- * caches (simd.h) that takes as long as memory. */
+/* The next task of thread number `thread`, or -1 when all are taken. A thread by itself (no other
+ * may call then) takes it without an atomic operation, which waits until all that was written is there: past the caches
+ * (simd.h) that takes as long as memory. */
 static inline ptrdiff_t fnn_next_task(fnn_tasks *tasks, int thread) {
     if (tasks->runs == 1) return tasks->run[0].next < tasks->run[0].end ? tasks->run[0].next++ : -1;
     for (int i = 0; i < tasks->runs; i++) {

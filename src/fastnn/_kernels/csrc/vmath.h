@@ -143,7 +143,7 @@ INLINE vec NAME(vexpm1_low)(vec x) { return NAME(vexpm1_normal)(larger(splat(FLO
 /* Tanh once more, for the gates of recurrences, with half the instructions: 2.5 units of the last place. The sum keeps
  * what it loses in rounding, and the sign comes with the argument. By pieces tanh is short enough as it is. */
 INLINE vec NAME(gate_tanh)(vec x) {
-    if (TANH_BY_PIECES) return NAME(vtanh)(x);
+    if (TANH_BY_PIECES) return NAME(tanh_by_pieces)(x);
     const real most = FLOAT ? 10 : 20;
     const vec m = NAME(vexpm1_normal)(2 * larger(splat(-most), lesser(splat(most), x)));
     return ratio(m, m + 2);
