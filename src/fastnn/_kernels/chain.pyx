@@ -16,18 +16,18 @@ block; planned memory is 2.1 instead of 6.0 MB. On two threads there is one para
 
 from cython.parallel cimport prange
 from libc.stdint cimport uintptr_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memmove, memset
 
 from fastnn._kernels.arrays cimport HeldArrays, acquire, finish
-from fastnn._kernels.conv cimport Filter, padded, window
+from fastnn._kernels.conv cimport Filter, allocate_taps, fill_taps, padded, window
 from fastnn._kernels.convolve cimport Convolution, convolve_task
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport NC
 from fastnn._kernels.rows cimport band_task, describe, describe_runs, runs_fit
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, deal, fnn_kernels, fnn_row, fnn_tasks, kernels, like_parts, multiply_ns, next_task,
-    real, start, team_size, whole_lines
+    real, start, team_for, team_size, whole_lines
 )
 from fastnn._kernels.walk cimport Padding, Walk, find_interior, pad_rows
 
@@ -268,22 +268,15 @@ cdef class Chain:
                        Py_ssize_t c) except -1:
         """The walk of a convolution over rows of w x c, perhaps padded by the stage before."""
         cdef Walk* walk = &stage.walk
-        cdef Py_ssize_t tap, taps = f.r if f.by_rows else f.r * f.s, across = 1 if f.by_rows else f.s
-        cdef Py_ssize_t top = 0 if f.by_rows else f.pad_h, left = 0 if f.by_rows else f.pad_w
-        walk.tap_h = <Py_ssize_t*>malloc(3 * taps * sizeof(Py_ssize_t))
-        if walk.tap_h is NULL:
+        if allocate_taps(walk, f.r * f.s) != 0:
             raise MemoryError("a chain of convolutions: no memory for a table")
-        walk.tap_w, walk.tap_offset = walk.tap_h + taps, walk.tap_h + 2 * taps
-        walk.taps = taps
-        for tap in range(taps):
-            walk.tap_h[tap] = tap // across * f.dilation_h - top
-            walk.tap_w[tap] = tap % across * f.dilation_w - left
+        fill_taps(walk, f, f.by_rows)
         walk.h, walk.w = h, w
         walk.stride_h, walk.stride_w = f.stride_h, f.stride_w
         stage.depth = f.s * c if f.by_rows else c
-        stage.height, stage.stride, stage.above = h, f.stride_h, top
+        stage.height, stage.stride, stage.above = h, f.stride_h, 0 if f.by_rows else f.pad_h
         stage.reach = (f.r - 1) * f.dilation_h + 1
-        stage.cost = stage.width * taps * (0.05 if stage.kind == DEPTHWISE else multiply_ns(stage.depth))
+        stage.cost = stage.width * walk.taps * (0.05 if stage.kind == DEPTHWISE else multiply_ns(stage.depth))
         return 0
 
     cdef void cut(self) noexcept:
@@ -332,8 +325,8 @@ cdef class Chain:
     def __call__(self, x, y, workspace, residual=None):
         """y = the convolutions of x, to which the last adds `residual` before its activation.
 
-        x and y lie as was said; `residual`, contiguous, may be x but not y. `workspace` begins on a cache
-        line; there are no more threads than it has room for.
+        x and y lie as was said; `residual`, contiguous, may be x but not y, whose pixels are then contiguous,
+        too. `workspace` begins on a cache line; there are no more threads than it has room for.
         """
         cdef Environment _caller = default_environment()
         cdef HeldArrays arrays
@@ -346,8 +339,9 @@ cdef class Chain:
         if residual is not None:
             acquire(&arrays, residual, False)
             added = arrays.item[3].buf
-        threads = <int>min(<Py_ssize_t>team_size(self.job.cost),
-                           arrays.item[2].len // (self.job.memory * self.itemsize))
+        threads = team_for(min(self.job.images * self.job.bands,
+                               arrays.item[2].len // (self.job.memory * self.itemsize)),
+                           team_size(self.job.cost))
         with nogil:
             if arrays.item[1].len == 0:
                 pass

@@ -24,7 +24,7 @@ from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, deal, fnn_kernels, fnn_tasks, go_on, kernels, lines_apart, next_task, real, start,
-    team_size
+    team_for, team_size, work_done
 )
 
 cdef enum:
@@ -112,38 +112,62 @@ cdef int input_gradient(const Image* image, const real* grad_y, const real* weig
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
     cdef Bands bands = cut(image)
-    cdef Py_ssize_t pixels = min(bands.lines, image.p) * image.q, bands_in_all = image.n * bands.count, task
-    cdef Py_ssize_t panel_size = panel_elements(pixels, image.k, sizeof(real)), row_size = image.w * image.c
-    cdef Py_ssize_t row, size = lines_apart(
+    cdef Py_ssize_t pixels = min(bands.lines, image.p) * image.q, bands_in_all = image.n * bands.count
+    cdef Py_ssize_t panel_size = panel_elements(pixels, image.k, sizeof(real))
+    cdef Py_ssize_t rows = image.n * image.h, size = lines_apart(
         max(panel_size + bands.terms * pixels, 2 * bands.planes * bands.width), sizeof(real))
-    cdef int threads = team_size(0.03 * image.n * image.p * image.q * image.k * bands.terms)
+    cdef int threads = team_for(
+        bands_in_all, team_size(0.03 * image.n * image.p * image.q * image.k * bands.terms)), thread
     cdef real* terms = <real*>malloc(bands.terms * image.k * sizeof(real))
     cdef size_t sums_size = bands_in_all * bands.size * sizeof(real)
     cdef real* sums = <real*>take(sums_size)
-    cdef real* workspace = <real*>malloc(threads * size * sizeof(real))
+    cdef size_t workspace_size = threads * size * sizeof(real)
+    cdef real* workspace = <real*>take(workspace_size)
     cdef fnn_tasks tasks
     cdef Watch watch
-    cdef int thread
     if terms is NULL or sums is NULL or workspace is NULL:
         free(terms)
         give(sums, sums_size)
-        free(workspace)
+        give(workspace, workspace_size)
         return -1
     kern.transpose(image.k, bands.terms, weight, bands.terms, terms, image.k)
     start(&watch)
     deal(&tasks, bands_in_all, threads)
-    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-        task = next_task(&tasks, thread, &watch)
-        while task >= 0:
-            band_task(kern, image, &bands, grad_y, terms, task, sums + task * bands.size,
-                      workspace + thread * size, workspace + thread * size + panel_size)
-            task = next_task(&tasks, thread, &watch)
-    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-        for row in range(image.n * image.h * thread // threads, image.n * image.h * (thread + 1) // threads):
-            if go_on(&watch):
-                write_row(kern, image, &bands, sums + row // image.h * bands.count * bands.size,
-                          row % image.h, workspace + thread * size, grad_x + row * row_size)
+    if threads == 1:
+        bands_share(&tasks, 0, image, &bands, grad_y, terms, sums, workspace, &watch)
+        write_rows(image, &bands, sums, 0, rows, workspace, grad_x, &watch)
+    else:
+        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+            bands_share(&tasks, thread, image, &bands, grad_y, terms, sums, workspace + thread * size, &watch)
+        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+            write_rows(image, &bands, sums, rows * thread // threads, rows * (thread + 1) // threads,
+                       workspace + thread * size, grad_x, &watch)
+    work_done(threads > 1)
     free(terms)
     give(sums, sums_size)
-    free(workspace)
+    give(workspace, workspace_size)
     return -1 if watch.interrupted else 0
+
+
+cdef void bands_share(fnn_tasks* tasks, int thread, const Image* image, const Bands* bands,
+                      const real* grad_y, const real* terms, real* sums, real* workspace,
+                      Watch* watch) noexcept nogil:
+    """One thread's share of the bands. `workspace` holds the panels of a product, then T."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef real* t = workspace + panel_elements(min(bands.lines, image.p) * image.q, image.k, sizeof(real))
+    cdef Py_ssize_t task = next_task(tasks, thread, watch)
+    while task >= 0:
+        band_task(kern, image, bands, grad_y, terms, task, sums + task * bands.size, workspace, t)
+        task = next_task(tasks, thread, watch)
+
+
+cdef void write_rows(const Image* image, const Bands* bands, const real* sums, Py_ssize_t first,
+                     Py_ssize_t last, real* line, real* grad_x, Watch* watch) noexcept nogil:
+    """Rows first .. last of grad_x, all images' counted through."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t row
+    for row in range(first, last):
+        if not go_on(watch):
+            return
+        write_row(kern, image, bands, sums + row // image.h * bands.count * bands.size, row % image.h, line,
+                  grad_x + row * image.w * image.c)

@@ -12,6 +12,7 @@ cdef Filter window(tuple geometry)
 cdef Py_ssize_t padded(Py_ssize_t size, Py_ssize_t pad, Py_ssize_t output, Py_ssize_t stride,
                        Py_ssize_t reach) noexcept nogil
 cdef int allocate_taps(Walk* walk, Py_ssize_t taps) noexcept nogil
+cdef void fill_taps(Walk* walk, const Filter* f, bint by_rows) noexcept nogil
 cdef real* padded_source(Walk* walk, const real* x, Py_ssize_t h, Py_ssize_t w, Py_ssize_t c, Py_ssize_t x_n,
                          Py_ssize_t x_h, Py_ssize_t x_w, Py_ssize_t x_c, const Filter* f) noexcept nogil
 cdef int source_walk(Walk* walk, const real* x, const Py_ssize_t* shape, const Py_ssize_t* strides,

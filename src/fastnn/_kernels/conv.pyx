@@ -15,7 +15,7 @@ from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack_by_all, pack_ns, panel_elements
 from fastnn._kernels.rows cimport (
-    convolve_few_channels, convolve_rows, narrow_group, pack_narrow, pixels_fit, rows_elements, runs_fit
+    convolve_few_channels, convolve_rows, filter_elements, narrow_group, pack_narrow, pixels_fit, runs_fit
 )
 from fastnn._kernels.runtime cimport Watch, go_on, raise_interrupt, real, start, team_size
 from fastnn._kernels.walk cimport Padding, Walk, find_interior, pad_images
@@ -48,17 +48,22 @@ cdef int allocate_taps(Walk* walk, Py_ssize_t taps) noexcept nogil:
 cdef int filter_walk(Walk* walk, Py_ssize_t n, Py_ssize_t p, Py_ssize_t q, Py_ssize_t y_pixel,
                      const Filter* f) noexcept nogil:
     """The forward walk, but for its source. Returns -1 when memory is short."""
-    cdef Py_ssize_t tap
     walk.n, walk.p, walk.q, walk.images = n, p, q, n
     walk.y_n, walk.y_p, walk.y_q, walk.y_start = p * q * y_pixel, q * y_pixel, y_pixel, 0
     walk.stride_h, walk.stride_w = f.stride_h, f.stride_w
-    walk.taps = f.r * f.s
-    if allocate_taps(walk, walk.taps) != 0:
+    if allocate_taps(walk, f.r * f.s) != 0:
         return -1
-    for tap in range(walk.taps):
-        walk.tap_h[tap] = tap // f.s * f.dilation_h - f.pad_h
-        walk.tap_w[tap] = tap % f.s * f.dilation_w - f.pad_w
+    fill_taps(walk, f, False)
     return 0
+
+
+cdef void fill_taps(Walk* walk, const Filter* f, bint by_rows) noexcept nogil:
+    """A tap for each place in the filter or, `by_rows`, for each row, over images that have their padding."""
+    cdef Py_ssize_t across = 1 if by_rows else f.s, tap
+    walk.taps = f.r * across
+    for tap in range(walk.taps):
+        walk.tap_h[tap] = tap // across * f.dilation_h - (0 if by_rows else f.pad_h)
+        walk.tap_w[tap] = tap % across * f.dilation_w - (0 if by_rows else f.pad_w)
 
 
 cdef real* padded_source(Walk* walk, const real* x, Py_ssize_t h, Py_ssize_t w, Py_ssize_t c, Py_ssize_t x_n,
@@ -67,7 +72,6 @@ cdef real* padded_source(Walk* walk, const real* x, Py_ssize_t h, Py_ssize_t w, 
 
     Returns NULL without memory, or when interrupted.
     """
-    cdef Py_ssize_t row
     cdef Py_ssize_t padded_h = padded(h, f.pad_h, walk.p, f.stride_h, (f.r - 1) * f.dilation_h + 1)
     cdef Py_ssize_t padded_w = padded(w, f.pad_w, walk.q, f.stride_w, f.s)
     cdef size_t size = walk.n * padded_h * padded_w * c * sizeof(real)
@@ -83,10 +87,7 @@ cdef real* padded_source(Walk* walk, const real* x, Py_ssize_t h, Py_ssize_t w, 
         return NULL
     walk.h, walk.w = padded_h, padded_w
     walk.x_n, walk.x_h, walk.x_w = padded_h * padded_w * c, padded_w * c, c
-    walk.taps = f.r
-    for row in range(f.r):
-        walk.tap_h[row] = row * f.dilation_h
-        walk.tap_w[row] = 0
+    fill_taps(walk, f, True)
     return copy
 
 
@@ -102,7 +103,7 @@ def packed_size(Py_ssize_t filters, Py_ssize_t channels, Py_ssize_t taps, Py_ssi
     """Elements of packed filters; each reads `channels` / `groups` channels through `taps` taps."""
     cdef Py_ssize_t group = narrow_group(channels, filters, groups, itemsize)
     if group:
-        return rows_elements(channels, group, taps, itemsize)
+        return filter_elements(channels, group, taps, itemsize)
     return groups * panel_elements(filters // groups, channels // groups * taps, itemsize)
 
 

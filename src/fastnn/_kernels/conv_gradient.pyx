@@ -8,13 +8,13 @@ gradients are added in order; the cut depends on the shapes alone.
 """
 
 from cython.parallel cimport prange
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport finish_gradients, pack, panel_elements
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts,
-    lines_apart, multiply_ns, next_task, odd_lines, real, start, team_size
+    lines_apart, multiply_ns, next_task, odd_lines, real, start, team_for, team_size
 )
 from fastnn._kernels.transposed cimport columns_in_place, copy_columns, fetch_rows, tiles_in_place
 from fastnn._kernels.walk cimport Walk, interior_rows, pixel_at, source_rows
@@ -115,8 +115,8 @@ cdef void gradient_share(const Gradient* g, fnn_tasks* tasks, int thread, const 
         task = next_task(tasks, thread, watch)
 
 
-cdef Py_ssize_t copied_pitch(const fnn_kernels* kern, const Walk* walk, Py_ssize_t depth,
-                             Py_ssize_t columns, Py_ssize_t itemsize) noexcept nogil:
+cdef Py_ssize_t pitch_of_pixels(const fnn_kernels* kern, const Walk* walk, Py_ssize_t depth,
+                                Py_ssize_t columns, Py_ssize_t itemsize) noexcept nogil:
     """From one copied pixel to the next, an odd number of lines; or 0 where pixels are read where they are.
 
     A product reads a few channels of all pixels of a chunk. Where these are a multiple of 8 lines apart, they
@@ -136,7 +136,7 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     Returns -1 when memory is short or the call was interrupted.
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t rows = walk.taps * depth, panel_size
+    cdef Py_ssize_t rows = walk.taps * depth, panel_size, count
     cdef int threads, thread
     cdef Gradient g
     cdef fnn_tasks tasks
@@ -144,33 +144,35 @@ cdef int weight_gradient(const Walk* walk, const real* x, const real* grad_y, Py
     cdef real* panels
     cdef real* sums
     cdef void* zeros
-    cdef size_t sums_size
+    cdef size_t panels_size, sums_size
     g.kern, g.walk, g.groups, g.depth, g.columns = kern, walk, groups, depth, columns
     g.pixels, g.row_tiles = walk.n * walk.p * walk.q, walk.taps * ceil_div(depth, kern.mr)
-    g.pitch = copied_pitch(kern, walk, depth, columns, sizeof(real))
+    g.pitch = pitch_of_pixels(kern, walk, depth, columns, sizeof(real))
     g.cut = gradient_slices(kern, g.pixels, walk.taps, depth, columns)
-    threads = team_size(multiply_ns(<double>g.pixels * columns * groups * rows))
+    count = groups * g.cut.count * g.cut.parts
+    threads = team_for(count, team_size(multiply_ns(<double>g.pixels * columns * groups * rows)))
     panel_size = lines_apart(
         panel_elements(columns, GRADIENT_PIXELS, sizeof(real)) + GRADIENT_PIXELS * g.pitch, sizeof(real))
-    panels = <real*>malloc(threads * panel_size * sizeof(real))
+    panels_size = threads * panel_size * sizeof(real)
+    panels = <real*>take(panels_size)
     sums_size = groups * g.cut.count * rows * columns * sizeof(real)
     sums = <real*>take(sums_size)
     zeros = calloc(depth * groups + 1, sizeof(real))
     g.zeros = zeros
     if panels is NULL or sums is NULL or zeros is NULL:
-        free(panels)
+        give(panels, panels_size)
         give(sums, sums_size)
         free(zeros)
         return -1
     start(&watch)
-    deal(&tasks, groups * g.cut.count * g.cut.parts, threads)
+    deal(&tasks, count, threads)
     if threads == 1:
         gradient_share(&g, &tasks, 0, x, grad_y, sums, panels, &watch)
     else:
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
             gradient_share(&g, &tasks, thread, x, grad_y, sums, panels + thread * panel_size, &watch)
     finish_gradients(sums, g.cut.count, walk.taps, depth, columns, groups, grad_weight, threads, &watch)
-    free(panels)
+    give(panels, panels_size)
     give(sums, sums_size)
     free(zeros)
     return -1 if watch.interrupted else 0

@@ -22,7 +22,7 @@ from fastnn._kernels.pack cimport panel_elements
 from fastnn._kernels.rows cimport tiles_go_past
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, kernels, like_parts, lines_apart, multiply_ns,
-    next_task, real, start, team_size
+    next_task, real, start, team_for, team_size
 )
 from fastnn._kernels.walk cimport Pixel, Walk, interior_rows, pixel_at, source_rows, target_rows
 
@@ -244,12 +244,11 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
     cdef Py_ssize_t table_size = lines_apart(walk.taps * kern.mr, sizeof(void*))
     cdef Py_ssize_t together = groups_together(panel_taps * depth, columns, groups, sizeof(real))
     cdef Py_ssize_t clusters = groups // together
-    cdef int threads = team_size(pixels * columns * groups * (multiply_ns(walk.taps * depth) + 0.12))
+    cdef int threads = team_size(pixels * columns * groups * (multiply_ns(walk.taps * depth) + 0.12)), thread
     cdef const void** tables
     cdef void* zeros
     cdef Convolution c
     cdef Cut cut
-    cdef int thread
     if pixels == 0 or columns == 0 or groups == 0:
         return 0
     if m_tasks <= 4:
@@ -261,6 +260,7 @@ cdef int convolve(const Walk* walk, const real* x, const real* panels, Py_ssize_
             n_tasks = min(count, n_tasks + n_tasks % 2)
     if m_tasks == 1 and clusters * n_tasks % 2 and pixels > kern.mr:
         m_tasks = 2
+    threads = team_for(clusters * n_tasks * m_tasks, threads)
     tables = <const void**>malloc(threads * table_size * sizeof(void*))
     zeros = calloc(depth * groups + 1, sizeof(real))
     if tables is NULL or zeros is NULL:

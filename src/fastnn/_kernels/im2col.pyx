@@ -16,11 +16,12 @@ pixels at a time::
 
 from cython.parallel cimport prange
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
+from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.runtime cimport (
     Watch, ceil_div, deal, fnn_kernels, fnn_tasks, fnn_tile, go_on, kernels, like_parts, lines_apart,
-    multiply_ns, next_task, real, start, team_size
+    multiply_ns, next_task, real, start, team_for, team_size
 )
 from fastnn._kernels.transposed cimport column_tiles
 from fastnn._kernels.walk cimport Walk, pixel_at, source_rows
@@ -31,10 +32,10 @@ cdef enum:
 
 
 cdef struct Block:
-    Py_ssize_t depth, columns      # channels and filters of a group
-    Py_ssize_t channels            # of a block
-    Py_ssize_t pixels              # of a chunk
-    Py_ssize_t run, panel          # elements of a thread's workspaces
+    Py_ssize_t groups, depth, columns   # channels and filters of a group
+    Py_ssize_t count, channels          # blocks of a group, channels of a block
+    Py_ssize_t pixels                   # of a chunk
+    Py_ssize_t run, panel               # elements of a thread's workspaces
 
 
 cdef void pack_chunk(const fnn_kernels* kern, const Walk* walk, const real* x, const real* zeros,
@@ -85,16 +86,16 @@ cdef int filter_gradient_by_filters(const Walk* walk, const real* x, const real*
                                     Py_ssize_t depth, Py_ssize_t columns, real* grad_weight) noexcept nogil:
     """grad_weight [group * columns][depth][taps]. Returns -1 when memory is short or Ctrl-C was pressed."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Py_ssize_t total = walk.n * walk.p * walk.q, blocks, task, c0, table_size, size
-    cdef int threads = team_size(multiply_ns(<double>total * columns * groups * depth * walk.taps))
+    cdef Py_ssize_t total = walk.n * walk.p * walk.q, blocks, table_size, size
+    cdef size_t bytes
+    cdef int threads, thread
     cdef Block block
     cdef const void** tables
     cdef real* workspace
     cdef real* zeros = <real*>calloc(depth * groups, sizeof(real))
     cdef fnn_tasks tasks
     cdef Watch watch
-    cdef int thread
-    block.depth, block.columns = depth, columns
+    block.groups, block.depth, block.columns = groups, depth, columns
     blocks = min(depth, like_parts(depth * walk.taps, COLUMNS))
     if groups == blocks == 1 < depth and depth * walk.taps >= 4 * kern.nr:
         blocks = 2  # for two threads
@@ -102,29 +103,46 @@ cdef int filter_gradient_by_filters(const Walk* walk, const real* x, const real*
     block.pixels = min(total, <Py_ssize_t>CHUNK)
     block.run = 2 * block.channels * walk.taps
     block.panel = ceil_div(block.channels * walk.taps, kern.nr) * kern.nr * block.pixels
-    blocks = ceil_div(depth, block.channels)
+    block.count = ceil_div(depth, block.channels)
+    threads = team_for(groups * block.count,
+                       team_size(multiply_ns(<double>total * columns * groups * depth * walk.taps)))
     table_size = lines_apart(walk.taps, sizeof(void*))
     size = lines_apart(block.run + block.panel, sizeof(real))
     tables = <const void**>malloc(threads * table_size * sizeof(void*))
-    workspace = <real*>calloc(threads * size, sizeof(real))
+    bytes = threads * size * sizeof(real)
+    workspace = <real*>take(bytes)
     if tables is NULL or workspace is NULL or zeros is NULL:
         free(tables)
-        free(workspace)
+        give(workspace, bytes)
         free(zeros)
         return -1
     start(&watch)
-    deal(&tasks, groups * blocks, threads)
-    for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-        task = next_task(&tasks, thread, &watch)
-        while task >= 0:
-            c0 = task % blocks * block.channels
-            block_task(kern, walk, &block, x + task // blocks * depth + c0, zeros,
-                       grad_y + task // blocks * columns, groups * columns, min(block.channels, depth - c0),
-                       grad_weight + (task // blocks * columns * depth + c0) * walk.taps,
-                       tables + thread * table_size, workspace + thread * size,
-                       workspace + thread * size + block.run, &watch)
-            task = next_task(&tasks, thread, &watch)
+    deal(&tasks, groups * block.count, threads)
+    if threads == 1:
+        gradient_share(&tasks, 0, walk, &block, x, zeros, grad_y, grad_weight, tables, workspace, &watch)
+    else:
+        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+            gradient_share(&tasks, thread, walk, &block, x, zeros, grad_y, grad_weight,
+                           tables + thread * table_size, workspace + thread * size, &watch)
     free(tables)
-    free(workspace)
+    give(workspace, bytes)
     free(zeros)
     return -1 if watch.interrupted else 0
+
+
+cdef void gradient_share(fnn_tasks* tasks, int thread, const Walk* walk, const Block* block, const real* x,
+                         const real* zeros, const real* grad_y, real* grad_weight, const void** sources,
+                         real* workspace, Watch* watch) noexcept nogil:
+    """One thread's share of the groups and their blocks of channels."""
+    cdef const fnn_kernels* kern = kernels(sizeof(real))
+    cdef Py_ssize_t depth = block.depth, columns = block.columns, group, c0
+    cdef Py_ssize_t task = next_task(tasks, thread, watch)
+    # Columns of the last panel that no channel has are multiplied, too: not by what was there before.
+    memset(workspace, 0, block.panel * sizeof(real))
+    while task >= 0:
+        group, c0 = task // block.count, task % block.count * block.channels
+        block_task(kern, walk, block, x + group * depth + c0, zeros, grad_y + group * columns,
+                   block.groups * columns, min(block.channels, depth - c0),
+                   grad_weight + (group * columns * depth + c0) * walk.taps, sources,
+                   workspace + block.panel, workspace, watch)
+        task = next_task(tasks, thread, watch)

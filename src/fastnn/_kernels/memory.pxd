@@ -1,4 +1,4 @@
-"""Workspaces of any size; large ones are kept from call to call."""
+"""Workspaces of any size, from a cache line on; large ones are kept from call to call."""
 
 cdef void* take(size_t size) noexcept nogil
 cdef void give(void* data, size_t size) noexcept nogil

@@ -3,8 +3,7 @@
 from math import prod
 
 from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdlib cimport free, malloc
-from numpy import copyto, frombuffer, ndarray
+from numpy import copyto, ndarray
 from numpy import empty as _empty
 from numpy import empty_like as _empty_like
 
@@ -16,6 +15,8 @@ from fastnn._kernels.share cimport share
 cdef extern from "blocks.h" nogil:
     void* fnn_block_take(size_t size)
     void fnn_block_give(void* data)
+    void* fnn_small_take(size_t size)
+    void fnn_small_give(void* data)
     void fnn_block_release()
 
 cdef extern from "Python.h":
@@ -34,15 +35,17 @@ cdef double NS_PER_BYTE = 0.03  # copied in C order
 
 
 cdef void* take(size_t size) noexcept nogil:
-    """Memory for `size` bytes, or NULL; due to `give` with the same size."""
-    return malloc(max(size, <size_t>1)) if size < SMALLEST else fnn_block_take(size)
+    """Memory for `size` bytes from a cache line on, or NULL; due to `give` with the same size."""
+    return fnn_small_take(size) if size < SMALLEST else fnn_block_take(size)
 
 
 cdef void give(void* data, size_t size) noexcept nogil:
     """Give back what `take` returned for this size; NULL is nothing."""
+    if data is NULL:
+        return
     if size < SMALLEST:
-        free(data)
-    elif data is not NULL:
+        fnn_small_give(data)
+    else:
         fnn_block_give(data)
 
 
@@ -73,7 +76,7 @@ def empty(tuple shape, dtype):
         raise MemoryError(f"no memory for an array of shape {shape} and dtype {dtype}")
     if not SMALLEST <= size <= LARGEST or dtype.hasobject:  # references have to be NULL at first
         return _empty(shape, dtype)
-    return frombuffer(Block(size), dtype).reshape(shape)
+    return ndarray(shape, dtype, Block(size))
 
 
 cdef bint is_dense(const Py_buffer* array) noexcept:
@@ -128,7 +131,7 @@ cdef struct Turn:
     char* y
 
 
-cdef bint is_turned(const Py_buffer* x, Turn* turn) noexcept:
+cdef bint lies_turned(const Py_buffer* x, Turn* turn) noexcept:
     """Whether x is such a transposition, of numbers of 4 or 8 bytes; axes that lie as one count as one."""
     cdef Py_ssize_t size[3]
     cdef Py_ssize_t step[3]
@@ -202,7 +205,7 @@ def copy_in_order(y, x):
         return
     acquire(&arrays, x, False)
     acquire(&arrays, y, True)
-    turned = arrays.item[1].len > 0 and is_turned(&arrays.item[0], &turn)
+    turned = arrays.item[1].len > 0 and lies_turned(&arrays.item[0], &turn)
     if turned:
         turn.x, turn.y = <const char*>arrays.item[0].buf, <char*>arrays.item[1].buf
         with nogil:

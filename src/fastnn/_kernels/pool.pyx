@@ -29,11 +29,10 @@ from numpy import ndarray
 
 from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire, acquire_or_none, finish
 from fastnn._kernels.environment cimport Environment, default_environment
+from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE,
     ceil_div,
     fetch,
-    first_line,
     fnn_kernels,
     fnn_pool_columns,
     fnn_pool_narrow,
@@ -202,7 +201,7 @@ cdef int pool(Pooling* job) noexcept nogil:
                                 + job.out_width * (1.0 + job.columns[job.out_width // 2].taps)))
     cdef int threads = team_size(serial_ns)
     cdef void* memory = malloc(job.out_width * max(<Py_ssize_t>FNN_GROUP_BYTES, <Py_ssize_t>sizeof(Block)))
-    cdef void* scratch
+    cdef size_t scratch_size
     cdef Block* blocks = <Block*>memory
     cdef Py_ssize_t length, i, longest = 0
     if memory is NULL:
@@ -220,13 +219,15 @@ cdef int pool(Pooling* job) noexcept nogil:
         span(job, &blocks[i])
         longest = max(longest, blocks[i].pixels)
     job.run_size = whole_lines(longest * pixel + spare)
-    scratch = malloc(threads * 2 * job.run_size + CACHE_LINE)
-    if scratch is not NULL:
-        job.scratch = first_line(scratch)
-        share_among(threads, pool_blocks, job, job.images * job.out_height * job.count, serial_ns)
-    free(scratch)
+    scratch_size = threads * 2 * job.run_size
+    job.scratch = <char*>take(scratch_size)
+    if job.scratch is NULL:
+        free(memory)
+        return -1
+    share_among(threads, pool_blocks, job, job.images * job.out_height * job.count, serial_ns)
+    give(job.scratch, scratch_size)
     free(memory)
-    return 0 if scratch is not NULL else -1
+    return 0
 
 
 cdef void pool_few_channels(const Pooling* job, const void* groups, double serial_ns,
@@ -304,9 +305,7 @@ def max_pool(x, windows, Py_ssize_t row_dilation, Py_ssize_t column_dilation, y,
     acquire(&arrays, y, True)
     acquire_or_none(&arrays, places, True)
     status = run_pool(FNN_MAX if places is None else FNN_ARGMAX, &arrays, row_dilation, column_dilation)
-    raise_interrupt()
-    if status:
-        raise MemoryError("max_pool: no memory for the workspace")
+    finish(status, "max_pool")
 
 
 def mean_pool(x, windows, y):
@@ -320,9 +319,7 @@ def mean_pool(x, windows, y):
     acquire(&arrays, y, True)
     acquire_or_none(&arrays, None, False)
     status = run_pool(FNN_MEAN, &arrays, 1, 1)
-    raise_interrupt()
-    if status:
-        raise MemoryError("avg_pool: no memory for the workspace")
+    finish(status, "avg_pool")
 
 
 cdef object FLOAT32 = _dtype("float32")

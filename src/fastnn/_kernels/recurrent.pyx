@@ -39,7 +39,6 @@ from fastnn._kernels.gemm cimport NC, multiply_task, panel_elements
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack_ns
 from fastnn._kernels.runtime cimport (
-    CACHE_LINE,
     FNN_GRU,
     FNN_LSTM,
     FNN_RNN_RELU,
@@ -47,7 +46,6 @@ from fastnn._kernels.runtime cimport (
     ceil_div,
     coarse_ns,
     deal,
-    first_line,
     fnn_cell,
     fnn_kernels,
     go_on,
@@ -281,13 +279,13 @@ cdef void share_out(Pass* p, Py_ssize_t itemsize) noexcept nogil:
 
 cdef int run_pass(Pass* p, const real* of_dtype) noexcept nogil:
     """Returns 1 if there is no memory for the workspace."""
-    cdef char* memory
+    cdef size_t bytes
     start(&p.watch)
     share_out(p, sizeof(real))
-    memory = <char*>take(p.threads * p.share + CACHE_LINE)
-    if memory is NULL:
+    bytes = p.threads * p.share
+    p.workspace = <char*>take(bytes)
+    if p.workspace is NULL:
         return 1
-    p.workspace = first_line(memory)
     deal(&p.dealt, p.tasks, p.threads)
     if p.threads == 1:
         take_share(p, 0, 1, of_dtype)
@@ -298,7 +296,7 @@ cdef int run_pass(Pass* p, const real* of_dtype) noexcept nogil:
         if p.parts > 1:
             adjourn(p.barriers, p.tasks)
             work_done(True)
-    give(memory, p.threads * p.share + CACHE_LINE)
+    give(p.workspace, bytes)
     return 0
 
 

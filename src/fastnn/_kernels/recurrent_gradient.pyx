@@ -51,6 +51,7 @@ from fastnn._kernels.runtime cimport (
     real,
     start,
     team_members,
+    team_for,
     team_size,
     thread_id,
     work_done,
@@ -397,7 +398,7 @@ cdef int run_gradients(const Arrays* arrays, const real* of_dtype, Py_ssize_t pr
     blocks = ceil_div(products, g.block)
     size = products * (g.depth + g.hidden)
     g.slices = 1 if size > MOST_SUMS else min(ceil_div(g.rows, SLICE_ROWS), <Py_ssize_t>8)
-    threads = team_size(NS_PER_MULTIPLY * g.rows * size)
+    threads = team_for(blocks * g.slices, team_size(NS_PER_MULTIPLY * g.rows * size))
     panels = lines_apart(GRADIENT_ROWS * min(g.block, ceil_div(products, kern.nr) * kern.nr), sizeof(real))
     bytes = (threads * panels + g.slices * size) * sizeof(real)
     workspace = <real*>take(bytes)
@@ -407,10 +408,14 @@ cdef int run_gradients(const Arrays* arrays, const real* of_dtype, Py_ssize_t pr
     with nogil:
         start(&watch)
         deal(&tasks, blocks * g.slices, threads)
-        for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
-            weights_share(&g, &tasks, thread, workspace + thread * panels, sums, &watch)
-        add_slices(sums, sums + size, g.slices - 1, size)
-        for b in range(blocks):
+        if threads == 1:
+            weights_share(&g, &tasks, 0, workspace, sums, &watch)
+        else:
+            for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
+                weights_share(&g, &tasks, thread, workspace + thread * panels, sums, &watch)
+        if not watch.interrupted:
+            add_slices(sums, sums + size, g.slices - 1, size)
+        for b in range(0 if watch.interrupted else blocks):
             c0 = b * g.block
             width = min(g.block, products - c0)
             kern.transpose(g.depth, width, sums + c0 * (g.depth + g.hidden), width,

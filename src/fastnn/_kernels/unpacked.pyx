@@ -18,7 +18,6 @@ would take as long as six rows' product (AVX2, 1024 x 1024: one row 310 -> 100 u
 """
 
 from cython.parallel cimport prange
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire_all, acquire_floats, acquire_others, finish
@@ -26,10 +25,11 @@ from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport (
     KC, LONGEST_KC, NC, TASKS, column_sums, multiply, multiply_task, product_ns
 )
+from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack, pack_by_all, panel_elements
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, LARGE_BYTES, Watch, balanced, ceil_div, deal, first_line, fnn_kernels, fnn_tasks, go_on,
-    kernels, lines_apart, next_task, real, start, team_size
+    kernels, lines_apart, next_task, real, start, team_for, team_size
 )
 from fastnn._kernels.transposed cimport gradient_workspace, multiply_transposed
 
@@ -109,7 +109,7 @@ cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, P
     unpacked_workspace, whose elements `workspace` holds.
     """
     cdef Product p
-    cdef Py_ssize_t room
+    cdef Py_ssize_t room, count
     cdef fnn_tasks tasks
     cdef int thread
     if m == 0 or n == 0:
@@ -127,7 +127,9 @@ cdef void multiply_unpacked(const real* a, Py_ssize_t a_stride, const real* b, P
     p.a_stride, p.c_stride, p.m, p.n, p.k, p.relu = a_stride, c_stride, m, n, k, relu
     p.block = block_of(p.kern, m, n, k, columns_lie, sizeof(real))
     room = block_elements(&p.block, sizeof(real))
-    deal(&tasks, ceil_div(n, p.block.columns), threads)
+    count = ceil_div(n, p.block.columns)
+    threads = team_for(count, threads)
+    deal(&tasks, count, threads)
     if threads == 1:
         unpacked_share(&p, &tasks, 0, workspace, watch)
     else:
@@ -159,7 +161,7 @@ cdef void unpacked_share(const Product* p, fnn_tasks* tasks, int thread, real* p
         k0, last = 0, False
         while not last:
             if not go_on(watch):
-                return
+                break
             depth = min(first if first and k0 == 0 else p.block.depth, p.k - k0)
             last = k0 + depth == p.k
             pack(b + k0 * p.depth_stride + n0 * p.n_stride, NULL, 1, depth, p.depth_stride, columns,
@@ -176,10 +178,13 @@ cdef void multiply_few(const real* a, Py_ssize_t a_stride, const real* b, Py_ssi
                        Watch* watch) noexcept nogil:
     """C[m, n] = A[m, k] B[k, n] for few rows of A, those of B multiplied as they lie: n numbers each."""
     cdef Py_ssize_t width = min(<Py_ssize_t>FEW_COLUMNS, n if threads == 1 else ceil_div(n, 4 * threads))
+    cdef Py_ssize_t count
     cdef fnn_tasks tasks
     cdef int thread
     width = ceil_div(width, FEW_UNIT) * FEW_UNIT
-    deal(&tasks, ceil_div(n, width), threads)
+    count = ceil_div(n, width)
+    threads = team_for(count, threads)
+    deal(&tasks, count, threads)
     if threads == 1:
         few_share(&tasks, 0, a, a_stride, b, b_stride, c, c_stride, m, n, k, width, watch)
     else:
@@ -200,7 +205,7 @@ cdef void few_share(fnn_tasks* tasks, int thread, const real* a, Py_ssize_t a_st
             memset(c + i * c_stride + j, 0, columns * sizeof(real))
         for block in range(ceil_div(k, KC)):
             if not go_on(watch):
-                return
+                break
             k0 = block * KC
             kern.few_rows(m, min(<Py_ssize_t>KC, k - k0), columns, a + k0, a_stride, b + k0 * b_stride + j,
                           b_stride, c + j, c_stride)
@@ -230,7 +235,7 @@ cdef int run_linear(Arrays* arrays, const real* of_dtype, int relu) noexcept:
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = y.shape[1]
     cdef int threads = team_size(product_ns(m, n, k))
     cdef Py_ssize_t size = max(unpacked_workspace(m, n, k, True, sizeof(real), threads), <Py_ssize_t>1)
-    cdef real* workspace = <real*>malloc(size * sizeof(real))
+    cdef real* workspace = <real*>take(size * sizeof(real))
     cdef Watch watch
     if workspace is NULL:
         return -1
@@ -238,7 +243,7 @@ cdef int run_linear(Arrays* arrays, const real* of_dtype, int relu) noexcept:
         start(&watch)
         multiply_unpacked(<const real*>x.buf, k, <const real*>arrays.item[1].buf, k, True, bias, <real*>y.buf,
                           n, m, n, k, relu, workspace, threads, &watch)
-    free(workspace)
+    give(workspace, size * sizeof(real))
     return 0
 
 
@@ -271,7 +276,7 @@ cdef int run_backward(const Arrays* arrays, const real* of_dtype, bint accumulat
     cdef int threads = team_size(product_ns(m, n, k))
     cdef Py_ssize_t size = max(unpacked_workspace(m, k, n, False, sizeof(real), threads),
                                gradient_workspace(n, k, m, sizeof(real), threads), <Py_ssize_t>1)
-    cdef real* workspace = <real*>malloc(size * sizeof(real))
+    cdef real* workspace = <real*>take(size * sizeof(real))
     cdef Watch watch
     if workspace is NULL:
         return -1
@@ -283,5 +288,5 @@ cdef int run_backward(const Arrays* arrays, const real* of_dtype, bint accumulat
         multiply_transposed(grad_y, n, x, k, grad_weight, n, k, m, accumulate, workspace, threads, &watch)
         if grad_bias is not NULL:
             column_sums(grad_y, grad_bias, m, n, &watch)
-    free(workspace)
+    give(workspace, size * sizeof(real))
     return 0

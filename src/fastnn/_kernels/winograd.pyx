@@ -32,6 +32,7 @@ from libc.stdlib cimport calloc, free, malloc
 from fastnn._kernels.arrays cimport Arrays, HeldArrays, acquire_all, finish
 from fastnn._kernels.environment cimport Environment, default_environment
 from fastnn._kernels.gemm cimport multiply_task
+from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack, panel_elements
 from fastnn._kernels.runtime cimport (
     Watch, balanced, ceil_div, fetch, fnn_kernels, fnn_tile_factors, fnn_tile_outputs, go_on, kernels,
@@ -277,17 +278,19 @@ cdef int convolve_many(Forward* job) noexcept nogil:
     cdef Plan* plan = &job.plan
     cdef int threads = winograd_threads(plan, job.tiles)
     cdef void* zeros = calloc(plan.c, job.itemsize)
+    cdef size_t bytes
     cut_blocks(job.kern, plan, job.tiles, job.itemsize)
     job.room = lines_apart(matrix_room(plan, plan.c) + matrix_room(plan, plan.filters), job.itemsize)
-    job.workspace = malloc(threads * job.room * job.itemsize)
+    bytes = threads * job.room * job.itemsize
+    job.workspace = take(bytes)
     job.zeros = zeros
     if job.workspace is NULL or zeros is NULL:
-        free(job.workspace)
+        give(job.workspace, bytes)
         free(zeros)
         return -1
     start(&job.watch)
     share_pieces(threads, tiles_body, job, ceil_div(job.tiles, plan.block), 1, &job.watch)
-    free(job.workspace)
+    give(job.workspace, bytes)
     free(zeros)
     return -1 if job.watch.interrupted else 0
 
