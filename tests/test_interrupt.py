@@ -349,6 +349,27 @@ def test_passes_over_memory_end(name, number, threads):
 
 
 @posix
+def test_what_was_not_summed_is_not_added_to_a_gradient(threads):
+    """Ctrl-C in the first of backward's products, of the input's gradient: that of the weight, whose sum is
+    cut in slices, has not begun. By the portable bodies, of which it takes longer than two looks."""
+    threads(1)
+    x, grad_y = draw(4096, 1024, dtype=np.float32), draw(4096, 1024, dtype=np.float32)
+    isa = runtime.get_isa()
+    runtime.set_isa("scalar")
+    try:
+        layer = fn.Linear(1024, 1024, rng=0)
+        layer(x)
+        layer.backward(grad_y)
+        before = [p.grad.copy() for p in layer.parameters()]
+        layer(x)
+        result, _ = interrupted(lambda: layer.backward(grad_y), after=0.01)
+    finally:
+        runtime.set_isa(isa)
+    assert isinstance(result, KeyboardInterrupt)
+    assert_same_bits([p.grad for p in layer.parameters()], before)
+
+
+@posix
 def test_fit_ends_and_says_so():
     history, took = quickest_end(long_enough(fit))
     assert history.interrupted

@@ -18,8 +18,8 @@ from fastnn._kernels.im2col cimport filter_gradient_by_filters
 from fastnn._kernels.memory cimport give, take
 from fastnn._kernels.pack cimport pack_by_all, pack_ns, panel_elements
 from fastnn._kernels.rows cimport (
-    convolve_few_channels, convolve_rows, narrow_group, pack_narrow_transposed, panel_channels, rows_elements,
-    rows_gradient
+    convolve_few_channels, convolve_rows, filter_elements, narrow_group, pack_narrow_transposed,
+    panel_channels, rows_gradient
 )
 from fastnn._kernels.runtime cimport Watch, ceil_div, fnn_kernels, go_on, kernels, real, start, team_size
 from fastnn._kernels.share cimport share
@@ -89,7 +89,7 @@ cdef int gradient_of_input(const Arrays* arrays, const real* of_dtype, const Fil
                 return input_gradient(&image, grad_y, weight, grad_x)
     status = allocate_taps(&walk, taps)
     places = <Py_ssize_t*>malloc((taps + 1) * sizeof(Py_ssize_t))
-    panels_size = (rows_elements(c, group, taps, sizeof(real)) if group else
+    panels_size = (filter_elements(c, group, taps, sizeof(real)) if group else
                    f.groups * panel_elements(columns, taps * depth, sizeof(real))) * sizeof(real)
     panels = <real*>take(panels_size)
     if status != 0 or places is NULL or panels is NULL:
@@ -300,7 +300,7 @@ cdef int weight_gradient_by_rows(const Walk* walk, const real* x, const real* gr
         return -1
     status = weight_gradient(walk, x, grad_y, 1, s * c, k, by_rows)
     # [k][s * c][r] -> [k][c][r][s]
-    for filter in range(k):
+    for filter in range(k if status == 0 else 0):
         for channel in range(c):
             for r in range(rows):
                 for j in range(s):

@@ -153,7 +153,7 @@ cdef struct Slopes:
     char* sums                  # [blocks, row]
 
 
-cdef Py_ssize_t whole_rows(Py_ssize_t row) noexcept nogil:
+cdef Py_ssize_t block_numbers(Py_ssize_t row) noexcept nogil:
     """Numbers of a block: as many rows as fit, one at least."""
     return max(BLOCK // row, <Py_ssize_t>1) * row
 
@@ -190,7 +190,7 @@ cdef int run_prelu(grad_y, x, slope, y, sums) except -1:
     job.sums = <char*>arrays.item[4].buf
     with nogil:
         if job.size:
-            job.block = whole_rows(job.row)
+            job.block = block_numbers(job.row)
             share(prelu_task, &job, ceil_div(job.size, job.block), 2 * NS_STREAM * job.size)
     raise_interrupt()
     return 0
@@ -210,7 +210,7 @@ def prelu_backward(grad_y, x, slope, grad_x, sums):
 
 def prelu_blocks(Py_ssize_t size, Py_ssize_t row):
     """The number of blocks of rows, each with sums of its own."""
-    return ceil_div(size, whole_rows(row)) if size else 0
+    return ceil_div(size, block_numbers(row)) if size else 0
 
 
 # --- Losses, element by element

@@ -6,8 +6,8 @@ from fastnn._kernels.walk cimport Walk
 cdef Py_ssize_t narrow_group(Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t groups,
                              Py_ssize_t itemsize) noexcept nogil
 cdef Py_ssize_t panel_channels(Py_ssize_t channels, Py_ssize_t group, Py_ssize_t itemsize) noexcept nogil
-cdef Py_ssize_t rows_elements(Py_ssize_t channels, Py_ssize_t group, Py_ssize_t taps,
-                              Py_ssize_t itemsize) noexcept nogil
+cdef Py_ssize_t filter_elements(Py_ssize_t channels, Py_ssize_t group, Py_ssize_t taps,
+                                Py_ssize_t itemsize) noexcept nogil
 cdef void pack_narrow(const real* weight, const Py_ssize_t* places, Py_ssize_t channels, Py_ssize_t group,
                       Py_ssize_t taps, real* packed) noexcept nogil
 cdef void pack_narrow_transposed(const real* weight, const Py_ssize_t* places, Py_ssize_t channels,

@@ -25,7 +25,7 @@ from fastnn._kernels.pack cimport PLACES, pack_columns, pack_panels
 from fastnn._kernels.runtime cimport (
     CACHE_LINE, FNN_ROWS_AHEAD, LARGE_BYTES, Watch, ceil_div, deal, fills_caches, first_line, fnn_kernels,
     fnn_row, fnn_tasks, go_on, is_intel, kernels, like_parts, lines_apart, multiply_ns, next_task, real,
-    start, team_size
+    start, team_for, team_size
 )
 from fastnn._kernels.walk cimport Walk
 
@@ -54,8 +54,8 @@ cdef Py_ssize_t panel_channels(Py_ssize_t channels, Py_ssize_t group, Py_ssize_t
     return channels if group == 1 else kernels(itemsize).lanes
 
 
-cdef Py_ssize_t rows_elements(Py_ssize_t channels, Py_ssize_t group, Py_ssize_t taps,
-                              Py_ssize_t itemsize) noexcept nogil:
+cdef Py_ssize_t filter_elements(Py_ssize_t channels, Py_ssize_t group, Py_ssize_t taps,
+                                Py_ssize_t itemsize) noexcept nogil:
     """Elements of packed filters, or of their gradient."""
     cdef Py_ssize_t width = panel_channels(channels, group, itemsize)
     return ceil_div(channels, width) * width * group * taps
@@ -213,7 +213,7 @@ cdef int all_rows(const Walk* walk, const fnn_row* shared, void (*body)(const fn
     cdef Py_ssize_t rows = walk.n * walk.p
     cdef Py_ssize_t bands = like_parts(rows * parts, max(<Py_ssize_t>1, <Py_ssize_t>min(
         <double>BAND, BAND_NS * parts / cost)))
-    cdef int threads = team_size(rows * cost)
+    cdef int threads = team_for(bands, team_size(rows * cost))
     cdef Py_ssize_t table_size = lines_apart(walk.taps + 1, sizeof(void*))
     cdef const void** tables = <const void**>malloc(threads * table_size * sizeof(void*))
     cdef fnn_tasks tasks
@@ -279,10 +279,10 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
     Returns -1 when memory is short or Ctrl-C was pressed.
     """
     cdef Py_ssize_t rows = walk.n * walk.p
-    cdef Py_ssize_t size = rows_elements(channels, group, walk.taps, sizeof(real))
+    cdef Py_ssize_t size = filter_elements(channels, group, walk.taps, sizeof(real))
     cdef Py_ssize_t slices = max(<Py_ssize_t>1, min(<Py_ssize_t>MAX_SLICES, rows // BAND))
     cdef Py_ssize_t parts = min(<Py_ssize_t>PARTS, ceil_div(channels, PART_CHANNELS)) if slices == 1 else 1
-    cdef int threads = team_size(0.1 * rows * walk.q * channels * group * walk.taps)
+    cdef int threads = team_for(slices * parts, team_size(0.1 * rows * walk.q * channels * group * walk.taps))
     cdef Py_ssize_t table_size = lines_apart(walk.taps + 1, sizeof(void*))
     cdef const void** tables = <const void**>malloc(threads * table_size * sizeof(void*))
     cdef void* memory = calloc(slices * size * sizeof(real) + CACHE_LINE, 1)
@@ -307,8 +307,9 @@ cdef int rows_gradient(const Walk* walk, const real* x, const real* grad_y, Py_s
         for thread in prange(threads, schedule="static", chunksize=1, num_threads=threads):
             gradient_share(&tasks, thread, walk, &shared, x, grad_y, sums, slices, parts,
                            tables + thread * table_size, &watch)
-    add_slices(sums, sums + size, slices - 1, size)
-    filters_of_channels(sums, walk.taps, channels, group, grad_weight)
+    if not watch.interrupted:
+        add_slices(sums, sums + size, slices - 1, size)
+        filters_of_channels(sums, walk.taps, channels, group, grad_weight)
     free(tables)
     free(memory)
     return -1 if watch.interrupted else 0
@@ -322,7 +323,7 @@ cdef void gradient_share(fnn_tasks* tasks, int thread, const Walk* walk, const f
     cdef fnn_row task = shared[0]
     cdef Py_ssize_t of_channel = 1 if task.group == 1 else walk.taps * task.group  # elements of sums
     cdef Py_ssize_t rows = walk.n * walk.p, channels = shared.channels
-    cdef Py_ssize_t size = rows_elements(channels, shared.group, walk.taps, sizeof(real))
+    cdef Py_ssize_t size = filter_elements(channels, shared.group, walk.taps, sizeof(real))
     cdef Py_ssize_t lines = ceil_div(channels, PART_CHANNELS), part, c0, slice
     cdef Py_ssize_t i = next_task(tasks, thread, watch)
     while i >= 0:

@@ -153,6 +153,7 @@ cdef Cut cut_transposed(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t ite
     if k > KC:
         cut.parts = max(1, min(share // cut.blocks, tiles // 4))
     cut.height = ceil_div(tiles, cut.parts) * kern.mr
+    cut.parts = ceil_div(m, cut.height)  # a whole number of tiles in each may leave none for the last ones
     return cut
 
 
@@ -316,4 +317,5 @@ cdef void multiply_transposed(const real* a, Py_ssize_t a_stride, const real* b,
         for thread in prange(team, schedule="static", chunksize=1, num_threads=team):
             transposed_share(&tasks, thread, kern, &cut, a, a_stride, b, b_stride, c, partial, m, n, k,
                              accumulate, workspace + thread * room, watch)
-    add_slices(c, partial, cut.slices - 1, m * n)
+    if watch is NULL or not watch.interrupted:
+        add_slices(c, partial, cut.slices - 1, m * n)

@@ -22,7 +22,7 @@ cdef struct Walk:
     Py_ssize_t* tap_h
     Py_ssize_t* tap_w
     # Pixels p0 <= p < p1, q0 <= q < q1 read no padding: from tap 0 of such a pixel the others lie at these
-    # places. NULL where nobody asks.
+    # places.
     Py_ssize_t* tap_offset
     Py_ssize_t p0, p1, q0, q1
 

@@ -360,13 +360,14 @@ cdef bint are_few(const Forward* job) noexcept nogil:
     or 64 tiles, 256 -> 256 and 512, two threads: .66 to .74 of the time on processors without a cache in
     common, 1.0 to 1.03 on others), but for the widest U, which each would read (512 -> 512 .84 and 1.1).
     """
-    cdef Plan plan = job.plan
-    cdef Py_ssize_t tiles = job.tiles
-    cdef int threads = winograd_threads(&plan, tiles)
-    cdef Py_ssize_t pairs = job.plan.c * job.plan.k
+    cdef Py_ssize_t tiles = job.tiles, pairs = job.plan.c * job.plan.k
+    cdef Plan plan
+    cdef int threads
     if pairs < WIDE_PAIRS or not FEW_PACKED < tiles <= FEW_WIDE:
         return tiles <= FEW_PACKED
     if pairs >= WIDEST_PAIRS:
         return True
+    plan = job.plan
     cut_blocks(job.kern, &plan, tiles, job.itemsize)
+    threads = winograd_threads(&plan, tiles)
     return threads == 1 or ceil_div(tiles, plan.block) < threads

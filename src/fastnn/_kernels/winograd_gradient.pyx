@@ -170,11 +170,11 @@ cdef void sum_factor(Job* job, int factor, Py_ssize_t c0, Py_ssize_t c1, Py_ssiz
         for j in range(b, b + products_of(b, job.size)):
             if not go_on(&job.watch):
                 return
-            multiply_tiles(job, i * job.size + j, i == a and j == b, c0, c1, k0, k1, sums)
+            add_product(job, i * job.size + j, i == a and j == b, c0, c1, k0, k1, sums)
 
 
-cdef void multiply_tiles(const Job* job, Py_ssize_t product, bint first, Py_ssize_t c0, Py_ssize_t c1,
-                         Py_ssize_t k0, Py_ssize_t k1, real* sums) noexcept nogil:
+cdef void add_product(const Job* job, Py_ssize_t product, bint first, Py_ssize_t c0, Py_ssize_t c1,
+                      Py_ssize_t k0, Py_ssize_t k1, real* sums) noexcept nogil:
     """sums += V^T Z of one product, or = where it is the first of its slice."""
     cdef const void* tiles[DEPTH]
     cdef const real* v = <const real*>job.v + product * job.v_stride

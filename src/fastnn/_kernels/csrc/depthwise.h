@@ -260,7 +260,7 @@ INLINE void NAME(depthwise_any_gradient)(const fnn_row *t, ptrdiff_t c, ptrdiff_
 
 /* The channels of a row that fill vectors beside each other; returns where they end. All sizes are constants. A vector
  * that is left is a line, too, of AVX-512; `rest` has the code for one under 3 x 3 filters. */
-INLINE ptrdiff_t NAME(whole_lines)(const fnn_row *task, int height, int width, int stride, int gradient) {
+INLINE ptrdiff_t NAME(beside)(const fnn_row *task, int height, int width, int stride, int gradient) {
     const fnn_row t = *task; /* a copy, which no store to y can change */
     ptrdiff_t c = 0;
     for (; c + BESIDE * VLEN <= t.channels; c += BESIDE * VLEN)
@@ -283,17 +283,17 @@ INLINE void NAME(depthwise_channels)(const fnn_row *t, int gradient) {
     const ptrdiff_t size = dense && t->r <= 3 && t->stride <= 2 ? 100 * t->stride + 10 * t->r + t->s : 0;
     ptrdiff_t c = 0;
     if (size == 133)
-        c = NAME(rest)(t, 1, gradient, NAME(whole_lines)(t, 3, 3, 1, gradient));
+        c = NAME(rest)(t, 1, gradient, NAME(beside)(t, 3, 3, 1, gradient));
     else if (size == 233)
-        c = NAME(rest)(t, 2, gradient, NAME(whole_lines)(t, 3, 3, 2, gradient));
+        c = NAME(rest)(t, 2, gradient, NAME(beside)(t, 3, 3, 2, gradient));
     else if (size == 122 && !gradient)
-        c = NAME(whole_lines)(t, 2, 2, 1, 0);
+        c = NAME(beside)(t, 2, 2, 1, 0);
     else if (size == 121 && !gradient)
-        c = NAME(whole_lines)(t, 2, 1, 1, 0);
+        c = NAME(beside)(t, 2, 1, 1, 0);
     else if (size == 112 && !gradient)
-        c = NAME(whole_lines)(t, 1, 2, 1, 0);
+        c = NAME(beside)(t, 1, 2, 1, 0);
     else if (size == 111 && !gradient)
-        c = NAME(whole_lines)(t, 1, 1, 1, 0);
+        c = NAME(beside)(t, 1, 1, 1, 0);
     for (; c < t->channels; c += VLEN)
         if (gradient)
             NAME(depthwise_any_gradient)(t, c, t->channels - c);

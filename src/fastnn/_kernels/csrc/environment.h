@@ -5,8 +5,8 @@
  * happens, holds the caller's, and gives it back however the function ends.
  *
  * That is done where Python calls in, and not in the loops: a thread starts with the environment of the one that
- * starts it, so OpenMP's workers have the default one. Reading the register takes 2 ns; it is written only where
- * it differs.
+ * starts it, so OpenMP's workers have the default one, but for those that another library started before in the same
+ * libgomp. Reading the register takes 2 ns; it is written only where it differs.
  */
 #ifndef FASTNN_ENVIRONMENT_H
 #define FASTNN_ENVIRONMENT_H

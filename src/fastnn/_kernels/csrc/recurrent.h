@@ -17,16 +17,8 @@
  * (r z b): each is one matrix product, as for the other cells.
  */
 
-/* A vector's worth of columns: all of it, or the n that are left in the row. */
-INLINE vec NAME(load_n)(const real *p, ptrdiff_t n) { return n == VLEN ? load(p) : load_part(p, n); }
-INLINE void NAME(store_n)(real *p, vec v, ptrdiff_t n) {
-    if (n == VLEN)
-        store(p, v);
-    else
-        store_part(p, v, n);
-}
-#define load_n NAME(load_n)
-#define store_n NAME(store_n)
+#define load_n NAME(load_first)
+#define store_n NAME(store_first)
 
 /* One group of one row, of n columns from j = group * VLEN on. */
 INLINE void NAME(cell_forward1)(fnn_cell_kind kind, const fnn_cell *s, ptrdiff_t row, ptrdiff_t group,

@@ -282,7 +282,7 @@ static void NAME(winograd_gradient)(int size, const void *const *pixels, ptrdiff
         switch (size) {
         case 5: NAME(winograd_gradient_lane)(5, pixels, k, filters - k, z, stride); break;
         case 6: NAME(winograd_gradient_lane)(6, pixels, k, filters - k, z, stride); break;
-        default: NAME(winograd_gradient_lane)(9, pixels, k, filters - k, z, stride);
+        case 9: NAME(winograd_gradient_lane)(9, pixels, k, filters - k, z, stride);
         }
     }
 }
@@ -330,7 +330,7 @@ static void NAME(winograd_filter_gradient)(int size, const void *s_, ptrdiff_t s
         switch (size) {
         case 5: NAME(winograd_filter_gradient_lane)(5, s + j, stride, n - j, g + j, n); break;
         case 6: NAME(winograd_filter_gradient_lane)(6, s + j, stride, n - j, g + j, n); break;
-        default: NAME(winograd_filter_gradient_lane)(9, s + j, stride, n - j, g + j, n);
+        case 9: NAME(winograd_filter_gradient_lane)(9, s + j, stride, n - j, g + j, n);
         }
     }
 }
