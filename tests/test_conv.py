@@ -901,6 +901,7 @@ LAYERS = {
     "winograd, strided": lambda **o: fn.Conv2d(16, 17, 3, 2, 1, algorithm="winograd", rng=0, **o),
     "direct": lambda **o: fn.Conv2d(16, 17, 3, padding=1, algorithm="direct", rng=0, **o),
     "Conv1d": lambda **o: fn.Conv1d(6, 4, 3, 2, 1, 3, 2, activation="sigmoid", rng=0, **o),
+    "Conv1d, prepared": lambda **o: fn.Conv1d(3, 17, 5, padding=2, activation="relu", rng=0, **o),
 }
 
 
@@ -953,6 +954,17 @@ def test_eval_mode_packs_once_until_parameters_change(name, monkeypatch):
     if layer.bias is not None:
         layer.bias = -other.bias.data
     assert_same_bits([layer(x), pickle.loads(pickle.dumps(layer))(x)], [y, y])
+
+
+def test_eval_mode_has_as_many_filters_as_the_weight():
+    """Those of a layer that was pruned, say."""
+    layer = fn.Conv2d(3, 40, 3, rng=0)
+    x = input_of(layer)
+    expected = layer(x)[:, :4]
+    layer.weight, layer.bias = (fn.Parameter(p.data[:4].copy()) for p in (layer.weight, layer.bias))
+    layer.eval()
+    for _ in range(2):  # the second call is a prepared one
+        assert_close([layer(x)], [expected], DIRECT[np.float32])
 
 
 def test_eval_mode_serves_images_of_all_sizes_with_filters_packed_for_each_algorithm():
