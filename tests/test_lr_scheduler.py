@@ -120,6 +120,36 @@ def test_a_state_of_another_kind_is_refused():
     assert scheduler.state_dict() == before
 
 
+@pytest.mark.parametrize(("make", "state"), [
+    (lambda o: S.StepLR(o, 2), {"step_size": 0}), (lambda o: S.CosineAnnealingLR(o, 5), {"T_max": 0}),
+    (lambda o: S.MultiStepLR(o, [3]), {"milestones": [-1]}), (lambda o: S.StepLR(o, 2), {"last_epoch": -1}),
+    (lambda o: S.OneCycleLR(o, 1.0, 5), {"pct_start": 2.0}), (S.ReduceLROnPlateau, {"mode": "best"}),
+])
+def test_a_state_out_of_range_is_refused(make, state):
+    scheduler = make(SGD(PlainLinear(2, 1), lr=1.0))
+    before = scheduler.state_dict()
+    with pytest.raises(ValueError, match=rf"^{type(scheduler).__name__}: {next(iter(state))} must be"):
+        scheduler.load_state_dict(state)
+    assert scheduler.state_dict() == before
+
+
+def test_a_step_that_fails_does_not_count():
+    cycle = S.OneCycleLR(SGD(PlainLinear(2, 1)), 1.0, 2)
+    for _ in range(2):
+        cycle.step()
+    plateau = S.ReduceLROnPlateau(SGD(PlainLinear(2, 1)))
+    for scheduler, error, metric in ((cycle, ValueError, None), (plateau, TypeError, "low")):
+        before = scheduler.state_dict()
+        with pytest.raises(error):
+            scheduler.step(metric)
+        assert scheduler.state_dict() == before
+
+
+def test_lambda_is_a_function():
+    with pytest.raises(TypeError, match="LambdaLR: lr_lambda must be a function, got 5"):
+        S.LambdaLR(SGD(PlainLinear(2, 1)), 5)
+
+
 @pytest.mark.parametrize("make", [lambda o: S.StepLR(o, 0), lambda o: S.ExponentialLR(o, -1.0),
                                   lambda o: S.CosineAnnealingLR(o, 0), lambda o: S.LinearLR(o, 2.0)])
 def test_refused(make):

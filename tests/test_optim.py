@@ -338,6 +338,14 @@ def test_clip_grad_norm_of_nothing_and_with_no_limit():
     np.testing.assert_array_equal(net.weight.grad, [[3, 4]])
 
 
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_clip_grad_norm_with_no_limit_leaves_what_is_not_finite(value):
+    net = PlainLinear(2, 1)
+    net.weight.grad[...] = [[value, 1]]
+    np.testing.assert_equal(clip_grad_norm_(net, math.inf), value)
+    np.testing.assert_array_equal(net.weight.grad, [[value, 1]])
+
+
 def test_clip_grad_norm_not_finite():
     net = PlainLinear(2, 1)
     net.weight.grad[...] = np.nan
@@ -385,6 +393,26 @@ def test_a_state_that_does_not_fit_is_refused_before_anything_changes(kind, name
     assert optimizer.state["step"] == 1
     for p, old in zip(params, before, strict=True):
         np.testing.assert_array_equal(p.data, old)
+
+
+@pytest.mark.parametrize(("change", "error", "message"), [
+    (lambda s: None, TypeError, "state_dict is a NoneType"),
+    (lambda s: {**s, "state": 5}, TypeError, "state is a int"),
+    (lambda s: {**s, "param_groups": [5]}, TypeError, r"param_groups has 5 \(int\), expected Mapping"),
+    (lambda s: {**s, "state": {"step": 1000}}, ValueError, "state of step 1000 has no 0.first"),
+    (lambda s: {**s, "state": {**s["state"], "0.first.float32": np.ones(3)}}, TypeError, "dtype float64"),
+    (lambda s: {**s, "state": {**s["state"], "0.first.float32": "three"}}, ValueError, r"has shape \(\)"),
+    (lambda s: {**s, "state": {**s["state"], "0.first.float32": ["a"] * 3}}, TypeError, "expected an array"),
+])
+def test_a_state_that_is_none_is_refused(change, error, message):
+    optimizer = Adam(PlainLinear(2, 1))
+    optimizer.step()
+    before = optimizer.state_dict()
+    with pytest.raises(error, match=rf"^Adam\.load_state_dict: .*{message}"):
+        optimizer.load_state_dict(change(optimizer.state_dict()))
+    assert optimizer.state_dict()["state"].keys() == before["state"].keys()
+    assert optimizer.state_dict()["state"]["step"] == 1
+    optimizer.load_state_dict({**before, "state": {"step": 0}})  # of an optimizer that was not stepped yet
 
 
 @pytest.mark.parametrize(("kind", "needed", "options"), [

@@ -46,7 +46,7 @@ def clip_grad_norm_(params: Module | Iterable[Parameter], max_norm: float, norm_
     if refused and not math.isfinite(norm):
         raise ValueError(f"clip_grad_norm_: the norm of the gradients is {norm}")
     scale = max_norm / (norm + 1e-6)
-    if not scale >= 1:  # a NaN reaches the gradients, as the sum had it
+    if max_norm < math.inf and not scale >= 1:  # a NaN reaches the gradients, as the sum had it
         for grad in gradients:
             grad *= scale
     return norm

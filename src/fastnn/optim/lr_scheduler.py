@@ -6,6 +6,7 @@ once an epoch (or once a batch, as one likes): each `step` sets the rates for th
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
@@ -25,21 +26,29 @@ class LRScheduler:
         self.optimizer = optimizer
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
         self.last_epoch = 0
-        self._apply()
+        self.check()
+        self._apply(0)
+
+    def check(self) -> None:
+        """Bring the attributes into their types; an error names the one that is out of range."""
+        name = type(self).__name__
+        self.last_epoch = _checks.integer(f"{name}: last_epoch", self.last_epoch, 0)
+        self.base_lrs = [_checks.real(f"{name}: base_lrs", base, 0.0) for base in self.base_lrs]
 
     def lr_at(self, step: int, base: float) -> float:
         """Return the learning rate after `step` steps for a base rate."""
         raise NotImplementedError
 
     @in_default_environment
-    def _apply(self) -> None:
-        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = self.lr_at(self.last_epoch, base)
+    def _apply(self, epoch: int) -> None:
+        rates = [self.lr_at(epoch, base) for base in self.base_lrs]  # before anything changes
+        self.last_epoch = epoch
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     def step(self, metric: float | None = None) -> None:
         """Go one step on. `metric` is what `ReduceLROnPlateau` watches; the others do not look at it."""
-        self.last_epoch += 1
-        self._apply()
+        self._apply(self.last_epoch + 1)
 
     def get_last_lr(self) -> list[float]:
         """Return the learning rate of each group."""
@@ -60,7 +69,10 @@ class LRScheduler:
                              f"{name} has {', '.join(known)}")
         for key, value in state_dict.items():
             _check_like(f"{name}.load_state_dict: {key}", value, known[key])
-        self.__dict__.update(state_dict)
+        trial = copy.copy(self)
+        trial.__dict__.update(state_dict)
+        trial.check()
+        self.__dict__.update(trial.__dict__)
 
 
 def _check_like(name: str, value: Any, current: Any) -> None:
@@ -84,6 +96,11 @@ class LambdaLR(LRScheduler):
         self.lr_lambda = lr_lambda
         super().__init__(optimizer)
 
+    def check(self):
+        super().check()
+        if not callable(self.lr_lambda):
+            raise TypeError(f"LambdaLR: lr_lambda must be a function, got {self.lr_lambda!r:.60}")
+
     def lr_at(self, step, base):
         return base * self.lr_lambda(step)
 
@@ -92,9 +109,13 @@ class StepLR(LRScheduler):
     """base * gamma^(step // step_size)."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1):
-        self.step_size = _checks.integer("StepLR: step_size", step_size)
-        self.gamma = _checks.real("StepLR: gamma", gamma, 0.0)
+        self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer)
+
+    def check(self):
+        super().check()
+        self.step_size = _checks.integer("StepLR: step_size", self.step_size)
+        self.gamma = _checks.real("StepLR: gamma", self.gamma, 0.0)
 
     def lr_at(self, step, base):
         return base * self.gamma ** (step // self.step_size)
@@ -104,10 +125,14 @@ class MultiStepLR(LRScheduler):
     """base * gamma^(number of milestones passed)."""
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1):
-        milestones = _checks.list_of("MultiStepLR: milestones", milestones, object)
-        self.milestones = sorted(_checks.integer("MultiStepLR: milestones", m, 0) for m in milestones)
-        self.gamma = _checks.real("MultiStepLR: gamma", gamma, 0.0)
+        self.milestones, self.gamma = milestones, gamma
         super().__init__(optimizer)
+
+    def check(self):
+        super().check()
+        milestones = _checks.list_of("MultiStepLR: milestones", self.milestones, object)
+        self.milestones = sorted(_checks.integer("MultiStepLR: milestones", m, 0) for m in milestones)
+        self.gamma = _checks.real("MultiStepLR: gamma", self.gamma, 0.0)
 
     def lr_at(self, step, base):
         return base * self.gamma ** sum(step >= m for m in self.milestones)
@@ -117,8 +142,12 @@ class ExponentialLR(LRScheduler):
     """base * gamma^step."""
 
     def __init__(self, optimizer: Optimizer, gamma: float):
-        self.gamma = _checks.real("ExponentialLR: gamma", gamma, 0.0)
+        self.gamma = gamma
         super().__init__(optimizer)
+
+    def check(self):
+        super().check()
+        self.gamma = _checks.real("ExponentialLR: gamma", self.gamma, 0.0)
 
     def lr_at(self, step, base):
         return base * self.gamma**step
@@ -129,10 +158,14 @@ class LinearLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0,
                  total_iters: int = 5):
-        self.start_factor = _checks.real("LinearLR: start_factor", start_factor, 0.0, 1.0)
-        self.end_factor = _checks.real("LinearLR: end_factor", end_factor, 0.0, 1.0)
-        self.total_iters = _checks.integer("LinearLR: total_iters", total_iters)
+        self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
         super().__init__(optimizer)
+
+    def check(self):
+        super().check()
+        self.start_factor = _checks.real("LinearLR: start_factor", self.start_factor, 0.0, 1.0)
+        self.end_factor = _checks.real("LinearLR: end_factor", self.end_factor, 0.0, 1.0)
+        self.total_iters = _checks.integer("LinearLR: total_iters", self.total_iters)
 
     def lr_at(self, step, base):
         done = min(step, self.total_iters) / self.total_iters
@@ -143,9 +176,13 @@ class CosineAnnealingLR(LRScheduler):
     """eta_min + (base - eta_min) (1 + cos(pi step / T_max)) / 2 (Loshchilov and Hutter, 2017)."""
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0):
-        self.T_max = _checks.integer("CosineAnnealingLR: T_max", T_max)
-        self.eta_min = _checks.real("CosineAnnealingLR: eta_min", eta_min, 0.0)
+        self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer)
+
+    def check(self):
+        super().check()
+        self.T_max = _checks.integer("CosineAnnealingLR: T_max", self.T_max)
+        self.eta_min = _checks.real("CosineAnnealingLR: eta_min", self.eta_min, 0.0)
 
     def lr_at(self, step, base):
         return self.eta_min + (base - self.eta_min) * (1 + math.cos(math.pi * step / self.T_max)) / 2
@@ -160,12 +197,17 @@ class OneCycleLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, max_lr: float, total_steps: int, pct_start: float = 0.3,
                  div_factor: float = 25.0, final_div_factor: float = 1e4):
-        self.max_lr = _checks.real("OneCycleLR: max_lr", max_lr, 0.0)
-        self.total_steps = _checks.integer("OneCycleLR: total_steps", total_steps, 2)
-        self.pct_start = _checks.real("OneCycleLR: pct_start", pct_start, 0.0, 1.0)
-        self.div_factor = _checks.real("OneCycleLR: div_factor", div_factor, 1.0)
-        self.final_div_factor = _checks.real("OneCycleLR: final_div_factor", final_div_factor, 1.0)
+        self.max_lr, self.total_steps, self.pct_start = max_lr, total_steps, pct_start
+        self.div_factor, self.final_div_factor = div_factor, final_div_factor
         super().__init__(optimizer)
+
+    def check(self):
+        super().check()
+        self.max_lr = _checks.real("OneCycleLR: max_lr", self.max_lr, 0.0)
+        self.total_steps = _checks.integer("OneCycleLR: total_steps", self.total_steps, 2)
+        self.pct_start = _checks.real("OneCycleLR: pct_start", self.pct_start, 0.0, 1.0)
+        self.div_factor = _checks.real("OneCycleLR: div_factor", self.div_factor, 1.0)
+        self.final_div_factor = _checks.real("OneCycleLR: final_div_factor", self.final_div_factor, 1.0)
 
     def lr_at(self, step, base):
         if step > self.total_steps:
@@ -192,23 +234,29 @@ class ReduceLROnPlateau(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, mode: str = "min", factor: float = 0.1, patience: int = 10,
                  threshold: float = 1e-4, min_lr: float = 0.0):
-        self.mode = _checks.choice("ReduceLROnPlateau: mode", mode, ("min", "max"))
-        self.factor = _checks.real("ReduceLROnPlateau: factor", factor, 0.0, 1.0)
-        self.patience = _checks.integer("ReduceLROnPlateau: patience", patience, 0)
-        self.threshold = _checks.real("ReduceLROnPlateau: threshold", threshold, 0.0)
-        self.min_lr = _checks.real("ReduceLROnPlateau: min_lr", min_lr, 0.0)
+        self.mode, self.factor, self.patience = mode, factor, patience
+        self.threshold, self.min_lr = threshold, min_lr
         self.best = math.inf if mode == "min" else -math.inf
         self.bad_epochs = 0
         super().__init__(optimizer)
 
-    def _apply(self) -> None:
+    def check(self):
+        super().check()
+        self.mode = _checks.choice("ReduceLROnPlateau: mode", self.mode, ("min", "max"))
+        self.factor = _checks.real("ReduceLROnPlateau: factor", self.factor, 0.0, 1.0)
+        self.patience = _checks.integer("ReduceLROnPlateau: patience", self.patience, 0)
+        self.threshold = _checks.real("ReduceLROnPlateau: threshold", self.threshold, 0.0)
+        self.min_lr = _checks.real("ReduceLROnPlateau: min_lr", self.min_lr, 0.0)
+        self.bad_epochs = _checks.integer("ReduceLROnPlateau: bad_epochs", self.bad_epochs, 0)
+
+    def _apply(self, epoch: int) -> None:
         pass
 
     @in_default_environment
     def step(self, metric: float | None = None) -> None:
         """Look at the metric of one more epoch."""
-        if metric is None:
-            raise TypeError("ReduceLROnPlateau.step: metric is None, expected a number")
+        if not isinstance(metric, Real):
+            raise TypeError(f"ReduceLROnPlateau.step: metric is {metric!r:.60}, expected a number")
         self.last_epoch += 1
         sign = 1 if self.mode == "min" else -1
         margin = self.threshold * abs(self.best) if math.isfinite(self.best) else 0.0

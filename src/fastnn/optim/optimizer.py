@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -150,10 +150,13 @@ class Optimizer:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` of an optimizer of the same kind and sizes returned."""
         name = type(self).__name__
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"{name}.load_state_dict: state_dict is a {type(state_dict).__name__}, expected "
+                            "what state_dict() returns")
         for key in ("state", "param_groups"):
             if key not in state_dict:
                 raise ValueError(f"{name}.load_state_dict: state_dict has no {key!r}")
-        groups = state_dict["param_groups"]
+        groups = _checks.list_of(f"{name}.load_state_dict: param_groups", state_dict["param_groups"], Mapping)
         if len(groups) != len(self.param_groups):
             raise ValueError(f"{name}.load_state_dict: state_dict has {len(groups)} groups, expected "
                              f"{len(self.param_groups)}")
@@ -174,20 +177,27 @@ class Optimizer:
 
     def _checked_state(self, found: dict[str, Any]) -> dict[str, Any]:
         """Copies of the arrays of a state, whose names and sizes must be those of this optimizer."""
-        name = type(self).__name__
+        name = f"{type(self).__name__}.load_state_dict"
+        if not isinstance(found, Mapping):
+            raise TypeError(f"{name}: state is a {type(found).__name__}, expected that of state_dict()")
         sizes: dict[str, int] = {}
+        needed: set[str] = set()
         for index, group in enumerate(self.param_groups):
             for p in group["params"]:
                 for what in {*self.state_names, *self.optional_states}:
                     key = f"{index}.{what}.{p.dtype}"
                     sizes[key] = sizes.get(key, 0) + p.size
+                    if what in self.state_names:
+                        needed.add(key)
         state: dict[str, Any] = {"step": _checks.integer(f"{name}: step", found.get("step"), 0)}
         for key in found.keys() - {"step"}:
             if key not in sizes:
-                raise ValueError(f"{name}.load_state_dict: state has {key}, expected only {sorted(sizes)}")
-            array = np.array(found[key], key.rpartition(".")[2])
-            _checks.same_shape(f"{name}.load_state_dict: state {key}", array, (sizes[key],))
-            state[key] = array
+                raise ValueError(f"{name}: state has {key}, expected only {sorted(sizes)}")
+            dtype, label = np.dtype(key.rpartition(".")[2]), f"{name}: state {key}"
+            _checks.same_shape(label, _checks.plain_array(label, found[key], str(dtype)), (sizes[key],))
+            state[key] = _checks.as_float_array(label, found[key], 1, dtype).copy()
+        if state["step"] and (missing := sorted(needed - state.keys())):
+            raise ValueError(f"{name}: state of step {state['step']} has no {', '.join(missing)}")
         return state
 
     def __repr__(self) -> str:
