@@ -486,6 +486,16 @@ def test_callback_stops_and_is_told_the_end(event):
     assert ends == [(True, int(event == "on_epoch_end"), "enough")]
 
 
+@pytest.mark.parametrize("event", ["on_batch_end", "on_epoch_end"])
+def test_a_callback_that_stops_hides_nothing_from_those_after_it(event):
+    seen = []
+    first, after = Callback(), Callback()
+    setattr(first, event, lambda *arguments: "enough")
+    setattr(after, event, lambda *arguments: seen.append(event) or "more than enough")
+    assert fit_blobs(classifier(), callbacks=[first, after]).stopped == "enough"
+    assert seen == [event]
+
+
 def test_no_epochs():
     net = classifier()
     before = net.state_dict()
@@ -697,6 +707,24 @@ def test_refused(case):
         )
     for key, value in net.state_dict().items():  # refused before the first step
         np.testing.assert_array_equal(value, before[key])
+
+
+@pytest.mark.parametrize(("option", "value", "message"), [
+    ("loss", None, "loss must be a Loss, got None"),
+    ("loss", fn.losses.MSELoss, "loss must be a Loss, got <class"),
+    ("optimizer", 0.1, "optimizer must be an Optimizer, got 0.1"),
+    ("scheduler", 0.1, "scheduler must be an LRScheduler, got 0.1"),
+    ("callbacks", EarlyStopping(), "callbacks must be a sequence of Callback, got"),
+    ("callbacks", [5], r"callbacks has 5 \(int\), expected Callback alone"),
+    ("shuffle", 1, "shuffle must be True or False, got 1"),
+])
+def test_what_is_no_part_of_a_training_is_refused(option, value, message):
+    net = classifier()
+    options = {"loss": fn.losses.CrossEntropyLoss(), "optimizer": fn.optim.SGD(net), "progress": False}
+    with pytest.raises(TypeError, match=f"^fit: {message}"):
+        net.fit(X, Y, **{**options, option: value})
+    with pytest.raises(ValueError, match="evaluate: loss is None"):  # nothing is kept of it
+        net.evaluate(X, Y)
 
 
 def test_drop_last_is_a_flag():

@@ -17,7 +17,7 @@ from ..optim.clip import clip_grad_norm_
 from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from .callbacks import Callback
 from .history import History
-from .model import check_optimizer, output_of
+from .model import check_loss, check_optimizer, output_of
 from .modes import eval_mode, modes_of, record, restore
 from .progress import Progress
 from .samples import batches_of, samples_of, targets_of, validation_pair
@@ -143,8 +143,12 @@ def fit(
         raise ValueError(f"fit: drop_last leaves no batch of {samples} samples, batch_size is {batch_size}")
     used = samples - samples % batch_size if drop_last else samples
     rng = init.as_generator("fit: rng", rng)
+    check_loss("fit", loss)
     check_optimizer("fit", optimizer, model)
-    callbacks = list(callbacks)
+    if scheduler is not None and not isinstance(scheduler, LRScheduler):
+        raise TypeError(f"fit: scheduler must be an LRScheduler, got {scheduler!r:.60}")
+    callbacks = _checks.list_of("fit: callbacks", callbacks, Callback)
+    shuffle = _checks.flag("fit: shuffle", shuffle)
     history, best = History(), _Best(model)
     before = modes_of(model)
     model.__dict__["_loss"] = loss  # what evaluate falls back on
@@ -213,10 +217,10 @@ def _train_batch(model, batch, target, loss, optimizer, clip_grad_norm, mean):
 
 
 def _ask(callbacks, event, *arguments):
-    for callback in callbacks:
-        reason = getattr(callback, event)(*arguments)
-        if reason:
-            raise _Stop(reason)
+    """Tell all callbacks; stop for the first reason."""
+    reasons = [getattr(callback, event)(*arguments) for callback in callbacks]
+    if reason := next(filter(None, reasons), None):
+        raise _Stop(reason)
 
 
 class _Best:
@@ -280,6 +284,7 @@ def evaluate(model: Any, x: Any, y: np.ndarray, *, loss: Any = None,
     loss = model.__dict__.get("_loss") if loss is None else loss
     if loss is None:
         raise ValueError("evaluate: loss is None, and the model was not trained with fit; give loss=")
+    check_loss("evaluate", loss)
     arrays, samples = samples_of("evaluate", model, x)
     y = targets_of("evaluate", y, samples)
     batch_size = _checks.integer("evaluate: batch_size", batch_size)

@@ -10,7 +10,7 @@ from .. import _checks
 from .._kernels.runtime import in_default_environment
 from ..layers.module import backward_without_input
 from ..optim.clip import clip_grad_norm_
-from .model import check_optimizer
+from .model import check_loss, check_optimizer
 from .modes import modes_of, record, restore
 
 
@@ -78,6 +78,7 @@ def fit_sequence(
     if getattr(rnn, "bidirectional", False) and x.shape[axis] > steps:
         raise ValueError(f"fit_sequence: rnn is bidirectional, and steps = {steps} would cut x of shape "
                          f"{x.shape} along time; expected steps >= {x.shape[axis]} or one direction")
+    check_loss("fit_sequence", loss)
     check_optimizer("fit_sequence", optimizer, rnn, head)
     losses = []
     before = modes_of(rnn, head)
