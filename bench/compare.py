@@ -167,7 +167,8 @@ def main():
                         help="held to AVX2, all but ONNX Runtime, which takes no such setting")
     parser.add_argument("--algorithm", choices=["auto", "direct", "winograd"], default="auto",
                         help="of fastnn's convolutions; where it cannot be, the shape is left out")
-    parser.add_argument("--rounds", type=int, help="by default 7, of whole networks and steps of training 3")
+    parser.add_argument("--rounds", type=int,
+                        help="by default 7, of whole networks 6, of steps of training 3")
     parser.add_argument("--output", type=Path, help="save the table (.md) here, and a chart (.png) beside it")
     options = parser.parse_args()
     suite = SUITES[options.suite]

@@ -63,9 +63,10 @@ def compiled_stub(pyx):
 # --- fastnn.functional
 
 ARRAYS = ("x", "y", "a", "b", "weight", "bias", "mean", "var", "logits", "log_probs", "pos_weight",
-          "weight_ih", "weight_hh", "bias_ih", "bias_hh", "h0", "c0", "grad_y", "grad_h_n", "grad_c_n")
+          "weight_ih", "weight_hh", "bias_ih", "bias_hh", "grad_y")
 PARAMETERS = {
     **dict.fromkeys(ARRAYS, "ArrayLike"),
+    **dict.fromkeys(("h0", "c0", "grad_h_n", "grad_c_n"), "ArrayLike | None"),
     "target": "ArrayLike", "mask": "ArrayLike | None", "indices": "ArrayLike", "lengths": "ArrayLike | None",
     "stride": "int | Sequence[int]", "padding": "int | Sequence[int]", "dilation": "int | Sequence[int]",
     "kernel_size": "int | Sequence[int]", "output_padding": "int | Sequence[int]",
@@ -85,7 +86,7 @@ SEVERAL = {
     "batch_norm_stats": "tuple[Array, Array]", "half_squared_error": "Any", "cross_entropy": "Any",
     **dict.fromkeys(("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "nll_loss"), "Any"),
     "binary_cross_entropy": "Any", "binary_cross_entropy_with_logits": "Any",
-    **dict.fromkeys(("rnn", "gru"), "tuple[Array, Array]"), "lstm": "tuple[Array, tuple[Array, Array]]",
+    **dict.fromkeys(("rnn", "gru"), "tuple[Array, Array]"), "lstm": "tuple[Array, Array, Array]",
     **{f"{name}_forward": "tuple[Any, ...]" for name in ("rnn", "gru", "lstm")},
     **{f"{name}_backward": "tuple[Any, ...]" for name in (
         "rnn", "gru", "lstm", "conv1d", "conv2d", "conv_transpose2d", "linear", "batch_norm", "layer_norm",

@@ -37,6 +37,9 @@ def functions(x: NDArray[np.float32]) -> NDArray[np.float32]:
     assert grad_weight.shape == weight.shape
     pooled, places = fn.functional.max_pool2d(y, 2, return_indices=True)
     grad = fn.functional.max_pool2d_backward(pooled, places, y.shape)
+    gates, ones = np.ones((12, 5), np.float32), np.ones((12, 3), np.float32)
+    outputs, _h_n, c_n = fn.functional.lstm(np.ones((2, 1, 5), np.float32), None, None, gates, ones)
+    assert outputs.shape[1:] == c_n.shape
     loss: float = fn.functional.mse_loss(y, grad)
     assert loss >= 0
     return fn.functional.softmax(fn.functional.global_avg_pool2d(y).reshape(len(y), -1), dim=-1)

@@ -220,7 +220,7 @@ def global_avg_pool2d(x: ArrayLike) -> Array: ...
 def global_avg_pool2d_backward(grad_y: ArrayLike, input_shape: Sequence[int]) -> Array: ...
 def gru(
     x: ArrayLike,
-    h0: ArrayLike,
+    h0: ArrayLike | None,
     weight_ih: ArrayLike,
     weight_hh: ArrayLike,
     bias_ih: ArrayLike | None = ...,
@@ -231,7 +231,7 @@ def gru(
 ) -> tuple[Array, Array]: ...
 def gru_backward(
     grad_y: ArrayLike,
-    grad_h_n: ArrayLike,
+    grad_h_n: ArrayLike | None,
     saved: Any,
     *,
     truncate: int | None = ...,
@@ -239,7 +239,7 @@ def gru_backward(
 ) -> tuple[Any, ...]: ...
 def gru_forward(
     x: ArrayLike,
-    h0: ArrayLike,
+    h0: ArrayLike | None,
     weight_ih: ArrayLike,
     weight_hh: ArrayLike,
     bias_ih: ArrayLike | None = ...,
@@ -323,8 +323,8 @@ def log_softmax(x: ArrayLike, dim: int = ...) -> Array: ...
 def log_softmax_backward(grad_y: ArrayLike, y: ArrayLike, dim: int = ...) -> Array: ...
 def lstm(
     x: ArrayLike,
-    h0: ArrayLike,
-    c0: ArrayLike,
+    h0: ArrayLike | None,
+    c0: ArrayLike | None,
     weight_ih: ArrayLike,
     weight_hh: ArrayLike,
     bias_ih: ArrayLike | None = ...,
@@ -332,11 +332,11 @@ def lstm(
     *,
     reverse: bool = ...,
     lengths: ArrayLike | None = ...,
-) -> tuple[Array, tuple[Array, Array]]: ...
+) -> tuple[Array, Array, Array]: ...
 def lstm_backward(
     grad_y: ArrayLike,
-    grad_h_n: ArrayLike,
-    grad_c_n: ArrayLike,
+    grad_h_n: ArrayLike | None,
+    grad_c_n: ArrayLike | None,
     saved: Any,
     *,
     truncate: int | None = ...,
@@ -344,8 +344,8 @@ def lstm_backward(
 ) -> tuple[Any, ...]: ...
 def lstm_forward(
     x: ArrayLike,
-    h0: ArrayLike,
-    c0: ArrayLike,
+    h0: ArrayLike | None,
+    c0: ArrayLike | None,
     weight_ih: ArrayLike,
     weight_hh: ArrayLike,
     bias_ih: ArrayLike | None = ...,
@@ -398,7 +398,7 @@ def relu(x: ArrayLike) -> Array: ...
 def relu_backward(grad_y: ArrayLike, y: ArrayLike) -> Array: ...
 def rnn(
     x: ArrayLike,
-    h0: ArrayLike,
+    h0: ArrayLike | None,
     weight_ih: ArrayLike,
     weight_hh: ArrayLike,
     bias_ih: ArrayLike | None = ...,
@@ -410,7 +410,7 @@ def rnn(
 ) -> tuple[Array, Array]: ...
 def rnn_backward(
     grad_y: ArrayLike,
-    grad_h_n: ArrayLike,
+    grad_h_n: ArrayLike | None,
     saved: Any,
     *,
     truncate: int | None = ...,
@@ -418,7 +418,7 @@ def rnn_backward(
 ) -> tuple[Any, ...]: ...
 def rnn_forward(
     x: ArrayLike,
-    h0: ArrayLike,
+    h0: ArrayLike | None,
     weight_ih: ArrayLike,
     weight_hh: ArrayLike,
     bias_ih: ArrayLike | None = ...,
