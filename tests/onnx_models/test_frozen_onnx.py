@@ -95,6 +95,34 @@ def test_relu6_and_batch_norm_become_one_convolution():
     assert [n.op for n in graph.nodes] == ["conv"]
 
 
+MOVES = {
+    "Reshape": {"constant": np.int64([-1])}, "Flatten": {"axis": 0}, "Transpose": {"perm": [1, 0]},
+    "Squeeze": {"constant": np.int64([0])}, "Unsqueeze": {"constant": np.int64([0])},
+    "Identity": {}, "Dropout": {}}
+
+
+@pytest.mark.parametrize("op", MOVES)
+def test_integers_moved_are_still_integers(op):
+    """Their quotient is one of integers, which only functions of floats are not."""
+    attributes = dict(MOVES[op])
+    constants = {"c": attributes.pop("constant")} if "constant" in attributes else {}
+    nodes = [*(node(op, [name, *constants], [f"{name}m"], **attributes) for name in "ab"),
+             node("Div", ["am", "bm"], ["q"]), node("Relu", ["am"], ["r"])]
+    inputs = {"a": np.int64([[7, -7]]), "b": np.int64([[2, 2]])}
+    model = fastnn.onnx.load(model_of(nodes, inputs, ["q", "r"], constants))
+    for y, e in zip(model.freeze().run(inputs).values(), model.run(inputs).values(), strict=True):
+        assert y.dtype == e.dtype == np.int64
+        np.testing.assert_array_equal(y, e)
+
+
+def test_bytes_transposed_are_pooled_as_bytes():
+    x = np.arange(48, dtype=np.uint8).reshape(1, 4, 6, 2)
+    nodes = [node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+             node("MaxPool", ["t"], ["y"], kernel_shape=[2, 2])]
+    model = model_of(nodes, {"x": x}, ["y"])
+    assert_same_outputs(fastnn.onnx.load(model).freeze(), run_onnxruntime(model, {"x": x}), {"x": x})
+
+
 @pytest.mark.parametrize("order", [("y", "b"), ("b", "y")], ids=str)
 def test_a_vector_added_to_a_product_is_its_bias(order):
     rng = np.random.default_rng(0)

@@ -35,7 +35,11 @@ def graph_of_onnx(model: OnnxModel) -> Graph:
         view = _View(step.node, graph, floats)
         lowering = _LOWERINGS.get(step.node.op)
         node = None if lowering is None else lowering(view, **step.node.attributes)
-        if node is not None or (step.node.op in _KEEP_DTYPE and view.input(0) in floats):
+        if node is None:
+            certain = step.node.op in _KEEP_DTYPE and view.is_float()
+        else:
+            certain = step.node.op not in _ANY_DTYPE or view.is_float()
+        if certain:
             floats.update(step.node.outputs)
         graph.nodes.append(_as_it_is(step, copy.deepcopy(model._rng)) if node is None else node)
     return graph
@@ -53,6 +57,8 @@ _KEEP_DTYPE = frozenset((
     "Max", "Min", "ReduceMean", "ReduceSum", "ReduceMax", "ConvTranspose", "LayerNormalization", "MatMul",
     "Gemm", "Conv", "GlobalMaxPool", "LpPool", "InstanceNormalization", "RNN", "LSTM", "GRU", "Softmax",
     "LogSoftmax", "BatchNormalization"))
+# Of the table's operators those that take any dtype and keep it; what the others give is float.
+_ANY_DTYPE = frozenset(("Flatten", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout"))
 
 
 class _View:
