@@ -1,5 +1,7 @@
 """Every operator in float32, old opsets and odd attributes included, against ONNX Runtime."""
 
+import math
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -249,6 +251,50 @@ def test_integers(op, dtype):
 def test_max_pool_of_bytes(dtype):
     x = np.random.default_rng(0).integers(-128 if dtype == np.int8 else 0, 127, (2, 3, 7, 6)).astype(dtype)
     compare("MaxPool", {"x": x}, kernel_shape=[3, 2], pads=[1, 0, 1, 1], opset=12)
+
+
+def alone(op, inputs, opset=18, **attributes):
+    """A model of one node, to be run and differentiated."""
+    node = helper.make_node(op, list(inputs), ["y"], **attributes)
+    return fastnn.onnx.load(model_of([node], inputs, ["y"], opset=opset)).train()
+
+
+@pytest.mark.parametrize("reverse", [0, 1])
+def test_exclusive_sums_keep_small_numbers_beside_large_ones(reverse):
+    x, expected = np.float32([1, 1e9, np.inf, 2]), np.float32([0, 1, 1e9, np.inf])
+    inputs = {"x": x[::-1].copy() if reverse else x, "axis": np.array(0)}
+    compare("CumSum", inputs, exclusive=1, reverse=reverse)
+    model = alone("CumSum", inputs, exclusive=1, reverse=reverse)
+    y = model(*inputs.values())
+    np.testing.assert_array_equal(y[::-1] if reverse else y, expected)
+    grad_x, _ = model.backward(inputs["x"][::-1].copy())
+    np.testing.assert_array_equal(grad_x if reverse else grad_x[::-1], expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_erf_near_zero_and_far_from_it(dtype):
+    x = np.concatenate([[0, 1e-20, -1e-9, 0.0999, 0.1001, np.inf, -np.inf, 1e30], np.linspace(-7, 7, 200)])
+    x = x.astype(dtype)
+    expected = [math.erf(v) for v in x]
+    # 2 Phi - 1 at 0.1 loses three bits.
+    np.testing.assert_allclose(alone("Erf", {"x": x})(x), expected, rtol=8 * np.finfo(dtype).eps + 2e-15)
+
+
+def test_gradient_of_a_power_of_zero():
+    a, b = np.array([0.0, 0.0, 2.0]), np.array([0.0, 1.0, 0.0])
+    model = alone("Pow", {"a": a, "b": b})
+    np.testing.assert_array_equal(model(a, b), [1, 0, 1])
+    grad_a, grad_b = model.backward(np.ones(3))
+    np.testing.assert_array_equal(grad_a, [0, 1, 0])
+    np.testing.assert_allclose(grad_b, [0, 0, math.log(2)])
+
+
+def test_gradient_of_casts_to_bfloat16_and_back():
+    x = np.float32([1, 2, 3])
+    nodes = [helper.make_node("Cast", ["x"], ["b"], to=16), helper.make_node("Cast", ["b"], ["y"], to=1)]
+    model = fastnn.onnx.load(model_of(nodes, {"x": x}, ["y"])).train()
+    np.testing.assert_array_equal(model(x), x)
+    np.testing.assert_array_equal(model.backward(np.float32([4, 5, 6])), [4, 5, 6])
 
 
 def test_a_sequence_without_steps():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..dtypes import dtype_of
-from .registry import operator
+from .registry import is_float, operator
 
 
 def _cast(x, dtype):
@@ -37,7 +37,7 @@ def cast_like(call, x, like, *, saturate=1, round_mode="up"):
 @cast_like.gradient
 def cast_backward(call, grad_y, **attributes):
     x = call.inputs[0]
-    return grad_y.astype(x.dtype) if x.dtype.kind == "f" and grad_y.dtype.kind == "f" else None
+    return grad_y.astype(x.dtype) if is_float(x.dtype) and is_float(grad_y.dtype) else None
 
 
 @operator("If")

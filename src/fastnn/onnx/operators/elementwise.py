@@ -79,8 +79,9 @@ def power(call, a, b):
 @power.gradient
 def power_backward(call, grad_y):
     a, b = call.inputs
-    # 0^b is 0 for all b > 0, so its logarithm is not asked for.
-    return _to_inputs(call, lambda: grad_y * b.astype(a.dtype) * np.power(a, (b - 1).astype(a.dtype)),
+    # a^0 is 1 for all a, whatever a^-1 is; 0^b is 0 for all b > 0, so its logarithm is not asked for.
+    less_one = (np.where(b, b, 1) - 1).astype(a.dtype)
+    return _to_inputs(call, lambda: grad_y * b.astype(a.dtype) * np.power(a, less_one),
                       lambda: (grad_y * call.outputs[0] * np.log(np.where(a > 0, a, 1))).astype(b.dtype))
 
 
@@ -196,11 +197,21 @@ def is_inf(call, x, *, detect_negative=1, detect_positive=1):
 # --- One input. Of each function its derivative, from x and y.
 
 
+# Of erf(x) / x, in powers of x^2, the highest first; below 0.1 the next one would add 1e-16 of it.
+_ERF_SERIES = [2 / math.sqrt(math.pi) * (-1) ** n / (math.factorial(n) * (2 * n + 1))
+               for n in range(5, -1, -1)]
+
+
 def _erf(x):
     """The error function, from the package's gelu: x Phi(x) = x (1 + erf(x / sqrt 2)) / 2."""
-    z = x.astype(np.float64) * math.sqrt(2)
-    z = np.where(z == 0, 1e-300, z)
-    return (2 * F.gelu(z) / z - 1).astype(x.dtype)
+    wide = x.astype(np.float64)
+    small = np.abs(wide) < 0.1
+    # From 6 on erf rounds to 1; of infinity the quotient is NaN.
+    z = np.where(small, 1, np.clip(wide, -6, 6)) * math.sqrt(2)
+    y = np.asarray(2 * F.gelu(z) / z - 1)
+    near = wide[small]  # where the difference has few digits left
+    y[small] = near * np.polyval(_ERF_SERIES, near * near)
+    return y.astype(x.dtype)
 
 
 _FUNCTIONS = {

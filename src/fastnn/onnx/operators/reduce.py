@@ -135,6 +135,9 @@ def cum_sum_backward(call, grad_y, *, exclusive=0, reverse=0):
 
 def _running_sum(x, axis, exclusive, reverse):
     x = np.flip(x, axis) if reverse else x
-    y = np.cumsum(x, axis, dtype=x.dtype)
-    y = y - x if exclusive else y
+    if exclusive:  # by a shift: y - x would lose the digits below those of a large x
+        y = np.zeros_like(x)
+        np.moveaxis(y, axis, 0)[1:] = np.cumsum(np.moveaxis(x, axis, 0)[:-1], 0, dtype=x.dtype)
+    else:
+        y = np.cumsum(x, axis, dtype=x.dtype)
     return np.flip(y, axis) if reverse else y

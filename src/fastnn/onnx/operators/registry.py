@@ -97,6 +97,11 @@ def _is_narrow(dtype: np.dtype) -> bool:
     return dtype.kind in "fV" and dtype.itemsize == 2  # bfloat16 is no float in NumPy's eyes
 
 
+def is_float(dtype: np.dtype) -> bool:
+    """Whether a dtype is a float, bfloat16 among them."""
+    return dtype.kind == "f" or _is_narrow(dtype)
+
+
 def _wide(arrays: Sequence[Any], narrow: np.dtype) -> list[Any]:
     return [x.astype(np.float32) if x is not None and x.dtype == narrow else x for x in arrays]
 
