@@ -131,6 +131,13 @@ def same_shape(name: str, array: np.ndarray, shape: tuple[int, ...], of: str = "
         raise ValueError(f"{name} has shape {array.shape}, expected {shape}{' ' + of if of else ''}")
 
 
+def axis_of(name: str, axis: int, rank: int, of: str = "an input") -> int:
+    """Return the place of an axis, of which negative ones count from the end; `of` says what has the rank."""
+    if not -rank <= axis < rank:
+        raise ValueError(f"{name} {axis} is out of range for {of} of {rank} dimensions")
+    return axis % rank
+
+
 # --- Numbers
 
 

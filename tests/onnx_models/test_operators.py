@@ -297,6 +297,38 @@ def test_gradient_of_casts_to_bfloat16_and_back():
     np.testing.assert_array_equal(model.backward(np.float32([4, 5, 6])), [4, 5, 6])
 
 
+BEYOND = {
+    "ReduceSum": ((2, 3, 4), {"constant": np.array([3])}, 18),
+    "ReduceMax": ((2, 3, 4), {"axes": [-4]}, 12),
+    "GatherElements": ((2, 3, 4), {"constant": np.zeros((2, 3, 4), np.int64), "axis": 3}, 18),
+    "LayerNormalization": ((2, 4, 4), {"constant": np.ones(4, np.float32), "axis": 4}, 18),
+    "Flatten": ((2, 3, 4), {"axis": 4}, 18),
+    "Softmax": ((2, 3, 4), {"axis": 4}, 11),
+    "LogSoftmax": ((2, 3, 4), {"axis": -4}, 11),
+}
+
+
+@pytest.mark.parametrize("op", BEYOND)
+def test_an_axis_that_is_not_there_is_refused(op):
+    shape, attributes, opset = BEYOND[op]
+    attributes, inputs = dict(attributes), {"x": draw(*shape, dtype=np.float32)}
+    if "constant" in attributes:
+        inputs["c"] = attributes.pop("constant")
+    compare(op, inputs, opset=opset, **attributes)
+    model = alone(op, inputs, opset, **attributes)
+    for run in (model, model.freeze()):
+        with pytest.raises(ValueError, match=rf"^{op} node 'y': axis -?\d is out of range for an input of"):
+            run(*inputs.values())
+
+
+def test_resize_of_an_axis_that_is_not_there_is_refused():
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], axes=[3])
+    x = draw(2, 3, 4, dtype=np.float32)
+    model = fastnn.onnx.load(model_of([node], {"x": x}, ["y"], {"scales": np.float32([2])}, opset=19))
+    with pytest.raises(ValueError, match=r"^Resize node 'y': axis 3 is out of range for an input of 3 dim"):
+        model(x)
+
+
 def test_a_sequence_without_steps():
     """Its outputs are zero, its final state is the initial one."""
     _, arrays, _, _, opset = CASES["gru"]

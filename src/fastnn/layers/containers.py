@@ -259,10 +259,7 @@ class Parallel(_ModuleSequence):
             self._save(None)
             return reduce(add, outputs)
         shapes = [y.shape for y in outputs]
-        ndim, dim = len(shapes[0]), self.dim
-        if not -ndim <= dim < ndim:
-            raise ValueError(f"Parallel: dim {dim} is out of range for outputs of {ndim} dimensions")
-        dim %= ndim
+        dim = _checks.axis_of("Parallel: dim", self.dim, len(shapes[0]), "outputs")
         if any(s[:dim] + s[dim + 1 :] != shapes[0][:dim] + shapes[0][dim + 1 :] for s in shapes):
             raise ValueError(f"Parallel: outputs of shapes {shapes} cannot be joined along dimension {dim}")
         self._save([s[dim] for s in shapes], dim)

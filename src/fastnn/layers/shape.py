@@ -34,17 +34,23 @@ class Flatten(Module):
         """Return `x` with the dimensions joined; a view of it where its memory allows."""
         x = _checks.plain_array("Flatten: x", x, "numbers")
         shape = x.shape
-        start = _index("Flatten: start_dim", self.start_dim, x.ndim)
-        end = _index("Flatten: end_dim", self.end_dim, x.ndim)
-        if start > end:
-            raise ValueError(
-                f"Flatten: start_dim {self.start_dim} comes after end_dim {self.end_dim} "
-                f"in an input of {x.ndim} dimensions"
-            )
+        start, end = self._axes(x.ndim)
         self._save(shape)
         if start <= 1 < end and x.strides[1] == x.itemsize and math.prod(shape[2 : end + 1]) > 1:
             x = contiguous(x)  # as it has to be: its memory is channels-last
         return x.reshape(*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
+
+    def _axes(self, ndim: int) -> tuple[int, int]:
+        """The first and the last axis to join in an input of `ndim` dimensions."""
+        rank = max(ndim, 1)  # a scalar becomes one element
+        start = _checks.axis_of("Flatten: start_dim", self.start_dim, rank)
+        end = _checks.axis_of("Flatten: end_dim", self.end_dim, rank)
+        if start > end:
+            raise ValueError(
+                f"Flatten: start_dim {self.start_dim} comes after end_dim {self.end_dim} "
+                f"in an input of {ndim} dimensions"
+            )
+        return start, end
 
     def backward(self, grad_y: np.ndarray, *, input_grad: bool = True) -> np.ndarray:
         """Return the gradient in the input's shape."""
@@ -58,14 +64,6 @@ class Flatten(Module):
 
     def extra_repr(self) -> str:
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
-
-
-def _index(name: str, dim: int, ndim: int) -> int:
-    """Return the place that `dim` means in an array of `ndim` dimensions."""
-    ndim = max(ndim, 1)  # a scalar becomes one element
-    if not -ndim <= dim < ndim:
-        raise ValueError(f"{name} {dim} is out of range for an input of {ndim} dimensions")
-    return dim % ndim
 
 
 class Identity(Module):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import layers as nn
+from .._checks import axis_of
 from .export_graph import Builder, Size, channels, emits, rank, shape_text
 from .graph import Value
 
@@ -224,12 +225,13 @@ def _silu(builder: Builder, layer: nn.SiLU, x: Value) -> Value:
 
 @emits(nn.Softmax)
 def _softmax(builder: Builder, layer: nn.Softmax, x: Value) -> Value:
-    return builder.add("Softmax", x, shape=x.shape, axis=layer.dim)
+    return builder.add("Softmax", x, shape=x.shape, axis=axis_of("Softmax: dim", layer.dim, len(x.shape)))
 
 
 @emits(nn.LogSoftmax)
 def _log_softmax(builder: Builder, layer: nn.LogSoftmax, x: Value) -> Value:
-    return builder.add("LogSoftmax", x, shape=x.shape, axis=layer.dim)
+    return builder.add("LogSoftmax", x, shape=x.shape,
+                       axis=axis_of("LogSoftmax: dim", layer.dim, len(x.shape)))
 
 
 # --- Shapes
@@ -243,7 +245,7 @@ def _nothing(builder: Builder, layer: Any, x: Value) -> Value:
 @emits(nn.Flatten)
 def _flatten(builder: Builder, layer: nn.Flatten, x: Value) -> Value:
     count = max(len(x.shape), 1)
-    start, end = layer.start_dim % count, layer.end_dim % count
+    start, end = layer._axes(len(x.shape))
     joined, after = x.shape[start : end + 1], x.shape[end + 1 :]
     size = math.prod(joined) if all(isinstance(n, int) for n in joined) else None
     shape = (*x.shape[:start], size, *after)
@@ -307,7 +309,7 @@ def _parallel(builder: Builder, layer: nn.Parallel, x: Value) -> Value:
         for other in others:
             y = builder.add("Add", y, other, shape=_common(y, other))
         return y
-    dim = layer.dim % len(y.shape)
+    dim = axis_of("Parallel: dim", layer.dim, len(y.shape), "outputs")
     sizes = [value.shape[dim] for value in (y, *others)]
     size = sum(sizes) if all(isinstance(n, int) for n in sizes) else None
     return builder.add("Concat", y, *others, shape=(*y.shape[:dim], size, *y.shape[dim + 1 :]), axis=dim)

@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 
+from ..._checks import axis_of
 from ..._kernels import elementwise as _elementwise
 from ...layers.axes import final_steps
+from ...onnx.operators.shape import matrix_shape
 from .registry import Known, check_float, contiguous, empty_as, steps_of
 
 # --- Views
@@ -43,8 +45,8 @@ def flatten_steps(build, node, x):
 @steps_of("matrix")
 def matrix_steps(build, node, x):
     """As a matrix: the axes before `axis`, and the others."""
-    axis = node.attributes["axis"] + (x.ndim if node.attributes["axis"] < 0 else 0)
-    return _kept(build, _reshaped(build, x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))))
+    return _kept(build, _reshaped(build, x, matrix_shape(f"{node.label}: axis", x.shape,
+                                                         node.attributes["axis"])))
 
 
 @steps_of("transpose")
@@ -110,11 +112,8 @@ def concat_steps(build, node, *parts):
     """Arrays one after the other along an axis."""
     if node.attributes.get("joined"):
         return build.shared(node.outputs[0]).transpose(0, 3, 1, 2)
-    first, axis = parts[0], node.attributes["axis"]
-    rank = first.ndim
-    if not -rank <= axis < rank:
-        raise ValueError(f"{node.label}: dim {axis} is out of range for outputs of {rank} dimensions")
-    axis %= rank
+    first = parts[0]
+    axis = axis_of(f"{node.label}: dim", node.attributes["axis"], first.ndim, "outputs")
     shapes = [part.shape for part in parts]
     if any(s[:axis] + s[axis + 1 :] != shapes[0][:axis] + shapes[0][axis + 1 :] for s in shapes):
         raise ValueError(f"{node.label}: outputs of shapes {shapes} cannot be joined along dimension {axis}")
@@ -136,9 +135,7 @@ def concat_steps(build, node, *parts):
 def softmax_steps(build, node, x):
     """Softmax along an axis, or its logarithm."""
     check_float(node, x)
-    axis = node.attributes["axis"]
-    if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"{node.label}: dim {axis} is out of range for an input of {x.ndim} dimensions")
+    axis = axis_of(f"{node.label}: dim", node.attributes["axis"], x.ndim)
     rows = contiguous(build, np.moveaxis(x, axis, -1))
     y = build.empty(rows.shape, x.dtype)
     matrix = (math.prod(rows.shape[:-1]), rows.shape[-1])

@@ -7,6 +7,7 @@ import numpy as np
 from ... import functional as F
 from ._broadcast import sum_to_shape
 from .registry import operator
+from .shape import matrix_shape
 
 
 @operator("Relu")
@@ -207,8 +208,7 @@ def swish_backward(call, grad_y, *, alpha=1.0):
 
 
 def _as_matrix(x, axis):
-    axis %= x.ndim + (axis == x.ndim)
-    return x.reshape(int(np.prod(x.shape[:axis])), int(np.prod(x.shape[axis:])))
+    return x.reshape(matrix_shape("axis", x.shape, axis))
 
 
 @operator("Softmax", widen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..._checks import axis_of
 from ._broadcast import sum_to_shape
 from .registry import operator
 
@@ -98,7 +99,7 @@ def gather(call, x, indices, *, axis=0):
 @gather.gradient
 def gather_backward(call, grad_y, *, axis=0):
     x, indices = call.inputs
-    axis %= x.ndim
+    axis = axis_of("axis", axis, x.ndim)
     grad_x = np.zeros_like(x)
     rows = np.moveaxis(grad_y.reshape(*x.shape[:axis], indices.size, *x.shape[axis + 1:]), axis, 0)
     np.add.at(np.moveaxis(grad_x, axis, 0), indices.reshape(-1), rows)
@@ -108,7 +109,7 @@ def gather_backward(call, grad_y, *, axis=0):
 @operator("GatherElements", since=11)
 def gather_elements(call, x, indices, *, axis=0):
     """Along an axis, of each line the elements that the line of indices names."""
-    axis %= x.ndim
+    axis = axis_of("axis", axis, x.ndim)
     call.saved = tuple(np.where(indices < 0, indices + x.shape[axis], indices) if i == axis else grid
                        for i, grid in enumerate(np.ogrid[tuple(map(slice, indices.shape))]))
     return x[call.saved]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ... import functional as F
+from ..._checks import axis_of
 from ...functional.local_response import divide_by_neighbours, divide_by_neighbours_backward
 from ...functional.norm import exact_stats
 from ._broadcast import sum_to_shape
@@ -133,12 +134,12 @@ def dropout_backward(call, grad_y, *_, seed=None):
 @operator("LayerNormalization", weights=(1, 2), widen=True)
 def layer_norm(call, x, scale, bias=None, *, axis=-1, epsilon=1e-5, stash_type=1):
     """Normalise over the axes from `axis` on."""
-    sizes = x.shape[axis % x.ndim:]
+    sizes = x.shape[axis_of("axis", axis, x.ndim):]
     weight, offset = (None if v is None else np.broadcast_to(v, sizes) for v in (scale, bias))
     y = F.layer_norm(x, sizes, weight, offset, epsilon)
     if not (call.wants(1) or call.wants(2)):
         return y
-    axes = tuple(range(axis % x.ndim, x.ndim))
+    axes = tuple(range(x.ndim - len(sizes), x.ndim))
     wide = x.astype(np.float64)
     deviation = np.sqrt(wide.var(axes, keepdims=True) + epsilon)
     return y, wide.mean(axes, keepdims=True).astype(np.float32), (1 / deviation).astype(np.float32)
@@ -147,7 +148,7 @@ def layer_norm(call, x, scale, bias=None, *, axis=-1, epsilon=1e-5, stash_type=1
 @layer_norm.gradient
 def layer_norm_backward(call, grad_y, *_, axis=-1, epsilon=1e-5, stash_type=1):
     x, scale, bias = (*call.inputs, None)[:3]
-    sizes = x.shape[axis % x.ndim:]
+    sizes = x.shape[axis_of("axis", axis, x.ndim):]
     weight, offset = (None if v is None else np.broadcast_to(v, sizes) for v in (scale, bias))
     grad_x, *grads = F.layer_norm_backward(grad_y, x, sizes, weight, offset, epsilon)
     return grad_x, *(None if v is None else sum_to_shape(grad, v.shape)

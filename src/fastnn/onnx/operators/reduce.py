@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..._checks import axis_of
 from .registry import operator
 
 
@@ -68,7 +69,7 @@ _AXES_INPUT = {"ReduceSum": 13}
 
 
 def _reduce(call, x, axes, keepdims, function):
-    axes = tuple(range(x.ndim)) if axes is None else tuple(axis % x.ndim for axis in axes)
+    axes = tuple(range(x.ndim)) if axes is None else tuple(axis_of("axis", axis, x.ndim) for axis in axes)
     y = np.asarray(function(x, axes)).astype(x.dtype, copy=False)
     call.saved = y, axes
     return y if keepdims else y.squeeze(axes)

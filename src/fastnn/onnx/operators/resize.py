@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..._checks import axis_of
 from .registry import operator
 
 
@@ -134,7 +135,7 @@ def _sizes(shape, axes, scales, sizes, policy):
 
 
 def _resize(call, x, roi, scales, sizes, axes, policy, extrapolation, options):
-    axes = range(x.ndim) if axes is None else [axis % x.ndim for axis in axes]
+    axes = range(x.ndim) if axes is None else [axis_of("axis", axis, x.ndim) for axis in axes]
     if options.mode not in ("nearest", "linear", "cubic"):
         raise ValueError(f"mode {options.mode!r}, expected 'nearest', 'linear' or 'cubic'")
     counts, scales = _sizes(x.shape, axes, scales, sizes, policy)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from ..._checks import axis_of
 from .registry import operator
 
 
@@ -27,11 +30,16 @@ def reshape(call, x, shape, *, allowzero=0):
     return x.reshape(sizes)
 
 
+def matrix_shape(name, shape, axis):
+    """The shape of a matrix whose rows are the axes before `axis`, none or all of them too."""
+    axis = axis_of(name, axis, len(shape) + (axis == len(shape)))
+    return math.prod(shape[:axis]), math.prod(shape[axis:])
+
+
 @operator("Flatten", rearranges=True)
 def flatten(call, x, *, axis=1):
     """x as a matrix: the axes before `axis`, and the others."""
-    axis = axis + x.ndim if axis < 0 else axis
-    return x.reshape(int(np.prod(x.shape[:axis])), int(np.prod(x.shape[axis:])))
+    return x.reshape(matrix_shape("axis", x.shape, axis))
 
 
 @operator("Squeeze", rearranges=True)
