@@ -9,7 +9,6 @@ import numpy as np
 from ..._checks import axis_of
 from ..._kernels import elementwise as _elementwise
 from ...layers.axes import final_steps
-from ...onnx.operators.shape import matrix_shape
 from .registry import Known, check_float, contiguous, empty_as, steps_of
 
 # --- Views
@@ -45,8 +44,9 @@ def flatten_steps(build, node, x):
 @steps_of("matrix")
 def matrix_steps(build, node, x):
     """As a matrix: the axes before `axis`, and the others."""
-    return _kept(build, _reshaped(build, x, matrix_shape(f"{node.label}: axis", x.shape,
-                                                         node.attributes["axis"])))
+    axis = node.attributes["axis"]
+    axis = axis_of(f"{node.label}: axis", axis, x.ndim + (axis == x.ndim))
+    return _kept(build, _reshaped(build, x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))))
 
 
 @steps_of("transpose")
