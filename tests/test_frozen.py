@@ -612,6 +612,37 @@ def test_shortcut_of_another_shape():
         frozen(draw(1, 3, 8, 8, dtype=np.float32))
 
 
+LOOKS = {
+    "rank": lambda x: x if len(x.shape) == 3 else -x,
+    "size": lambda x: x if x.shape[0] == 1 else -x,
+    "another size": lambda x: x if x.shape[0] != 2 else -x,
+    "no size": lambda x: x if x.shape[0] else -x,
+    "smaller size": lambda x: x if x.shape[0] > 1 else -x,
+    "last size": lambda x: x.reshape(x.shape[-1], -1),
+    "size of axis 1": lambda x: x.shape[1] * x,
+    "sizes": lambda x: sum(x.shape) * x,
+    "number": lambda x: -x if x else x,
+    "equal numbers": lambda x: -x if (x == 1).all() else x,
+    "larger numbers": lambda x: -x if (x > 0).all() else x,
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_what_depends_on_sizes_or_numbers_is_not_followed(look):
+    function = LOOKS[look]
+    with pytest.raises(ValueError, match="freeze: Computed: its forward cannot be followed"):
+        Computed(function).eval().freeze()
+    net, x = fn.Sequential(Computed(function), fn.ReLU()).eval(), np.ones((1, 1), np.float32)
+    assert_same_bits([net.freeze()(x)], [net(x)])
+
+
+def test_norm_behind_a_signal_without_a_batch_axis_is_not_folded():
+    """The channels are axis 0 of what the convolution gives; the norm takes axis 1."""
+    net = with_statistics(fn.Sequential(fn.Conv1d(2, 4, 1, rng=0), fn.BatchNorm1d(4)))
+    x = draw(2, 4, dtype=np.float32)
+    assert_close([net.freeze()(x)], [net(x)], 1e-6, np.float32)
+
+
 def test_what_cannot_be_frozen():
     from fastnn.frozen import freeze
 

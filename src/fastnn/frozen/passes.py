@@ -105,12 +105,11 @@ def _can_scale(graph: Graph, node: Node, product: Node, uses: Any, known: Any) -
     if product.op not in _PRODUCTS or product.attributes["activation"] or uses[node.inputs[0]] > 1:
         return False
     rank = known.get(product.outputs[0])
-    # The channels of what Linear gives are axis 1 of matrices alone.
-    if rank not in node.attributes["ranks"] or (product.op == "linear" and rank != 2):
-        return False
     weight, scale = graph.constants.get(product.inputs[1]), graph.constants.get(node.inputs[1])
     bias = product.inputs[2]
-    return (weight is not None and scale is not None and weight.dtype == node.attributes["dtype"]
+    # Of what has no batch axis, or of a Linear's matrices one behind the other, axis 1 is not the channels.
+    return (rank in node.attributes["ranks"] and weight is not None and rank == weight.ndim
+            and scale is not None and weight.dtype == node.attributes["dtype"]
             and scale.shape == weight.shape[:1] and (not bias or bias in graph.constants))
 
 

@@ -79,11 +79,42 @@ class Layer:
         return Value(self._builder, names)
 
 
-class Size:
+class _Unknown:
+    """What no condition can be asked about: the numbers come when the network is called."""
+
+    def __eq__(self, other: object) -> bool:
+        raise Untraceable(f"a comparison of {self._words}")
+
+    def __bool__(self) -> bool:
+        raise Untraceable(f"a condition on {self._words}")
+
+    __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __eq__
+    __hash__ = object.__hash__
+    _words = "an array's elements"
+
+
+class Size(_Unknown):
     """Stands for the size of the first axis, which is of use in `Value.reshape` alone."""
 
+    _words = "an array's size"
 
-class Value:
+
+class Sizes:
+    """Stands for a shape, of which the size of the first axis can be asked."""
+
+    def __getitem__(self, axis: Any) -> Size:
+        if type(axis) is not int or axis != 0:
+            raise Untraceable(f"the size of axis {axis}")
+        return Size()
+
+    def __len__(self) -> int:
+        raise Untraceable("the number of an array's axes")
+
+    def __iter__(self) -> Any:
+        raise Untraceable("an array's sizes")
+
+
+class Value(_Unknown):
     """Stands for an array."""
 
     def __init__(self, builder: Builder, name: str):
@@ -159,9 +190,9 @@ class Value:
     # --- Shape
 
     @property
-    def shape(self) -> tuple[Size]:
-        """The size of the first axis alone is known here."""
-        return (Size(),)
+    def shape(self) -> Sizes:
+        """The size of the first axis alone is of use here."""
+        return Sizes()
 
     def transpose(self, *axes: Any) -> Value:
         """The axes in another order."""
