@@ -282,6 +282,12 @@ def test_residual_takes_a_list_as_gradient():
     np.testing.assert_array_equal(net.backward([[1.0, 1.0, 1.0]]), expected)
 
 
+def test_residual_of_lists_has_the_dtype_of_its_body():
+    net = Residual(fastnn.Linear(2, 2))
+    y = net([[1.0, 2.0]])
+    assert y.dtype == net.backward([[1.0, 1.0]]).dtype == np.float32
+
+
 def test_residual_does_not_write_into_its_input():
     x = x_of(2, 3)
     kept = x.copy()

@@ -67,6 +67,10 @@ def test_assignment_copies_into_the_parameter():
     assert not p.grad.any()
     with pytest.raises(TypeError, match="weight is float32, got float64"):
         layer.weight = np.zeros((2, 2))
+    with pytest.raises(TypeError, match="weight is float32, got float64"):
+        p.data = Parameter(np.zeros((2, 2)))
+    with pytest.raises(TypeError, match=r"weight\.grad is float32, got float64"):
+        p.grad = np.float64(0)
     with pytest.raises(ValueError, match=r"weight has shape \(2,\), expected \(2, 2\)"):
         p.data = np.zeros(2, np.float32)
     with pytest.raises(ValueError, match=r"weight\.grad has shape"):
@@ -504,6 +508,11 @@ def test_buffers_hold_numbers_and_a_refused_one_leaves_nothing_behind():
     for value, error in (([[1], [2, 3]], ValueError), ("x", TypeError), (object(), TypeError)):
         with pytest.raises(error, match=r"^register_buffer: b "):
             module.register_buffer("b", value)
+    for name in ("dtype", "forward", "train"):
+        with pytest.raises(ValueError, match=f"Module has an attribute '{name}' already"):
+            module.register_buffer(name, np.zeros(2))
+    with pytest.raises(TypeError, match="name must be a string, got 5"):
+        module.register_buffer(5, np.zeros(2))
     assert module.state_dict() == {}
     module.register_buffer("b", np.zeros(2, np.uint8))
     module.b = [1, 0]

@@ -199,7 +199,7 @@ class Residual(_Container):
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return f(body(x) + shortcut(x)); the two must have one shape."""
         y: np.ndarray = _first(self.body(x))
-        around = np.asarray(x) if self.shortcut is None else _first(self.shortcut(x))
+        around = _like(y, x) if self.shortcut is None else _first(self.shortcut(x))
         _checks.same_shape("Residual: the shortcut", around, y.shape, "as the body's output has")
         # Not in place: the body may have kept its output, and an Identity's is x.
         y = add(y, around, relu=self.activation == "relu")
@@ -220,11 +220,19 @@ class Residual(_Container):
         else:
             grad_y = _fused.backward(self.activation, grad_y, y)
         grad_x = _backward(self.body, grad_y, input_grad)
-        around = grad_y if self.shortcut is None else _backward(self.shortcut, grad_y, input_grad)
+        if self.shortcut is not None:
+            around = _backward(self.shortcut, grad_y, input_grad)
+        elif input_grad:
+            around = _like(grad_x, grad_y)
         return add(grad_x, around) if input_grad else None
 
     def extra_repr(self) -> str:
         return f"activation={self.activation!r}" if isinstance(self.activation, str) else ""
+
+
+def _like(y: np.ndarray, x: Any) -> np.ndarray:
+    """What goes around a body that gives y: x as an array, which has y's dtype if x has none of its own."""
+    return np.asarray(x, None if hasattr(x, "dtype") else y.dtype)
 
 
 class Parallel(_ModuleSequence):

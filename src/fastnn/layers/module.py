@@ -178,11 +178,12 @@ class Module:
 
     def register_buffer(self, name: str, array: Any) -> None:
         """Make `array` (copied; None for none) the attribute `name`, part of the state but not trained."""
-        if name in self.__dict__:
+        if not isinstance(name, str):
+            raise TypeError(f"register_buffer: name must be a string, got {name!r:.60}")
+        if hasattr(self, name):
             raise ValueError(f"register_buffer: {type(self).__name__} has an attribute {name!r} already")
-        array = None if array is None else _as_buffer(f"register_buffer: {name}", array, None)
+        setattr(self, name, None if array is None else _as_buffer(f"register_buffer: {name}", array, None))
         self._buffer_names += (name,)
-        setattr(self, name, array)
 
     def _own(self, kind: type[T]) -> Iterator[tuple[str, T]]:
         """Yield the (name, attribute) of this module alone that are of this kind, in order of definition."""
@@ -494,8 +495,8 @@ def _once(pairs: Iterator[tuple[str, T]]) -> Iterator[tuple[str, T]]:
 def _misfit(key: str, value: Any, target: Parameter | np.ndarray) -> str | None:
     """Say why `value` cannot be copied into `target`, if so."""
     try:
-        value = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
+        value = _checks.plain_array("it", value, "numbers")
+    except (TypeError, ValueError) as error:
         return f"{key} is not an array ({error})"
     if value.shape != target.shape:
         return f"{key} has shape {value.shape}, expected {target.shape}"

@@ -133,8 +133,8 @@ class Parameter:
     def _checked(self, what: str, value: Any) -> np.ndarray:
         name = (self.name or "Parameter") + what
         array = _checks.as_float_array(name, value)
-        # A list has no dtype of its own; an array's is never changed without being asked.
-        if isinstance(value, np.ndarray) and array.dtype != self.dtype:
+        # A list has no dtype of its own; an array's, or a tensor's, is never changed without being asked.
+        if hasattr(value, "dtype") and array.dtype != self.dtype:
             raise TypeError(f"{name} is {self.dtype}, got {array.dtype}; convert it with .astype")
         _checks.same_shape(name, array, self.shape)
         return array
