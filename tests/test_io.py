@@ -124,6 +124,8 @@ def test_other_files_hold_arrays_alone(path):
             fastnn.save(state, path)
     with pytest.raises(ValueError, match=r"save: a cannot be made an array: .* go into a \.pt file"):
         fastnn.save({"a": [[1.0], [1.0, 2.0]]}, path)
+    with pytest.raises(TypeError, match="save: a is a masked array, whose mask would be lost"):
+        fastnn.save({"a": np.ma.zeros(3)}, path)
     assert not path.exists()
 
 

@@ -727,6 +727,22 @@ def test_what_is_no_part_of_a_training_is_refused(option, value, message):
         net.evaluate(X, Y)
 
 
+def test_masks_are_not_lost():
+    net, loss = classifier(), fn.losses.CrossEntropyLoss()
+    options = {"loss": loss, "optimizer": fn.optim.SGD(net), "progress": False}
+    masked_x, masked_y = np.ma.array(X, mask=X > 1), np.ma.array(Y, mask=Y > 0)
+    for call, name in ((lambda: net.fit(masked_x, Y, **options), "fit: x"),
+                       (lambda: net.fit((X, masked_x), Y, **options), r"fit: x\[1\]"),
+                       (lambda: net.fit(X, masked_y, **options), "fit: y"),
+                       (lambda: net.predict(masked_x), "predict: x"),
+                       (lambda: net.evaluate(X, masked_y, loss=loss), "evaluate: y"),
+                       (lambda: net.eval().freeze()(masked_x), "Sequential: input '.*'")):
+        with pytest.raises(TypeError, match=f"^{name} is a masked array, whose mask would be lost"):
+            call()
+    with pytest.raises(ValueError, match=r"is not an array \(it is a masked array, whose mask"):
+        net.load_state_dict({key: np.ma.array(value) for key, value in net.state_dict().items()})
+
+
 def test_drop_last_is_a_flag():
     with pytest.raises(TypeError, match="fit: drop_last must be True or False, got 1"):
         fit_blobs(classifier(), drop_last=1)

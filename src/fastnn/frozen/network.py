@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._checks import plain_array
 from .._kernels.runtime import in_default_environment, packed_for_isa
 from .graph import Graph, Input, Node
 from .passes import optimise
@@ -174,7 +175,8 @@ def _formed(form: Any, results: list[np.ndarray]) -> Any:
 
 def _as_input(name: str, value: Input, x: Any) -> np.ndarray:
     """The array given for an input, if it is of the dtype and shape that the network wants."""
-    x = np.asarray(x)
+    if type(x) is not np.ndarray:
+        x = plain_array(f"{name}: input {value.name!r}", x, "numbers")
     if not (x.dtype.isnative and x.flags.aligned):
         x = x.astype(x.dtype.newbyteorder("="))
     if value.dtype is not None and x.dtype != value.dtype:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._checks import plain_array
 from . import torch_pickle
 
 _MAX_BITS = 8 * 255 - 1  # of an integer: a pickle says in one byte how many it has, the sign's among them
@@ -53,9 +54,11 @@ def as_nested(name: str, value: Any, depth: int = 1) -> Any:
 def _as_array(name: str, value: Any, else_: str) -> np.ndarray:
     """Return an array in C order and native byte order."""
     try:
-        array = np.asarray(value)
+        array = np.asarray(value) if value is None else plain_array(f"save: {name}", value, "numbers")
     except ValueError as error:  # a ragged list
-        raise ValueError(f"save: {name} cannot be made an array: {error}{else_}") from error
+        raise ValueError(f"save: {name} cannot be made an array: {error.__cause__}{else_}") from error
+    except TypeError as error:  # a mask, an object that refuses
+        raise TypeError(f"{error}{else_}") from error
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise TypeError(f"save: {name} has dtype {array.dtype}, expected numbers of at most 64 bits{else_}")
     return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")

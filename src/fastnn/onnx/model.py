@@ -208,7 +208,7 @@ def _shape(value: Value) -> str:
 def _checked(value: Value, x: Any) -> np.ndarray:
     """The array given for an input, if it is of the dtype and shape that the model wants."""
     name = f"OnnxModel: input {value.name!r}"
-    x = np.asarray(x)
+    x = _checks.plain_array(name, x, "numbers")
     if value.dtype is not None and x.dtype != value.dtype:
         if x.dtype.newbyteorder("=") != value.dtype:
             raise TypeError(f"{name} has dtype {x.dtype}, expected {value.dtype}; convert it with .astype")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _checks
 from ..layers import (
     Dropout,
     Embedding,
@@ -31,11 +32,13 @@ _KEEP_FIRST_AXES = (Dropout, Embedding, Identity, LayerNorm, Linear, LogSoftmax,
 
 def samples_of(name: str, model: Any, x: Any) -> tuple[tuple[np.ndarray, ...], int]:
     """`x` as a tuple of arrays, and the number of samples in each."""
-    arrays = tuple(np.asarray(part) for part in (x if isinstance(x, tuple) else (x,)))
+    parts = x if isinstance(x, tuple) else (x,)
+    names = [f"{name}: x[{i}]" if len(parts) > 1 else f"{name}: x" for i in range(len(parts))]
+    arrays = tuple(_checks.plain_array(part_name, part, "samples")
+                   for part_name, part in zip(names, parts, strict=True))
     for i, array in enumerate(arrays):
         if array.ndim == 0:
-            part = f"[{i}]" if len(arrays) > 1 else ""
-            raise ValueError(f"{name}: x{part} has shape (), expected samples along the first axis")
+            raise ValueError(f"{names[i]} has shape (), expected samples along the first axis")
         if array.shape[0] != arrays[0].shape[0]:
             raise ValueError(f"{name}: x[{i}] has {array.shape[0]} samples, x[0] has {arrays[0].shape[0]}")
     _check_not_time(name, model, arrays[0])
@@ -76,7 +79,7 @@ def _runs_as(layer: Any, kind: type[Module]) -> bool:
 
 
 def targets_of(name: str, y: Any, samples: int) -> np.ndarray:
-    y = np.asarray(y)
+    y = _checks.plain_array(f"{name}: y", y, "targets")
     if y.ndim == 0 or y.shape[0] != samples:
         raise ValueError(f"{name}: y has shape {y.shape}, expected {samples} samples as x has")
     return y

@@ -70,7 +70,8 @@ def fit_sequence(
         parameter of the optimizer belongs to `rnn` or `head`.
     """
     steps = _checks.integer("fit_sequence: steps", steps)
-    x, y = np.asarray(x), np.asarray(y)
+    x = _checks.plain_array("fit_sequence: x", x, "steps")
+    y = _checks.plain_array("fit_sequence: y", y, "targets")
     axis = 1 if getattr(rnn, "batch_first", False) and x.ndim == 3 else 0
     if min(x.ndim, y.ndim) <= axis or x.shape[axis] != y.shape[axis]:
         raise ValueError(f"fit_sequence: x has shape {x.shape} and y {y.shape}; they must agree in axis "
