@@ -616,6 +616,7 @@ LOOKS = {
     "rank": lambda x: x if len(x.shape) == 3 else -x,
     "size": lambda x: x if x.shape[0] == 1 else -x,
     "another size": lambda x: x if x.shape[0] != 2 else -x,
+    "size in a set": lambda x: x if x.shape[0] in {1, 2} else -x,
     "no size": lambda x: x if x.shape[0] else -x,
     "smaller size": lambda x: x if x.shape[0] > 1 else -x,
     "last size": lambda x: x.reshape(x.shape[-1], -1),

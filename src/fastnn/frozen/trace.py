@@ -89,7 +89,7 @@ class _Unknown:
         raise Untraceable(f"a condition on {self._words}")
 
     __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __eq__
-    __hash__ = object.__hash__
+    __hash__ = None  # which would tell it apart from the numbers of a set
     _words = "an array's elements"
 
 
