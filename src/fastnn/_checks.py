@@ -138,6 +138,12 @@ def axis_of(name: str, axis: int, rank: int, of: str = "an input") -> int:
     return axis % rank
 
 
+def matrix_shape(name: str, shape: tuple[int, ...], axis: int) -> tuple[int, int]:
+    """Return the shape of a matrix whose rows are the axes before `axis`, none or all of them too."""
+    axis = axis_of(name, axis, len(shape) + (axis == len(shape)))
+    return math.prod(shape[:axis]), math.prod(shape[axis:])
+
+
 # --- Numbers
 
 

@@ -181,14 +181,11 @@ class Optimizer:
         if not isinstance(found, Mapping):
             raise TypeError(f"{name}: state is a {type(found).__name__}, expected that of state_dict()")
         sizes: dict[str, int] = {}
-        needed: set[str] = set()
         for index, group in enumerate(self.param_groups):
             for p in group["params"]:
                 for what in {*self.state_names, *self.optional_states}:
                     key = f"{index}.{what}.{p.dtype}"
                     sizes[key] = sizes.get(key, 0) + p.size
-                    if what in self.state_names:
-                        needed.add(key)
         state: dict[str, Any] = {"step": _checks.integer(f"{name}: step", found.get("step"), 0)}
         for key in found.keys() - {"step"}:
             if key not in sizes:
@@ -196,6 +193,7 @@ class Optimizer:
             dtype, label = np.dtype(key.rpartition(".")[2]), f"{name}: state {key}"
             _checks.same_shape(label, _checks.plain_array(label, found[key], str(dtype)), (sizes[key],))
             state[key] = _checks.as_float_array(label, found[key], 1, dtype).copy()
+        needed = {key for key in sizes if key.split(".")[1] in self.state_names}
         if state["step"] and (missing := sorted(needed - state.keys())):
             raise ValueError(f"{name}: state of step {state['step']} has no {', '.join(missing)}")
         return state

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..._checks import axis_of
+from ..._checks import axis_of, matrix_shape
 from ..._kernels import elementwise as _elementwise
 from ...layers.axes import final_steps
 from .registry import Known, check_float, contiguous, empty_as, steps_of
@@ -44,9 +44,8 @@ def flatten_steps(build, node, x):
 @steps_of("matrix")
 def matrix_steps(build, node, x):
     """As a matrix: the axes before `axis`, and the others."""
-    axis = node.attributes["axis"]
-    axis = axis_of(f"{node.label}: axis", axis, x.ndim + (axis == x.ndim))
-    return _kept(build, _reshaped(build, x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))))
+    shape = matrix_shape(f"{node.label}: axis", x.shape, node.attributes["axis"])
+    return _kept(build, _reshaped(build, x, shape))
 
 
 @steps_of("transpose")

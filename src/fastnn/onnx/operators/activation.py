@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ... import functional as F
+from ..._checks import matrix_shape
 from ._broadcast import sum_to_shape
 from .registry import operator
-from .shape import matrix_shape
 
 
 @operator("Relu")

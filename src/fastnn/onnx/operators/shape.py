@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from ..._checks import axis_of
+from ..._checks import matrix_shape
 from .registry import operator
 
 
@@ -28,12 +26,6 @@ def reshape(call, x, shape, *, allowzero=0):
     if not allowzero:
         sizes = [x.shape[i] if n == 0 else n for i, n in enumerate(sizes)]
     return x.reshape(sizes)
-
-
-def matrix_shape(name, shape, axis):
-    """The shape of a matrix whose rows are the axes before `axis`, none or all of them too."""
-    axis = axis_of(name, axis, len(shape) + (axis == len(shape)))
-    return math.prod(shape[:axis]), math.prod(shape[axis:])
 
 
 @operator("Flatten", rearranges=True)
