@@ -39,9 +39,10 @@ cdef struct Bands:
     Py_ssize_t size            # elements of one band's sums: [rows][planes][width]
     Py_ssize_t lines           # rows of grad_y in one product
     Py_ssize_t terms           # (channel, tap) pairs
+    Py_ssize_t pixels, panels  # of one product, at most, and elements of its packed pixels
 
 
-cdef Bands cut(const Image* image) noexcept nogil:
+cdef Bands cut(const Image* image, Py_ssize_t itemsize) noexcept nogil:
     cdef Bands bands
     cdef Py_ssize_t columns = max((image.q - 1) * image.stride_w + image.s, image.pad_w + image.w)
     bands.count = ceil_div(image.p, BAND)
@@ -52,6 +53,8 @@ cdef Bands cut(const Image* image) noexcept nogil:
     bands.size = bands.rows * bands.planes * bands.width
     bands.lines = max(PIXELS // image.q, <Py_ssize_t>1)
     bands.terms = image.c * image.r * image.s
+    bands.pixels = min(bands.lines, image.p) * image.q
+    bands.panels = panel_elements(bands.pixels, image.k, itemsize)
     return bands
 
 
@@ -111,11 +114,10 @@ cdef int input_gradient(const Image* image, const real* grad_y, const real* weig
     Returns -1 when memory is short or Ctrl-C was pressed.
     """
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef Bands bands = cut(image)
-    cdef Py_ssize_t pixels = min(bands.lines, image.p) * image.q, bands_in_all = image.n * bands.count
-    cdef Py_ssize_t panel_size = panel_elements(pixels, image.k, sizeof(real))
-    cdef Py_ssize_t rows = image.n * image.h, size = lines_apart(
-        max(panel_size + bands.terms * pixels, 2 * bands.planes * bands.width), sizeof(real))
+    cdef Bands bands = cut(image, sizeof(real))
+    cdef Py_ssize_t bands_in_all = image.n * bands.count, rows = image.n * image.h
+    cdef Py_ssize_t size = lines_apart(
+        max(bands.panels + bands.terms * bands.pixels, 2 * bands.planes * bands.width), sizeof(real))
     cdef int threads = team_for(
         bands_in_all, team_size(0.03 * image.n * image.p * image.q * image.k * bands.terms)), thread
     cdef real* terms = <real*>malloc(bands.terms * image.k * sizeof(real))
@@ -154,7 +156,7 @@ cdef void bands_share(fnn_tasks* tasks, int thread, const Image* image, const Ba
                       Watch* watch) noexcept nogil:
     """One thread's share of the bands. `workspace` holds the panels of a product, then T."""
     cdef const fnn_kernels* kern = kernels(sizeof(real))
-    cdef real* t = workspace + panel_elements(min(bands.lines, image.p) * image.q, image.k, sizeof(real))
+    cdef real* t = workspace + bands.panels
     cdef Py_ssize_t task = next_task(tasks, thread, watch)
     while task >= 0:
         band_task(kern, image, bands, grad_y, terms, task, sums + task * bands.size, workspace, t)

@@ -415,13 +415,13 @@ cdef int run_gradients(const Arrays* arrays, const real* of_dtype, Py_ssize_t pr
                 weights_share(&g, &tasks, thread, workspace + thread * panels, sums, &watch)
         if not watch.interrupted:
             add_slices(sums, sums + size, g.slices - 1, size)
-        for b in range(0 if watch.interrupted else blocks):
-            c0 = b * g.block
-            width = min(g.block, products - c0)
-            kern.transpose(g.depth, width, sums + c0 * (g.depth + g.hidden), width,
-                           grad_weight_ih + c0 * g.depth, g.depth)
-            kern.transpose(g.hidden, width, sums + c0 * (g.depth + g.hidden) + g.depth * width, width,
-                           grad_weight_hh + c0 * g.hidden, g.hidden)
+            for b in range(blocks):
+                c0 = b * g.block
+                width = min(g.block, products - c0)
+                kern.transpose(g.depth, width, sums + c0 * (g.depth + g.hidden), width,
+                               grad_weight_ih + c0 * g.depth, g.depth)
+                kern.transpose(g.hidden, width, sums + c0 * (g.depth + g.hidden) + g.depth * width, width,
+                               grad_weight_hh + c0 * g.hidden, g.hidden)
         column_sums(<const real*>g.grad_gates, <real*>arrays.item[5].buf, g.rows, g.width, &watch)
     give(workspace, bytes)
     return 0
